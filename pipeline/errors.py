@@ -1,0 +1,82 @@
+"""What can go wrong, as types.
+
+An error's text says what was found, where, and what was expected. ``hint`` says what the operator can do, and
+``transient`` whether trying again can help without anybody doing anything. Network, date and step are added by
+whoever reports the error (``pipeline.tasks``).
+"""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """Base of every error that the pipeline raises on purpose."""
+
+    transient = False
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the hint when luigi sends the error from a worker process to its parent."""
+        return _rebuild, (type(self), str(self), self.hint)
+
+
+def _rebuild(kind: type[PipelineError], message: str, hint: str) -> PipelineError:
+    return kind(message, hint=hint)
+
+
+class ConfigError(PipelineError):
+    """The environment does not describe a usable configuration; lists every mistake, one per line."""
+
+
+class DataError(PipelineError):
+    """What upstream published is not what it claims to be, or not what the tables can hold."""
+
+
+class ManifestError(DataError):
+    """META.json is missing a fact, malformed, or describes another snapshot."""
+
+
+class FileError(DataError):
+    """A file is missing, of the wrong size or digest, or not Parquet."""
+
+
+class SchemaError(DataError):
+    """A file's columns are not those of its table."""
+
+
+class RefusedValueError(DataError):
+    """A value would have to change to be stored, or a row belongs to another snapshot."""
+
+
+class RowCountError(DataError):
+    """The rows that arrived are not as many as the file or the manifest says."""
+
+
+class DuplicateKeyError(DataError):
+    """Two rows of one file have the same key."""
+
+
+class SourceError(PipelineError):
+    """The source refuses us: credentials, permissions, a bucket that does not exist."""
+
+
+class SourceUnavailableError(SourceError):
+    """The source does not answer, or not in full, right now."""
+
+    transient = True
+
+
+class WarehouseError(PipelineError):
+    """The warehouse refuses a statement: login, grants, a table in another shape."""
+
+
+class WarehouseUnavailableError(WarehouseError):
+    """The warehouse does not answer right now, or is out of a resource that comes back."""
+
+    transient = True
+
+
+class WorkDirectoryError(PipelineError):
+    """The work directory cannot be read or written."""

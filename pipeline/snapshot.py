@@ -1,0 +1,86 @@
+"""The key of a snapshot, and every path and object key that follows from it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+NETWORK_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,31}")
+MANIFEST_NAME = "META.json"
+
+
+@dataclass(frozen=True, order=True)
+class Snapshot:
+    """One network's data for one UTC day, looking ``window_days`` back."""
+
+    network: str
+    processing_date: date
+    window_days: int
+
+    def __post_init__(self) -> None:
+        if not NETWORK_PATTERN.fullmatch(self.network):
+            raise ValueError(f"network {self.network!r} is not of the form {NETWORK_PATTERN.pattern}")
+        if not 1 <= self.window_days <= 65_535:
+            raise ValueError(f"window_days {self.window_days} is not between 1 and 65535")
+
+    def __str__(self) -> str:
+        return f"{self.network}/{self.processing_date.isoformat()}/{self.window_days}"
+
+    @property
+    def folder(self) -> str:
+        """Where the bucket keeps the snapshot, without a slash at either end."""
+        return f"snapshots/{self}"
+
+    @property
+    def manifest_key(self) -> str:
+        """Where the bucket keeps the manifest."""
+        return f"{self.folder}/{MANIFEST_NAME}"
+
+    @property
+    def shared_labels_key(self) -> str:
+        """Where the bucket keeps the labels that every export of the network overwrites."""
+        return f"address-labels/{self.network}_address_labels.parquet"
+
+
+def snapshot_of_manifest_key(key: str) -> Snapshot | None:
+    """Return the snapshot whose manifest lies at ``key``, or None when it is not a manifest's key."""
+    match key.split("/"):
+        case ["snapshots", network, day, window, name] if name == MANIFEST_NAME and window.isdecimal():
+            try:
+                return Snapshot(network, date.fromisoformat(day), int(window))
+            except ValueError:
+                return None
+    return None
+
+
+@dataclass(frozen=True)
+class WorkDirectory:
+    """The files and proofs of one snapshot on the way from the source to the warehouse."""
+
+    root: Path
+    snapshot: Snapshot
+
+    @property
+    def path(self) -> Path:
+        """The snapshot's own directory; removing it forgets everything that was proven before the load."""
+        return self.root / str(self.snapshot)
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest as it was downloaded, byte for byte."""
+        return self.path / MANIFEST_NAME
+
+    def file(self, table: str) -> Path:
+        """The Parquet file of a table, whatever the source calls it."""
+        return self.path / f"{table}.parquet"
+
+    def proof(self, step: str) -> Path:
+        """The marker that a step leaves."""
+        return self.path / "proofs" / f"{step}.json"
+
+    @property
+    def lock(self) -> Path:
+        """The file that a run of this snapshot on this host holds locked; outlives the directory."""
+        return self.root / "locks" / (str(self.snapshot).replace("/", "_") + ".lock")
