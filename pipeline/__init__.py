@@ -1,0 +1,1 @@
+"""Loads verified daily snapshots into ClickHouse."""

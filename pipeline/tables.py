@@ -1,0 +1,91 @@
+"""The four tables, as data; the only place that spells them.
+
+A fifth table is one entry in :data:`TABLES` and its two files in ``schema/``. ``raw_money_flows`` is not one of them
+and never will be.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+
+#: Columns of a load's table that no file brings: ours, and the same for every row of a load.
+CREATED_AT, LOAD_ID = "created_at", "load_id"
+
+_COLUMN_LINE = re.compile(r"^    (?P<name>[a-z]\w*) (?P<type>[A-Z].*?),?$", re.MULTILINE)
+
+
+def schema_sql(name: str) -> str:
+    """Return the statement in ``schema/{name}.sql``; ``{database}`` stands for the database's name."""
+    return (resources.files("pipeline") / "schema" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a ClickHouse table, its type spelled as ClickHouse spells it."""
+
+    name: str
+    type: str
+
+
+def columns_of(name: str) -> tuple[Column, ...]:
+    """Return the columns that ``schema/{name}.sql`` creates, in order."""
+    return tuple(Column(m["name"], m["type"]) for m in _COLUMN_LINE.finditer(schema_sql(name)))
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the pipeline knows about a table that readers see."""
+
+    name: str  #: the view's name, for example raw_alerts
+    stem: str  #: of the file's name at the source, which is {stem}.parquet or raw_{stem}.parquet
+    key: tuple[str, ...]  #: no two rows of a snapshot have the same
+    snapshot_columns: tuple[str, ...]  #: have the snapshot's own value in every row; a file may leave them out
+    dropped_columns: tuple[str, ...] = ("_version",)  #: a file may have them; they are not stored
+    may_be_empty: bool = True  #: whether a snapshot without a row is believable
+    shared: bool = False  #: whether the file may lie outside the snapshot's folder, overwritten by every export
+
+    @property
+    def loads(self) -> str:
+        """The name of the table that holds the rows of every load."""
+        return f"{self.name}_loads"
+
+    @property
+    def file_names(self) -> tuple[str, str]:
+        """The names that a manifest may call the file by."""
+        return f"{self.stem}.parquet", f"raw_{self.stem}.parquet"
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns that readers see, in order."""
+        return tuple(column for column in columns_of(self.loads) if column.name != LOAD_ID)
+
+    @cached_property
+    def file_columns(self) -> tuple[Column, ...]:
+        """The columns that a file brings, in the table's order; it may leave out :attr:`snapshot_columns`."""
+        return tuple(column for column in self.columns if column.name != CREATED_AT)
+
+
+_OF_SNAPSHOT = ("processing_date", "window_days")
+
+TABLES: tuple[Table, ...] = (
+    Table("raw_alerts", "alerts", key=("alert_id",), snapshot_columns=_OF_SNAPSHOT),
+    Table(
+        "raw_features", "features", key=("address",), snapshot_columns=_OF_SNAPSHOT, may_be_empty=False
+    ),
+    Table("raw_clusters", "clusters", key=("cluster_id",), snapshot_columns=_OF_SNAPSHOT),
+    Table(
+        "raw_address_labels",
+        "address_labels",
+        key=("network", "address", "label"),
+        snapshot_columns=(*_OF_SNAPSHOT, "network"),
+        dropped_columns=("_version", "created_timestamp", "updated_timestamp"),
+        shared=True,
+    ),
+)
+
+BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}
+
+PUBLICATIONS, LEDGER = "sot_publications", "sot_table_loads"
