@@ -1,1 +1,27 @@
-"""Loads verified daily snapshots into ClickHouse."""
+"""Loads verified daily snapshots into ClickHouse, all tables of a snapshot visible at one instant.
+
+The flow, one luigi task a line; each leaves a proof, and a rerun does only what has none:
+
+    FindSnapshot        META.json is at the source
+    DownloadManifest    META.json on disk
+    ValidateManifest    it describes what was asked for
+    DownloadFile ×4     one file each, hashed while it is written
+    ValidateFiles       Parquet, columns, rows
+    ValidateChecksums   SHA-256 of every file on disk
+    LoadTable ×4        rows under a new load_id, counted and compared, invisible to readers
+    PublishSnapshot     one single-row INSERT: readers see all four tables
+    CleanUp             work files gone
+
+The work directory (``WORK_PATH``), empty when nothing is half done:
+
+    {network}/{processing_date}/{window_days}/
+        META.json
+        raw_alerts.parquet  raw_features.parquet  raw_clusters.parquet  raw_address_labels.parquet
+        proofs/
+            download-manifest.json    validate-manifest.json
+            download-raw_alerts.json  …
+            validate-files.json       validate-checksums.json
+    locks/
+
+    sot-ingest run --date 2025-08-01 --network torus --local-scheduler
+"""

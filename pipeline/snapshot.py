@@ -1,11 +1,10 @@
-"""The key of a snapshot, and every path and object key that follows from it."""
+"""The key of a snapshot, and every object key that follows from it."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 NETWORK_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,31}")
 MANIFEST_NAME = "META.json"
@@ -53,34 +52,3 @@ def snapshot_of_manifest_key(key: str) -> Snapshot | None:
             except ValueError:
                 return None
     return None
-
-
-@dataclass(frozen=True)
-class WorkDirectory:
-    """The files and proofs of one snapshot on the way from the source to the warehouse."""
-
-    root: Path
-    snapshot: Snapshot
-
-    @property
-    def path(self) -> Path:
-        """The snapshot's own directory; removing it forgets everything that was proven before the load."""
-        return self.root / str(self.snapshot)
-
-    @property
-    def manifest(self) -> Path:
-        """The manifest as it was downloaded, byte for byte."""
-        return self.path / MANIFEST_NAME
-
-    def file(self, table: str) -> Path:
-        """The Parquet file of a table, whatever the source calls it."""
-        return self.path / f"{table}.parquet"
-
-    def proof(self, step: str) -> Path:
-        """The marker that a step leaves."""
-        return self.path / "proofs" / f"{step}.json"
-
-    @property
-    def lock(self) -> Path:
-        """The file that a run of this snapshot on this host holds locked; outlives the directory."""
-        return self.root / "locks" / (str(self.snapshot).replace("/", "_") + ".lock")

@@ -1,0 +1,86 @@
+"""The source and the warehouses that the settings describe, one of each a process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import TYPE_CHECKING
+
+from pipeline.settings import Settings, settings
+from pipeline.snapshot import Snapshot
+from pipeline.warehouse.embedded import EmbeddedWarehouse, Engine
+from pipeline.warehouse.server import ServerWarehouse
+from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pipeline.sources import Source
+    from pipeline.warehouse import Warehouse
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every step of a run shares."""
+
+    settings: Settings
+    _warehouses: dict[str, Warehouse] = field(default_factory=dict)
+
+    @cached_property
+    def source(self) -> Source:
+        """Where snapshots come from."""
+        from pipeline.sources.directory import DirectorySource  # noqa: PLC0415  # only the one that is used
+        from pipeline.sources.s3 import S3Source  # noqa: PLC0415
+
+        if self.settings.sot_path is not None:
+            return DirectorySource(self.settings.sot_path)
+        return S3Source(
+            self.settings.s3_bucket or "",
+            endpoint=self.settings.s3_endpoint,
+            region=self.settings.s3_region,
+            prefix=self.settings.s3_prefix,
+            anonymous=self.settings.s3_anonymous,
+        )
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether tables go to ClickHouse inside this process."""
+        return self.settings.warehouse_path is not None
+
+    @cached_property
+    def engine(self) -> Engine | None:
+        """The embedded ClickHouse of this process, if that is where tables go."""
+        return Engine(self.settings.warehouse_path) if self.settings.warehouse_path else None
+
+    def warehouse(self, network: str) -> Warehouse:
+        """Return where the network's tables go."""
+        if network not in self._warehouses:
+            self._warehouses[network] = self._connect(network)
+        return self._warehouses[network]
+
+    def _connect(self, network: str) -> Warehouse:
+        database, address = self.settings.database(network), self.settings.server(network)
+        if self.engine is not None:
+            return EmbeddedWarehouse(self.engine, database)
+        if address is None:
+            raise ValueError(f"no ClickHouse server for {network}; the settings were not checked")
+        return ServerWarehouse(
+            address,
+            database,
+            user=self.settings.clickhouse_user,
+            password=self.settings.clickhouse_password,
+            secure=self.settings.clickhouse_secure,
+        )
+
+    def workspace(self, snapshot: Snapshot) -> Workspace:
+        """Return the snapshot's work directory."""
+        return Workspace(self.settings.work_path.absolute(), snapshot, allow_md5=self.settings.allow_md5)
+
+    def close(self) -> None:
+        """Let go of the embedded ClickHouse, so that another process can open it."""
+        if self.engine is not None:
+            self.engine.close()
+
+
+@cache
+def context() -> Context:
+    """Return the context of this process. Raises ConfigError."""
+    return Context(settings())

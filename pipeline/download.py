@@ -1,0 +1,107 @@
+"""Fetch a file: streamed to disk, hashed on the way, in its place only when it is what the manifest lists."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline import files
+from pipeline.errors import FileError, ManifestError
+from pipeline.manifest import FileEntry, Manifest, parse_manifest
+from pipeline.snapshot import Snapshot
+from pipeline.sources import RemoteFile, Source
+from pipeline.tables import BY_NAME, Table
+from pipeline.validate import ASK_UPSTREAM
+
+
+def locate(source: Source, snapshot: Snapshot, entry: FileEntry) -> RemoteFile:
+    """Return the object of a table: in the snapshot's folder, or the labels that every export overwrites.
+
+    Raises FileError when there is none, or when its size is not what the manifest says.
+    """
+    table = BY_NAME[entry.table]
+    keys = [f"{snapshot.folder}/{entry.name}", *([snapshot.shared_labels_key] if table.shared else [])]
+    for key in keys:
+        found = source.find(key)
+        if found is None:
+            continue
+        if entry.size is not None and found.size != entry.size and not _is_shared(found, snapshot):
+            raise FileError(f"{key}: {found.size} bytes, the manifest says {entry.size}", hint=ASK_UPSTREAM)
+        return found
+    raise FileError(
+        f"{entry.name}: the manifest lists it, but {source.uri} has no {' and no '.join(keys)}",
+        hint=ASK_UPSTREAM,
+    )
+
+
+def _is_shared(file: RemoteFile, snapshot: Snapshot) -> bool:
+    return file.key == snapshot.shared_labels_key
+
+
+def fetch(
+    source: Source,
+    snapshot: Snapshot,
+    manifest: Manifest,
+    table: Table,
+    path: Path,
+    report: Callable[[int, int], None] = lambda _done, _total: None,
+) -> tuple[str, str]:
+    """Write the table's file to ``path``; return its SHA-256, and the snapshot that superseded it or ''.
+
+    ``report`` is told of bytes done and in all. Raises FileError when the bytes are not those that the manifest
+    lists, and what the source raises; then ``path`` is as it was.
+    """
+    entry = manifest.files[table.name]
+    remote = locate(source, snapshot, entry)
+    sha256, listed = hashlib.sha256(), hashlib.new(entry.algorithm, usedforsecurity=False)
+    done = 0
+    with files.replacing(path) as file:
+        for piece in source.read(remote):
+            file.write(piece)
+            sha256.update(piece)
+            listed.update(piece)
+            done += len(piece)
+            report(done, remote.size)
+        if listed.hexdigest() == entry.digest and entry.size in {None, done}:
+            return sha256.hexdigest(), ""
+        if not _is_shared(remote, snapshot):
+            raise FileError(
+                f"{remote.key}: {entry.algorithm.upper()} is {listed.hexdigest()}, the manifest says {entry.digest}",
+                hint="upstream may be publishing right now: run again; if it stays so, " + ASK_UPSTREAM,
+            )
+        return sha256.hexdigest(), str(_superseding(source, snapshot, manifest, remote, sha256.hexdigest()))
+
+
+def _superseding(
+    source: Source, snapshot: Snapshot, manifest: Manifest, remote: RemoteFile, sha256: str
+) -> Snapshot:
+    """Return the snapshot with a newer manifest that lists these labels. Raises FileError when there is none.
+
+    The labels of a network are one object, overwritten by every export: for an older date they are superseded, and
+    only a newer manifest of the same network can vouch for them.
+    """
+    for other in source.manifests(snapshot.network):
+        if other == snapshot:
+            continue
+        text = source.read_manifest(other)
+        try:
+            found = parse_manifest(text.data, other, allow_md5=False) if text else None
+        except ManifestError:
+            continue
+        if found and _is_newer(other, found, snapshot, manifest):
+            if found.files["raw_address_labels"].digest == sha256:
+                return other
+    listed = manifest.files["raw_address_labels"]
+    raise FileError(
+        f"{remote.key}: SHA-256 is {sha256}, the manifest says {listed.digest}, and no newer manifest of "
+        f"{snapshot.network} lists it either",
+        hint="upstream may be publishing right now: run again; if it stays so, " + ASK_UPSTREAM,
+    )
+
+
+def _is_newer(other: Snapshot, theirs: Manifest, snapshot: Snapshot, ours: Manifest) -> bool:
+    """Compare when two manifests were written; where one does not say, the date that they are about."""
+    if theirs.generated_at and ours.generated_at:
+        return theirs.generated_at > ours.generated_at
+    return other.processing_date > snapshot.processing_date

@@ -1,0 +1,90 @@
+"""One stream of events, through loguru: our own, and what luigi, boto and the ClickHouse driver log.
+
+An event is a past-tense sentence with its facts as fields (``logger.bind``), written to stderr as text or as one JSON
+object a line.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+from loguru import logger
+
+from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from loguru import Record
+
+#: luigi tells every decision of its scheduler at INFO, and a summary of many lines; our own events say it shorter.
+_LUIGI = ("luigi", "luigi-interface", "luigi.scheduler")
+
+
+class InterceptHandler(logging.Handler):
+    """Hands the records of the standard library's logging to loguru."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log the record's message under its level, luigi's chatter under DEBUG."""
+        error = record.exc_info[1] if record.exc_info else None
+        level: str | int = record.levelname if record.levelname in _LEVELS else record.levelno
+        told = isinstance(error, PipelineError | KeyboardInterrupt) or "\npipeline." in record.getMessage()
+        if record.name in _LUIGI and (record.levelno <= logging.INFO or told):
+            level = "DEBUG"  # our own event has told it, on one line
+        exception = None if told else record.exc_info
+        logger.bind(logger=record.name).opt(exception=exception).log(level, "{}", record.getMessage())
+
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    """Return the event's fields that are set, without those that loguru's own machinery put there."""
+    return {name: value for name, value in record["extra"].items() if value is not None and name != "line"}
+
+
+def _as_text(record: Record) -> str:
+    facts = " ".join(f"{name}={_text(value)}" for name, value in _facts(record).items())
+    message = record["message"].replace("\n", " ")
+    record["extra"]["line"] = f"{record['level'].name:<7} {message}" + (f"  {facts}" if facts else "")
+    return "{time:YYYY-MM-DDTHH:mm:ss.SSS!UTC}Z {extra[line]}\n{exception}"
+
+
+def _text(value: object) -> str:
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return json.dumps(text, ensure_ascii=False) if any(c in text for c in ' "\n\t=') or not text else text
+
+
+def _as_json(record: Record) -> str:
+    event = {
+        "time": record["time"].astimezone().isoformat(),
+        "level": record["level"].name,
+        "message": record["message"],
+        **_facts(record),
+    }
+    record["extra"]["line"] = json.dumps(event, default=str, ensure_ascii=False)
+    return "{extra[line]}\n{exception}"
+
+
+def configure(
+    log_format: Literal["text", "json"], level: str, sink: Callable[[str], None] | None = None
+) -> None:
+    """Send every event of this process, and of those it forks, to stderr, or to ``sink`` as lines of text."""
+    logger.remove()
+    logger.add(
+        sink or sys.stderr,
+        level=level,
+        format=_as_json if log_format == "json" else _as_text,
+        backtrace=False,
+        diagnose=False,  # shows the values of variables, secrets among them
+    )
+    logging.basicConfig(handlers=[InterceptHandler()], level=logging.INFO, force=True)
+    for name in _LUIGI:
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are told by our own errors
+    logging.getLogger("clickhouse_driver").setLevel(
+        logging.CRITICAL
+    )  # logs a traceback, then raises the same

@@ -1,0 +1,113 @@
+"""What belongs to the process and not to the work: signals, luigi's settings, the exit code."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType, TracebackType
+from typing import NoReturn
+
+import luigi.configuration
+
+from pipeline import logs
+from pipeline.errors import ConfigError
+from pipeline.settings import Settings, settings
+
+#: What luigi must be told whether or not it found luigi.cfg: without [retcode] a failed run exits 0, without
+#: check_complete_on_run a task that produced nothing is a success. luigi.cfg says the same, for people and luigid.
+LUIGI_SETTINGS: dict[str, dict[str, str]] = {
+    "core": {"no_configure_logging": "true", "autoload_range": "false"},
+    "retcode": {
+        "already_running": "10",
+        "missing_data": "20",
+        "not_run": "25",
+        "task_failed": "30",
+        "scheduling_error": "35",
+        "unhandled_exception": "40",
+    },
+    "scheduler": {"stable_done_cooldown_secs": "0"},
+    "worker": {"check_complete_on_run": "true"},
+}
+
+EXIT_CONFIG = 2
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM. luigi lets a KeyboardInterrupt through everywhere; a SystemExit it takes for a failure."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows is clearing up
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+_root_process = os.getpid()
+
+
+def take_over(chosen: Settings) -> None:
+    """Make this process ours: events through loguru, signals that end work in order, luigi's settings."""
+    global _root_process  # noqa: PLW0603  # forks compare themselves with it
+    _root_process = os.getpid()
+    logs.configure(chosen.log_format, chosen.log_level)
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    multiprocessing.set_start_method(
+        "fork", force=True
+    )  # luigi's workers inherit the pipe and the signal handlers
+    config = luigi.configuration.get_config()
+    for section, options in LUIGI_SETTINGS.items():
+        for option, value in options.items():
+            config.set(section, option, value)
+
+
+def is_worker() -> bool:
+    """Tell whether this is a process that luigi forked for a task."""
+    return os.getpid() != _root_process
+
+
+def end_worker(interrupt: KeyboardInterrupt) -> NoReturn:
+    """End a forked process after an interrupt without the traceback that multiprocessing would print."""
+    sys.stderr.flush()
+    os._exit(interrupt.exit_code if isinstance(interrupt, Interrupted) else 130)
+
+
+def take_over_luigi() -> None:
+    """Make a process that was started as ``luigi`` ours: exit 2 for wrong settings, 130 or 143 after a signal."""
+    try:
+        take_over(settings())
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n{error.hint}\n")
+        raise SystemExit(EXIT_CONFIG) from None
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if isinstance(error, Interrupted):
+            sys.stderr.flush()
+            os._exit(error.exit_code)
+        sys.__excepthook__(kind, error, traceback)
+
+    sys.excepthook = hook
+
+
+def run_luigi(arguments: Sequence[str]) -> int:
+    """Run ``luigi`` with these arguments in this process and return its exit code. Raises Interrupted."""
+    from luigi.retcodes import run_with_retcodes  # noqa: PLC0415
+
+    try:
+        run_with_retcodes(list(arguments))
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+def is_luigi_command() -> bool:
+    """Tell whether this process was started as ``luigi`` or ``python -m luigi``."""
+    name = os.path.normpath(sys.argv[0]).split(os.sep)
+    return name[-1] == "luigi" or name[-2:] == ["luigi", "__main__.py"]

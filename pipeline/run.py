@@ -1,0 +1,79 @@
+"""One run: the graph for some snapshots, its progress shown, its exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+
+import luigi.configuration
+from loguru import logger
+from rich.console import Console
+
+import pipeline.tasks  # noqa: F401  # the graph that luigi is asked for by name
+from pipeline import display, process, steps
+from pipeline.context import Context, context
+from pipeline.snapshot import Snapshot
+
+EXIT_NO_SCHEDULER = 40
+
+
+def ingest(snapshots: Sequence[Snapshot], *, workers: int | None, local_scheduler: bool, again: bool) -> int:
+    """Bring the snapshots, all of one date and window, into the warehouse; return the exit code. Raises Interrupted."""
+    shared = context()
+    if not local_scheduler and (problem := _scheduler_problem()):
+        logger.bind(hint="start luigid, or add --local-scheduler").error("{}", problem)
+        return EXIT_NO_SCHEDULER
+    if again:
+        for snapshot in snapshots:
+            steps.forget(shared, snapshot)
+            logger.bind(network=snapshot.network, date=snapshot.processing_date).info("Forgot the proofs")
+    with display.bars(shared.settings, Console(stderr=True)):
+        code = process.run_luigi(_arguments(shared, snapshots, workers, local_scheduler=local_scheduler))
+    _say_outcome(code, snapshots)
+    return code
+
+
+def _arguments(
+    shared: Context, snapshots: Sequence[Snapshot], workers: int | None, *, local_scheduler: bool
+) -> list[str]:
+    """Return what one would type after ``luigi`` for the same run."""
+    if shared.is_embedded and workers not in {None, 1}:
+        logger.warning("Embedded ClickHouse belongs to one process: running one step at a time")
+    arguments = ["IngestDaily", "--module", "pipeline.tasks"]
+    arguments += ["--processing-date", snapshots[0].processing_date.isoformat()]
+    arguments += ["--window-days", str(snapshots[0].window_days)]
+    arguments += ["--networks", json.dumps([snapshot.network for snapshot in snapshots])]
+    arguments += ["--workers", "1" if shared.is_embedded else str(workers or 2)]
+    return [*arguments, "--local-scheduler"] if local_scheduler else arguments
+
+
+def _scheduler_problem() -> str | None:
+    """Return why luigid cannot be used, or None: luigi itself would try for minutes and say less."""
+    config = luigi.configuration.get_config()
+    host = config.get("core", "default_scheduler_host", config.get("core", "scheduler_host", "localhost"))
+    port = config.get("core", "default_scheduler_port", config.get("core", "scheduler_port", "8082"))
+    url = (
+        config.get("core", "default_scheduler_url", config.get("core", "scheduler_url", ""))
+        or f"http://{host}:{port}"
+    )
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10)  # noqa: S310  # our own setting
+    except urllib.error.HTTPError:
+        return None
+    except OSError as error:
+        return f"luigid at {url} does not answer: {error}"
+    return None
+
+
+def _say_outcome(code: int, snapshots: Sequence[Snapshot]) -> None:
+    """Log how the run ended, on one line."""
+    from pipeline.cli import EXIT_CODES  # noqa: PLC0415
+
+    networks = ",".join(snapshot.network for snapshot in snapshots)
+    event = logger.bind(date=snapshots[0].processing_date.isoformat(), networks=networks, exit_code=code)
+    level = "INFO" if code == 0 else "ERROR"
+    event.log(level, "Run ended: {}", EXIT_CODES.get(code, "unknown"))
+    sys.stderr.flush()

@@ -1,0 +1,227 @@
+"""The settings, typed; the only module that reads the environment.
+
+Every mistake is reported at once, each with its variable's name. Secrets are :class:`pydantic.SecretStr`, so that no
+representation shows them; they are never luigi parameters.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from pipeline.errors import ConfigError
+from pipeline.snapshot import NETWORK_PATTERN
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+_OVERRIDE = re.compile(r"([A-Z][A-Z0-9_]{0,31})_CLICKHOUSE_(HOST|PORT|HTTP_PORT|DATABASE)")
+_DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+class Override(BaseModel):
+    """What one network does differently: ``<NETWORK>_CLICKHOUSE_HOST|PORT|HTTP_PORT|DATABASE``."""
+
+    host: str | None = None
+    port: Port | None = None
+    http_port: Port | None = None
+    database: str | None = None
+
+
+@dataclass(frozen=True)
+class ServerAddress:
+    """Where a ClickHouse server listens."""
+
+    host: str
+    port: int
+    http_port: int
+
+
+class Settings(BaseModel):
+    """Everything that the environment decides; field descriptions are what the README's table says."""
+
+    model_config = ConfigDict(frozen=True)
+
+    networks: tuple[str, ...] = Field(
+        ("ethereum", "bitcoin", "torus"),
+        alias="INGESTION_NETWORKS",
+        min_length=1,
+        description="networks that `IngestDaily` and `run` ingest, comma-separated",
+    )
+    window_days: int = Field(
+        195, alias="INGESTION_WINDOW_DAYS", ge=1, le=65_535, description="days of history in a snapshot"
+    )
+    retry_attempts: int = Field(
+        3, alias="INGESTION_RETRY_ATTEMPTS", ge=1, description="tries of a step whose service is unavailable"
+    )
+    retry_delay: float = Field(
+        300, alias="INGESTION_RETRY_DELAY", ge=0, description="seconds between two tries of a step"
+    )
+    allow_md5: bool = Field(
+        False, alias="INGESTION_ALLOW_MD5", description="accept manifests that prove files by MD5 only"
+    )
+    ignore_extra_columns: bool = Field(
+        False, alias="INGESTION_IGNORE_EXTRA_COLUMNS", description="load files without their unknown columns"
+    )
+    work_path: Path = Field(
+        Path("work"), alias="WORK_PATH", description="directory for downloads and proofs; one a deployment"
+    )
+
+    sot_path: Path | None = Field(
+        None, alias="SOT_PATH", description="source: a local directory with the bucket's layout"
+    )
+    s3_bucket: str | None = Field(None, alias="SOT_S3_BUCKET", description="source: an S3 bucket")
+    s3_endpoint: str | None = Field(
+        None, alias="SOT_S3_ENDPOINT", description="URL of an S3-compatible store; unset for AWS"
+    )
+    s3_region: str | None = Field(None, alias="SOT_S3_REGION", description="region of the bucket")
+    s3_prefix: str = Field(
+        "", alias="SOT_S3_PREFIX", description="folder in the bucket that holds snapshots/"
+    )
+    s3_anonymous: bool = Field(
+        False, alias="SOT_S3_ANONYMOUS", description="send unsigned requests (public-read buckets)"
+    )
+
+    warehouse_path: Path | None = Field(
+        None, alias="WAREHOUSE_PATH", description="warehouse: directory of an embedded ClickHouse"
+    )
+    clickhouse_host: str | None = Field(
+        None, alias="CLICKHOUSE_HOST", description="warehouse: a ClickHouse server"
+    )
+    clickhouse_port: Port = Field(9000, alias="CLICKHOUSE_PORT", description="its native port")
+    clickhouse_http_port: Port = Field(8123, alias="CLICKHOUSE_HTTP_PORT", description="its HTTP port")
+    clickhouse_user: str = Field("default", alias="CLICKHOUSE_USER", description="user")
+    clickhouse_password: SecretStr = Field(SecretStr(""), alias="CLICKHOUSE_PASSWORD", description="password")
+    clickhouse_secure: bool = Field(
+        False, alias="CLICKHOUSE_SECURE", description="TLS on both ports, certificates verified"
+    )
+    overrides: dict[str, Override] = Field(default_factory=dict, exclude=True)
+
+    log_format: Literal["text", "json"] = Field("text", alias="LOG_FORMAT", description="`text` or `json`")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", alias="LOG_LEVEL", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`"
+    )
+
+    @field_validator("networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("networks")
+    @classmethod
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [network for network in value if not NETWORK_PATTERN.fullmatch(network)]
+        if wrong:
+            raise ValueError(f"{', '.join(map(repr, wrong))} is not of the form {NETWORK_PATTERN.pattern}")
+        if len(set(value)) < len(value):
+            raise ValueError("a network is named twice")
+        return value
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^/\s@]+/?", value):
+            raise ValueError("expected http://host[:port] or https://host[:port]")
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    def database(self, network: str) -> str:
+        """Return the name of the network's database."""
+        override = self.overrides.get(network)
+        return (override and override.database) or network
+
+    def server(self, network: str) -> ServerAddress | None:
+        """Return the network's ClickHouse server, or None when the warehouse is embedded or nothing names one."""
+        override = self.overrides.get(network, Override())
+        host = override.host or self.clickhouse_host
+        if host is None or self.warehouse_path is not None:
+            return None
+        return ServerAddress(
+            host, override.port or self.clickhouse_port, override.http_port or self.clickhouse_http_port
+        )
+
+    def mistakes(self) -> Iterator[str]:
+        """Yield what is wrong with the settings taken together."""
+        yield from _not_one("source", {"SOT_S3_BUCKET": self.s3_bucket, "SOT_PATH": self.sot_path})
+        hosts = [self.clickhouse_host, *(override.host for override in self.overrides.values())]
+        host = next((host for host in hosts if host), None)
+        yield from _not_one("warehouse", {"CLICKHOUSE_HOST": host, "WAREHOUSE_PATH": self.warehouse_path})
+        owners: dict[tuple[ServerAddress | None, str], str] = {}
+        for network in self.networks:
+            if host and not self.server(network) and self.warehouse_path is None:
+                yield f"{network.upper()}_CLICKHOUSE_HOST: not set, and neither is CLICKHOUSE_HOST"
+            place = (self.server(network), self.database(network))
+            if not _DATABASE.fullmatch(place[1]):
+                yield f"{network.upper()}_CLICKHOUSE_DATABASE: {place[1]!r} is not a database name"
+            if (owner := owners.setdefault(place, network)) != network:
+                yield (
+                    f"{network.upper()}_CLICKHOUSE_DATABASE: {place[1]!r} is {owner}'s database already; "
+                    "every network needs its own"
+                )
+
+
+def _not_one(what: str, values: Mapping[str, object]) -> Iterator[str]:
+    """Yield a mistake unless exactly one of the variables is set."""
+    named = [name for name, value in values.items() if value]
+    if len(named) != 1:
+        found = f"{' and '.join(named)} are set" if named else "none is set"
+        yield f"{' or '.join(values)}: exactly one {what} must be configured, {found}"
+
+
+def _overrides(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return the per-network variables that are not empty, by network."""
+    found: dict[str, dict[str, str]] = {}
+    for name, value in environ.items():
+        if value and (match := _OVERRIDE.fullmatch(name)):
+            found.setdefault(match[1].lower(), {})[match[2].lower()] = value
+    return found
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    """Return the variable that a validation error is about."""
+    match location:
+        case ("overrides", network, field):
+            return f"{network}_CLICKHOUSE_{field}".upper()
+        case _:
+            return str(location[0])
+
+
+def load_settings() -> Settings:
+    """Read the environment. Raises ConfigError that lists every mistake, one per line, with its variable."""
+    given, overrides, mistakes = _given(), _overrides(os.environ), []
+    try:
+        settings = Settings.model_validate({**given, "overrides": overrides})
+    except ValidationError as error:
+        for mistake in error.errors():
+            variable = _variable(mistake["loc"])
+            mistakes.append(
+                f"{variable}: {mistake['msg'].removeprefix('Value error, ')}, found {mistake['input']!r}"
+            )
+            given.pop(variable, None)
+        settings = Settings.model_validate(given)
+    mistakes += settings.mistakes()
+    if mistakes:
+        raise ConfigError("\n".join(mistakes), hint="see the configuration table in README.md")
+    return settings
+
+
+def _given() -> dict[str, str]:
+    """Return the variables of ours that are set and not empty."""
+    names = {field.alias for field in Settings.model_fields.values() if field.alias}
+    return {name: value for name, value in os.environ.items() if name in names and value}
+
+
+@cache
+def settings() -> Settings:
+    """Return the settings of this process, read once. Raises ConfigError."""
+    return load_settings()

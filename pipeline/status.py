@@ -1,0 +1,123 @@
+"""What is published, half done or missing: networks × days."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from pipeline.context import Context, context
+from pipeline.snapshot import Snapshot
+from pipeline.tables import TABLES
+from pipeline.warehouse import ledger
+from pipeline.warehouse.publish import Publication, publications
+from pipeline.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Status:
+    """One network's day."""
+
+    snapshot: Snapshot
+    state: str  #: published, half done or missing
+    step: str | None  #: the step that a rerun starts with, when half done
+    publication: Publication | None  #: what readers see
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON knows it."""
+        seen = self.publication
+        return {
+            "network": self.snapshot.network,
+            "processing_date": self.snapshot.processing_date.isoformat(),
+            "window_days": self.snapshot.window_days,
+            "state": self.state,
+            "step": self.step,
+            "rows": dict(seen.row_counts) if seen else None,
+            "published_at": seen.published_at.isoformat() if seen else None,
+            "manifest_sha256": seen.manifest_sha256 if seen else None,
+            "source": seen.source if seen else None,
+        }
+
+
+def collect(*, days: int, last: date, window_days: int) -> list[Status]:
+    """Return the status of each configured network and of ``days`` days up to ``last``, the newest first.
+
+    One query a network. Raises WarehouseError.
+    """
+    shared = context()
+    first = last - timedelta(days=days - 1)
+    found = []
+    for network in shared.settings.networks:
+        seen = {
+            publication.processing_date: publication
+            for publication in publications(shared.warehouse(network), first, last, window_days)
+        }
+        for day in (last - timedelta(days=back) for back in range(days)):
+            snapshot = Snapshot(network, day, window_days)
+            found.append(_status(shared, snapshot, seen.get(day)))
+    return found
+
+
+def _status(shared: Context, snapshot: Snapshot, publication: Publication | None) -> Status:
+    workspace = shared.workspace(snapshot)
+    if workspace.path.exists() or (publication and publication.forgotten):
+        return Status(snapshot, "half done", next_step(shared, workspace, publication), publication)
+    return Status(snapshot, "published" if publication else "missing", None, publication)
+
+
+def next_step(shared: Context, workspace: Workspace, publication: Publication | None) -> str:
+    """Return the first step that is not proven, with the tables that it is missing for."""
+    manifest = workspace.downloaded_manifest()
+    if manifest is None:
+        return "DownloadManifest"
+    if not workspace.is_manifest_valid():
+        return "ValidateManifest"
+    if publication and not publication.forgotten and publication.manifest_sha256 == manifest.sha256:
+        return "CleanUp"
+    return next(_unproven(shared, workspace), "PublishSnapshot")
+
+
+def _unproven(shared: Context, workspace: Workspace) -> Iterator[str]:
+    files = {table: workspace.downloaded_file(table) for table in TABLES}
+    if missing := [table.name for table, file in files.items() if file is None]:
+        yield f"DownloadFile {', '.join(missing)}"
+    for step, name in (("validate-files", "ValidateFiles"), ("validate-checksums", "ValidateChecksums")):
+        if not workspace.are_files_valid(step):
+            yield name
+    warehouse = shared.warehouse(workspace.snapshot.network)
+    if missing := [
+        table.name
+        for table, file in files.items()
+        if file and not ledger.loaded(warehouse, workspace.snapshot, table, file.sha256)
+    ]:
+        yield f"LoadTable {', '.join(missing)}"
+
+
+_STYLES = {"published": "green", "half done": "yellow", "missing": "red"}
+
+
+def print_table(found: list[Status]) -> None:
+    """Print the status as a table that a person reads at a glance."""
+    table = RichTable(box=None, pad_edge=False, header_style="bold")
+    for heading in ("date", "network", "state"):
+        table.add_column(heading, no_wrap=True)
+    for each in TABLES:
+        table.add_column(each.stem, justify="right", no_wrap=True)
+    for heading in ("published at (UTC)", "manifest", "next step"):
+        table.add_column(heading)
+    for item in sorted(found, key=lambda item: item.snapshot.processing_date, reverse=True):
+        seen = item.publication
+        table.add_row(
+            item.snapshot.processing_date.isoformat(),
+            item.snapshot.network,
+            f"[{_STYLES[item.state]}]{item.state}[/]",
+            *(f"{seen.row_counts[each.name]:,}" if seen else "-" for each in TABLES),
+            f"{seen.published_at:%Y-%m-%d %H:%M:%S}" if seen else "-",
+            seen.manifest_sha256[:12] if seen else "-",
+            item.step or "",
+        )
+    Console().print(table)

@@ -1,0 +1,204 @@
+"""What each step does, without luigi: one function a step, each returning the facts that its log event carries.
+
+A step that finds bad data removes exactly the bad artefact and its proofs, so that the next try fetches it anew. A
+step that fails because a service is down removes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pipeline import download, validate
+from pipeline.context import Context
+from pipeline.errors import DataError, FileError, SourceUnavailableError
+from pipeline.snapshot import Snapshot
+from pipeline.tables import BY_NAME, TABLES, Table
+from pipeline.warehouse import ledger
+from pipeline.warehouse.load import ProvenFile, load
+from pipeline.warehouse.publish import publish
+from pipeline.warehouse.schema import ensure_schema
+from pipeline.workspace import DownloadedFile, DownloadedManifest, Workspace
+
+Facts = dict[str, Any]
+Report = Callable[[int, int], None]  #: bytes done, bytes in all
+
+RUN_AGAIN = "run again: what is missing is fetched anew"
+
+
+def download_manifest(context: Context, snapshot: Snapshot) -> Facts:
+    """Store META.json. Raises SourceError."""
+    text = context.source.read_manifest(snapshot)
+    if text is None:
+        raise SourceUnavailableError(
+            f"{snapshot.manifest_key}: gone from {context.source.uri} since it was found",
+            hint="upstream may be publishing right now: run again",
+        )
+    manifest = context.workspace(snapshot).keep_manifest(text.data, text.uri)
+    return {"bytes": len(text.data), "manifest_sha256": manifest.sha256, "source": text.uri}
+
+
+def validate_manifest(context: Context, snapshot: Snapshot) -> Facts:
+    """Parse META.json and compare it with what was asked for. Raises ManifestError."""
+    workspace = context.workspace(snapshot)
+    try:
+        manifest = workspace.manifest()
+    except DataError:
+        workspace.discard_manifest()
+        raise
+    workspace.keep_manifest_valid()
+    return {"files": len(manifest.files), "generated_at": manifest.generated_at}
+
+
+def download_file(context: Context, snapshot: Snapshot, table: Table, report: Report) -> Facts:
+    """Fetch one file and prove that it is the one that the manifest lists. Raises FileError, SourceError."""
+    workspace = context.workspace(snapshot)
+    manifest = workspace.manifest()
+    path = workspace.file_path(table)
+    sha256, superseded_by = download.fetch(context.source, snapshot, manifest, table, path, report)
+    listed = manifest.files[table.name].digest
+    file = workspace.keep_file(table, listed=listed, sha256=sha256, superseded_by=superseded_by)
+    facts: Facts = {"file": manifest.files[table.name].name, "bytes": file.bytes, "sha256": sha256}
+    if superseded_by:
+        facts["superseded_by"] = superseded_by
+    if manifest.files[table.name].algorithm == "md5":
+        facts["proven_by"] = "md5"
+    return facts
+
+
+def validate_files(context: Context, snapshot: Snapshot) -> Facts:
+    """Look into all four files: size, columns, rows. Raises FileError, SchemaError, RowCountError, …"""
+    workspace, ignore_extra = context.workspace(snapshot), context.settings.ignore_extra_columns
+    manifest, rows = workspace.manifest(), 0
+    for table in TABLES:
+        entry, path = manifest.files[table.name], workspace.file_path(table)
+        try:
+            if not downloaded(workspace, table).superseded_by:
+                validate.check_size(path, entry)
+            footer = validate.read_footer(path, entry.name)
+            validate.check_columns(footer, table, entry.name, ignore_extra=ignore_extra)
+            if not downloaded(workspace, table).superseded_by:
+                validate.check_rows(footer, table, entry)
+            validate.check_lists(path, table, entry.name)
+        except DataError:
+            workspace.discard_file(table)
+            raise
+        rows += footer.rows
+    workspace.keep_files_valid("validate-files")
+    return {"files": len(TABLES), "rows": rows}
+
+
+def validate_checksums(context: Context, snapshot: Snapshot, report: Report) -> Facts:
+    """Read all four files from disk once more and hash them. Raises FileError."""
+    workspace = context.workspace(snapshot)
+    manifest, done = workspace.manifest(), 0
+    found = {table: downloaded(workspace, table) for table in TABLES}
+    total = sum(file.bytes for file in found.values())
+    for table, file in found.items():
+        name = manifest.files[table.name].name
+        try:
+            validate.check_sha256(workspace.file_path(table), name, file.sha256)
+        except DataError:
+            workspace.discard_file(table)
+            raise
+        done += file.bytes
+        report(done, total)
+    workspace.keep_files_valid("validate-checksums")
+    return {"files": len(TABLES), "bytes": total}
+
+
+def load_table(context: Context, snapshot: Snapshot, table: Table, report: Report) -> Facts:
+    """Load one file under a new load_id and prove that all rows arrived. Raises DataError, WarehouseError."""
+    workspace, warehouse = context.workspace(snapshot), context.warehouse(snapshot.network)
+    ensure_schema(warehouse)
+    file = proven_file(workspace, table)
+    sent = 0
+
+    def add(count: int) -> None:
+        nonlocal sent
+        sent += count
+        report(min(sent, file.bytes), file.bytes)
+
+    try:
+        entry = load(warehouse, snapshot, file, add)
+    except FileError:
+        workspace.discard_file(table)
+        raise
+    return {
+        "rows": entry.row_count,
+        "bytes": file.bytes,
+        "load_id": entry.load_id,
+        "content_digest": entry.content_digest,
+    }
+
+
+def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
+    """Make readers see the loads of all four tables, at one instant. Raises WarehouseError."""
+    workspace, warehouse = context.workspace(snapshot), context.warehouse(snapshot.network)
+    manifest = manifest_on_disk(workspace)
+    loads = {}
+    for table in TABLES:
+        found = ledger.loaded(warehouse, snapshot, table, downloaded(workspace, table).sha256)
+        if found is None:
+            raise FileError(
+                f"{table.name}: no proven load of its file", hint="run again: the table is loaded anew"
+            )
+        loads[table.name] = found
+    publication = publish(
+        warehouse, snapshot, manifest_sha256=manifest.sha256, source=manifest.uri, loads=loads
+    )
+    return {
+        "manifest_sha256": manifest.sha256,
+        "published_at": publication.published_at.isoformat(),
+        **publication.row_counts,
+    }
+
+
+def clean_up(context: Context, snapshot: Snapshot) -> Facts:
+    """Remove the work files of a published snapshot."""
+    workspace = context.workspace(snapshot)
+    size = workspace.bytes
+    workspace.discard()
+    return {"bytes": size}
+
+
+def forget(context: Context, snapshot: Snapshot, tables: tuple[str, ...] = tuple(BY_NAME)) -> None:
+    """Take the proofs of a snapshot back, so that a run does all steps anew; readers see what they saw."""
+    context.workspace(snapshot).discard()
+    ledger.forget(context.warehouse(snapshot.network), snapshot, tables)
+
+
+def downloaded(workspace: Workspace, table: Table) -> DownloadedFile:
+    """Return the table's file on disk. Raises FileError when it is not (any longer) there."""
+    found = workspace.downloaded_file(table)
+    if found is None:
+        raise FileError(
+            f"{workspace.file_path(table)}: missing, or changed since the download", hint=RUN_AGAIN
+        )
+    return found
+
+
+def manifest_on_disk(workspace: Workspace) -> DownloadedManifest:
+    """Return the manifest on disk. Raises FileError when it is not (any longer) there."""
+    found = workspace.downloaded_manifest()
+    if found is None:
+        raise FileError(f"{workspace.manifest_path}: missing, or changed since the download", hint=RUN_AGAIN)
+    return found
+
+
+def proven_file(workspace: Workspace, table: Table) -> ProvenFile:
+    """Return the table's file with all that was proven about it. Raises FileError."""
+    manifest, file = manifest_on_disk(workspace), downloaded(workspace, table)
+    entry, path = workspace.manifest().files[table.name], workspace.file_path(table)
+    return ProvenFile(
+        table=table,
+        path=path,
+        name=entry.name,
+        sha256=file.sha256,
+        bytes=file.bytes,
+        footer=validate.read_footer(path, entry.name),
+        proof=entry.algorithm,
+        superseded_by=file.superseded_by,
+        manifest_sha256=manifest.sha256,
+        source=manifest.uri,
+    )

@@ -1,0 +1,134 @@
+"""The luigi targets: each answers "is it done?" with the whole truth, by one cheap look at where the truth is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import luigi
+from loguru import logger
+
+from pipeline.context import Context
+from pipeline.errors import DataError, SourceUnavailableError
+from pipeline.snapshot import Snapshot
+from pipeline.tables import Table
+from pipeline.warehouse import ledger
+from pipeline.warehouse.publish import newest
+from pipeline.workspace import Workspace, sha256_of_bytes
+
+
+@dataclass(frozen=True)
+class SnapshotTarget(luigi.Target):  # type: ignore[misc]  # luigi publishes no types for it
+    """Something that is there or not for one snapshot."""
+
+    context: Context
+    snapshot: Snapshot
+
+    @property
+    def workspace(self) -> Workspace:
+        """The snapshot's work directory."""
+        return self.context.workspace(self.snapshot)
+
+
+class ManifestAtSource(SnapshotTarget):
+    """META.json, which upstream writes last, is at the source."""
+
+    def exists(self) -> bool:
+        """Ask the source. Raises SourceError."""
+        return self.context.source.manifest_uri(self.snapshot) is not None
+
+
+class ManifestOnDisk(SnapshotTarget):
+    """META.json on disk is whole, and is the one at the source."""
+
+    def exists(self) -> bool:
+        """Compare digest and version; while the source does not answer, what is on disk counts."""
+        manifest = self.workspace.downloaded_manifest()
+        if manifest is None:
+            return False
+        try:
+            return self.context.source.manifest_uri(self.snapshot) == manifest.uri
+        except SourceUnavailableError as error:
+            logger.warning("Could not ask whether the manifest is still the newest: {}", error)
+            return True
+
+
+class ValidManifest(SnapshotTarget):
+    """The manifest on disk was validated."""
+
+    def exists(self) -> bool:
+        """Look at the proof, which is bound to the manifest's digest."""
+        return self.workspace.is_manifest_valid()
+
+
+@dataclass(frozen=True)
+class FileOnDisk(SnapshotTarget):
+    """A table's file is on disk, as the manifest lists it."""
+
+    table: Table
+
+    def exists(self) -> bool:
+        """Look at the proof, which is bound to the listed digest, and at size and time of the file."""
+        return self.workspace.downloaded_file(self.table) is not None
+
+
+@dataclass(frozen=True)
+class ValidFiles(SnapshotTarget):
+    """All four files on disk passed a validation."""
+
+    step: str
+
+    def exists(self) -> bool:
+        """Look at the proof, which is bound to the digests of the manifest and of the files."""
+        return self.workspace.are_files_valid(self.step)
+
+
+@dataclass(frozen=True)
+class TableLoad(SnapshotTarget):
+    """The table's file was loaded, and all its rows are in the warehouse."""
+
+    table: Table
+
+    def exists(self) -> bool:
+        """Look into the ledger for a proven load of the file on disk, and count its rows."""
+        file = self.workspace.downloaded_file(self.table)
+        if file is None:
+            return False
+        warehouse = self.context.warehouse(self.snapshot.network)
+        return ledger.loaded(warehouse, self.snapshot, self.table, file.sha256) is not None
+
+
+class PublishedSnapshot(SnapshotTarget):
+    """Readers see the snapshot that the newest manifest describes."""
+
+    def exists(self) -> bool:
+        """Compare the newest publication with the manifest on disk, else with the one at the source."""
+        publication = newest(self.context.warehouse(self.snapshot.network), self.snapshot)
+        if publication is None or publication.forgotten:
+            return False
+        if ManifestOnDisk(self.context, self.snapshot).exists():
+            on_disk = self.workspace.downloaded_manifest()
+            return on_disk is not None and on_disk.sha256 == publication.manifest_sha256
+        try:
+            return self._is_newest(publication.source, publication.manifest_sha256)
+        except SourceUnavailableError as error:
+            logger.warning("Could not ask whether upstream published the snapshot anew: {}", error)
+            return True
+
+    def _is_newest(self, published_uri: str, published_sha256: str) -> bool:
+        """Ask the source; a manifest that is gone from it supersedes nothing."""
+        uri = self.context.source.manifest_uri(self.snapshot)
+        if uri is None or uri == published_uri:
+            return True
+        try:
+            text = self.context.source.read_manifest(self.snapshot)
+        except DataError:
+            return False  # the run that follows says what is wrong with it
+        return text is None or sha256_of_bytes(text.data) == published_sha256
+
+
+class CleanedUp(SnapshotTarget):
+    """The snapshot is published and left nothing on disk."""
+
+    def exists(self) -> bool:
+        """Look at the disk, then at the publication."""
+        return not self.workspace.path.exists() and PublishedSnapshot(self.context, self.snapshot).exists()

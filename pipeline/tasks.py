@@ -1,0 +1,267 @@
+"""The graph, read top to bottom; it decides the order and computes nothing.
+
+luigi --module pipeline.tasks IngestDaily
+luigi --module pipeline.tasks IngestSnapshot --network torus --processing-date 2025-08-01 --window-days 195
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+import luigi
+from loguru import logger
+
+from pipeline import parameters, process, progress, steps, targets
+from pipeline.attempts import with_attempts
+from pipeline.context import context
+from pipeline.errors import PipelineError
+from pipeline.snapshot import Snapshot
+from pipeline.tables import BY_NAME, TABLES, Table
+
+
+class SnapshotTask(luigi.Task):
+    """A step for one snapshot: what it needs, what proves it, one call."""
+
+    network: str = luigi.Parameter(description="network, lower case")
+    processing_date: date = parameters.processing_date()
+    window_days: int = parameters.window_days()
+
+    done = "Done"  #: the log event after the step, in the past tense
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot that the step is for."""
+        return Snapshot(self.network, self.processing_date, self.window_days)
+
+    @property
+    def step(self) -> str:
+        """The step's name, with the table where it is about one."""
+        return self.task_family
+
+    def complete(self) -> bool:
+        """Ask the target; while a service is unavailable, wait for the next attempt."""
+        with self._telling("Could not tell whether the step is done"):
+            return self._attempts(super().complete)
+
+    def run(self) -> None:
+        """Do the step, unless another process of this host did it while we waited for it."""
+        with self._telling("Step failed"), context().workspace(self.snapshot).lock(self.step):
+            if self.complete():
+                return
+            started = time.monotonic()
+            facts = self._attempts(self.work)
+            logger.bind(**facts, seconds=round(time.monotonic() - started, 3)).info(self.done)
+
+    def work(self) -> steps.Facts:
+        """Do the step and return what its log event tells."""
+        raise NotImplementedError(self.task_family)
+
+    def report(self, done: int, total: int) -> None:
+        """Tell luigi's page how far the step is."""
+        self.set_progress_percentage(round(100 * done / total) if total else 100)
+
+    @property
+    def reporter(self) -> Any:
+        """What a step calls with bytes done and in all."""
+        return progress.reporter(str(self.snapshot), self.step, self.report)
+
+    def _attempts(self, call: Any) -> Any:
+        settings = context().settings
+        return with_attempts(call, attempts=settings.retry_attempts, delay=settings.retry_delay)
+
+    @contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        """Put the snapshot and the step on every event, and an error on one line with what to do about it."""
+        table = getattr(self, "table", None)
+        with logger.contextualize(
+            network=self.network,
+            date=self.processing_date.isoformat(),
+            window=self.window_days,
+            step=self.task_family,
+            table=table,
+        ):
+            try:
+                yield
+            except PipelineError as error:
+                if not getattr(error, "told", False):
+                    error.told = True  # type: ignore[attr-defined]  # complete() inside run() passes here twice
+                    logger.bind(hint=error.hint).error("{}: {}", what, error)
+                raise
+            except KeyboardInterrupt as interrupt:
+                if process.is_worker():
+                    process.end_worker(interrupt)
+                raise
+
+
+class FindSnapshot(luigi.ExternalTask, SnapshotTask):
+    """Upstream's: META.json is at the source."""
+
+    def output(self) -> luigi.Target:
+        return targets.ManifestAtSource(context(), self.snapshot)
+
+
+class DownloadManifest(SnapshotTask):
+    """META.json on disk, its digest recorded."""
+
+    done = "Downloaded manifest"
+
+    def requires(self) -> luigi.Task:
+        return self.clone(FindSnapshot)
+
+    def output(self) -> luigi.Target:
+        return targets.ManifestOnDisk(context(), self.snapshot)
+
+    def work(self) -> steps.Facts:
+        return steps.download_manifest(context(), self.snapshot)
+
+
+class ValidateManifest(SnapshotTask):
+    """META.json parsed: right network, date and window, four files named, safe names."""
+
+    done = "Validated manifest"
+
+    def requires(self) -> luigi.Task:
+        return self.clone(DownloadManifest)
+
+    def output(self) -> luigi.Target:
+        return targets.ValidManifest(context(), self.snapshot)
+
+    def work(self) -> steps.Facts:
+        return steps.validate_manifest(context(), self.snapshot)
+
+
+class TableTask(SnapshotTask):
+    """A step for one table of a snapshot; the table with the most rows goes first."""
+
+    table: str = luigi.ChoiceParameter(choices=list(BY_NAME))
+
+    @property
+    def priority(self) -> int:
+        """Features are as large as all others together."""
+        return 10 if self.table == "raw_features" else 0
+
+    @property
+    def step(self) -> str:
+        """The step's name and its table."""
+        return f"{self.task_family} {self.table}"
+
+    @property
+    def table_facts(self) -> Table:
+        """What the pipeline knows about the table."""
+        return BY_NAME[self.table]
+
+
+class DownloadFile(TableTask):
+    """One file on disk, its bytes those that the manifest lists."""
+
+    done = "Downloaded file"
+
+    def requires(self) -> luigi.Task:
+        return self.clone(ValidateManifest)
+
+    def output(self) -> luigi.Target:
+        return targets.FileOnDisk(context(), self.snapshot, self.table_facts)
+
+    def work(self) -> steps.Facts:
+        return steps.download_file(context(), self.snapshot, self.table_facts, self.reporter)
+
+
+class ValidateFiles(SnapshotTask):
+    """All four files: size, Parquet, columns, rows."""
+
+    done = "Validated files"
+
+    def requires(self) -> list[luigi.Task]:
+        return [self.clone(DownloadFile, table=table.name) for table in TABLES]
+
+    def output(self) -> luigi.Target:
+        return targets.ValidFiles(context(), self.snapshot, "validate-files")
+
+    def work(self) -> steps.Facts:
+        return steps.validate_files(context(), self.snapshot)
+
+
+class ValidateChecksums(SnapshotTask):
+    """SHA-256 of all four files, read from disk."""
+
+    done = "Validated checksums"
+
+    def requires(self) -> luigi.Task:
+        return self.clone(ValidateFiles)
+
+    def output(self) -> luigi.Target:
+        return targets.ValidFiles(context(), self.snapshot, "validate-checksums")
+
+    def work(self) -> steps.Facts:
+        return steps.validate_checksums(context(), self.snapshot, self.reporter)
+
+
+class LoadTable(TableTask):
+    """One file's rows in the warehouse under a new load_id, counted and compared; invisible to readers."""
+
+    done = "Loaded table"
+
+    def requires(self) -> luigi.Task:
+        return self.clone(ValidateChecksums)
+
+    def output(self) -> luigi.Target:
+        return targets.TableLoad(context(), self.snapshot, self.table_facts)
+
+    def work(self) -> steps.Facts:
+        return steps.load_table(context(), self.snapshot, self.table_facts, self.reporter)
+
+
+class PublishSnapshot(SnapshotTask):
+    """One single-row INSERT: readers see all four tables."""
+
+    done = "Published snapshot"
+
+    def requires(self) -> list[luigi.Task]:
+        return [self.clone(LoadTable, table=table.name) for table in TABLES]
+
+    def output(self) -> luigi.Target:
+        return targets.PublishedSnapshot(context(), self.snapshot)
+
+    def work(self) -> steps.Facts:
+        return steps.publish_snapshot(context(), self.snapshot)
+
+
+class CleanUp(SnapshotTask):
+    """Work files gone."""
+
+    done = "Cleaned up"
+
+    def requires(self) -> luigi.Task:
+        return self.clone(PublishSnapshot)
+
+    def output(self) -> luigi.Target:
+        return targets.CleanedUp(context(), self.snapshot)
+
+    def work(self) -> steps.Facts:
+        return steps.clean_up(context(), self.snapshot)
+
+
+class IngestSnapshot(luigi.WrapperTask, SnapshotTask):
+    """All of the above for one network."""
+
+    def requires(self) -> luigi.Task:
+        return self.clone(CleanUp)
+
+
+class IngestDaily(luigi.WrapperTask):
+    """A day of all configured networks."""
+
+    processing_date: date = parameters.processing_date()
+    window_days: int = parameters.window_days()
+    networks: tuple[str, ...] = parameters.networks()
+
+    def requires(self) -> list[luigi.Task]:
+        return [self.clone(IngestSnapshot, network=network) for network in self.networks]
+
+
+if process.is_luigi_command():
+    process.take_over_luigi()

@@ -1,0 +1,151 @@
+"""One function a check: each returns facts, or raises an error that says what is wrong with which file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import files
+from pipeline.conversion import is_convertible, read_type
+from pipeline.errors import FileError, RefusedValueError, RowCountError, SchemaError
+from pipeline.manifest import FileEntry
+from pipeline.tables import Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+ASK_UPSTREAM = (
+    "ask upstream to publish the snapshot again; nothing was loaded and what readers see has not changed"
+)
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a Parquet file says of itself."""
+
+    rows: int
+    columns: Mapping[str, pa.DataType]
+
+
+def check_size(path: Path, entry: FileEntry) -> int:
+    """Return the file's size in bytes. Raises FileError when it is missing or not as large as the manifest says."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise FileError(
+            f"{entry.name}: missing at {path}", hint="run again: the file is fetched anew"
+        ) from None
+    if entry.size is not None and size != entry.size:
+        raise FileError(f"{entry.name}: {size} bytes, the manifest says {entry.size}", hint=ASK_UPSTREAM)
+    return size
+
+
+def read_footer(path: Path, name: str) -> Footer:
+    """Return a Parquet file's row count and columns. Raises FileError when it is not Parquet."""
+    with _parquet(path, name) as file:
+        schema = file.schema.to_arrow_schema()
+        if len(set(schema.names)) < len(schema.names):
+            raise SchemaError(f"{name}: a column name stands twice among {schema.names}", hint=ASK_UPSTREAM)
+        return Footer(file.metadata.num_rows, {field.name: field.type for field in schema})
+
+
+def _parquet(path: Path, name: str) -> pq.ParquetFile:
+    import pyarrow as pa  # noqa: PLC0415  # slow to import; luigi needs it only when a task runs
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    try:
+        with files.reported(path):
+            return pq.ParquetFile(path)
+    except (pa.ArrowException, files.WorkDirectoryError) as error:
+        raise FileError(f"{name}: not a Parquet file that can be read: {error}", hint=ASK_UPSTREAM) from error
+
+
+def check_columns(footer: Footer, table: Table, name: str, *, ignore_extra: bool) -> None:
+    """Raise SchemaError unless the file's columns are those of the table, each convertible.
+
+    A file without rows has no columns: that is how upstream exports an empty table.
+    """
+    if not footer.columns and not footer.rows:
+        return
+    wanted = {column.name: column for column in table.file_columns}
+    problems = [
+        f"missing {column.name} ({column.type})"
+        for column in table.file_columns
+        if column.name not in footer.columns and column.name not in table.snapshot_columns
+    ]
+    problems += [
+        f"{name_} is {arrow}, which cannot be stored as {wanted[name_].type}"
+        for name_, arrow in footer.columns.items()
+        if name_ in wanted and not is_convertible(table, wanted[name_], arrow)
+    ]
+    hint = ASK_UPSTREAM
+    known = {*wanted, *table.dropped_columns}
+    extra = {name_: arrow for name_, arrow in footer.columns.items() if name_ not in known}
+    if extra and not ignore_extra:
+        problems += [f"unexpected {name_!r} ({arrow})" for name_, arrow in extra.items()]
+        add = ", ".join(f"ADD COLUMN `{name_}` {read_type(arrow) or arrow}" for name_, arrow in extra.items())
+        hint = (
+            f"decide about the new column: ALTER TABLE {table.loads} {add} (and add it to schema/ and its view) "
+            "stores it, INGESTION_IGNORE_EXTRA_COLUMNS=true loads the file without it; nothing was loaded"
+        )
+    if problems:
+        raise SchemaError(f"{name}: columns are not those of {table.name}: {'; '.join(problems)}", hint=hint)
+
+
+def check_rows(footer: Footer, table: Table, entry: FileEntry) -> int:
+    """Return the row count. Raises RowCountError when it is not the manifest's, or 0 where rows must be."""
+    if entry.rows is not None and footer.rows != entry.rows:
+        raise RowCountError(
+            f"{entry.name}: {footer.rows} rows, the manifest says {entry.rows}", hint=ASK_UPSTREAM
+        )
+    if not footer.rows and not table.may_be_empty:
+        raise RowCountError(
+            f"{entry.name}: no rows, {table.name} must have some every day", hint=ASK_UPSTREAM
+        )
+    return footer.rows
+
+
+def check_lists(path: Path, table: Table, name: str) -> None:
+    """Raise RefusedValueError when a list is NULL: ClickHouse reads it as an empty list without an error.
+
+    A list column without any NULL at any level says so in its statistics; only others are read.
+    """
+    lists = {column.name for column in table.file_columns if column.type.startswith("Array")}
+    with _parquet(path, name) as file:
+        row = 0
+        for group in range(file.num_row_groups):
+            doubtful = sorted(lists & _may_hold_null(file, group))
+            for batch in file.iter_batches(row_groups=[group], columns=doubtful) if doubtful else ():
+                for column in doubtful:
+                    if batch[column].null_count:
+                        where = row + batch[column].is_null().index(True).as_py()  # noqa: FBT003  # arrow's value
+                        raise RefusedValueError(
+                            f"{name}: {column} is NULL in row {where}, expected a list", hint=ASK_UPSTREAM
+                        )
+                row += batch.num_rows
+            row += 0 if doubtful else file.metadata.row_group(group).num_rows
+
+
+def _may_hold_null(file: pq.ParquetFile, group: int) -> set[str]:
+    """Return the top-level columns of a row group whose statistics do not exclude NULL."""
+    metadata = file.metadata.row_group(group)
+    chunks = [metadata.column(index) for index in range(metadata.num_columns)]
+    return {
+        chunk.path_in_schema.split(".")[0]
+        for chunk in chunks
+        if chunk.statistics is None or chunk.statistics.null_count != 0
+    }
+
+
+def check_sha256(path: Path, name: str, expected: str) -> str:
+    """Return the file's SHA-256. Raises FileError when it is another."""
+    found = files.sha256_of(path)
+    if found != expected:
+        raise FileError(
+            f"{name}: SHA-256 of {path} is {found}, expected {expected}",
+            hint="the file changed on disk and was removed; run again: it is fetched anew",
+        )
+    return found

@@ -1,0 +1,157 @@
+"""The ledger: one row for each thing that became of an attempt to load a file into a table. Only ever appended to."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, date, datetime
+from importlib.metadata import version
+from typing import Literal
+
+from pipeline.attempts import with_backoff
+from pipeline.snapshot import Snapshot
+from pipeline.tables import LEDGER, Table
+from pipeline.warehouse import MissingTableError, Warehouse
+
+State = Literal["started", "loaded", "failed", "forgotten"]
+
+HOST = socket.gethostname()
+PIPELINE_VERSION = version("sot-ingest")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An attempt and its newest state."""
+
+    processing_date: date
+    window_days: int
+    table_name: str
+    load_id: str  #: UUID
+    state: State
+    started_at: datetime  #: UTC
+    manifest_sha256: str  #: of the META.json that the attempt was made for
+    file_name: str  #: as the manifest spells it
+    file_sha256: str  #: of the bytes that were loaded
+    file_bytes: int
+    proof: str  #: sha256 or md5: what the manifest proved the file by
+    superseded_by: str  #: the snapshot whose manifest lists the file, when it is not this one's
+    source: str  #: URI of the manifest, its version as the fragment
+    row_count: int = 0
+    content_digest: str = ""  #: hex, over all cells of all rows, in any order
+    error: str = ""
+
+    def now(self, state: State, *, error: str = "", row_count: int = 0, content_digest: str = "") -> Entry:
+        """Return the entry in another state."""
+        return replace(
+            self, state=state, error=error[:2_000], row_count=row_count, content_digest=content_digest
+        )
+
+
+_PARAMETERS = {
+    "processing_date": "{processing_date:Date}",
+    "window_days": "{window_days:UInt16}",
+    "load_id": "{load_id:UUID}",
+    "started_at": "fromUnixTimestamp64Micro({started_at:Int64}, 'UTC')",
+    "file_bytes": "{file_bytes:UInt64}",
+    "row_count": "{row_count:UInt64}",
+    "recorded_at": "now64(6, 'UTC')",
+}
+_COLUMNS = (*(field.name for field in fields(Entry)), "recorded_at", "host", "pipeline_version")
+_RECORD = (
+    f"INSERT INTO {{database}}.{LEDGER} ({', '.join(_COLUMNS)})\n"
+    f"SELECT {', '.join(_PARAMETERS.get(name, f'{{{name}:String}}') for name in _COLUMNS)}"
+)
+
+
+def record(warehouse: Warehouse, entry: Entry) -> None:
+    """Append an entry. Twice the same does no harm: the newest row of a load counts."""
+    values = {
+        **asdict(entry),
+        "processing_date": entry.processing_date.isoformat(),
+        "started_at": micros(entry.started_at),
+        "host": HOST,
+        "pipeline_version": PIPELINE_VERSION,
+    }
+    with_backoff(lambda: warehouse.execute(_RECORD, **values))
+
+
+def micros(moment: datetime) -> int:
+    """Return microseconds since 1970, exactly."""
+    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def loaded(
+    warehouse: Warehouse, snapshot: Snapshot, table: Table, file_sha256: str
+) -> tuple[str, int] | None:
+    """Return load_id and row count of the newest proven load of a file, or None.
+
+    Proven: counted and compared after the insert, not forgotten since, and all its rows are still there.
+    """
+    try:
+        rows = warehouse.query(
+            f"""
+            SELECT toString(load_id), argMax(row_count, recorded_at) AS row_count
+            FROM {{database}}.{LEDGER}
+            WHERE processing_date = {{processing_date:Date}} AND window_days = {{window_days:UInt16}}
+                AND table_name = {{table_name:String}} AND file_sha256 = {{file_sha256:String}}
+            GROUP BY load_id
+            HAVING argMax(state, recorded_at) = 'loaded'
+            ORDER BY max(recorded_at) DESC
+            LIMIT 1
+            """,
+            processing_date=snapshot.processing_date.isoformat(),
+            window_days=snapshot.window_days,
+            table_name=table.name,
+            file_sha256=file_sha256,
+        )
+        return next(
+            ((id_, count) for id_, count in rows if count_rows(warehouse, snapshot, table, id_) == count),
+            None,
+        )
+    except MissingTableError:
+        return None
+
+
+def count_rows(warehouse: Warehouse, snapshot: Snapshot, table: Table, load_id: str) -> int:
+    """Return how many rows of a load are in its table."""
+    ((count,),) = warehouse.query(
+        f"SELECT count() FROM {{database}}.{table.loads} WHERE {PARTITION}", **partition(snapshot, load_id)
+    )
+    return int(count)
+
+
+#: The rows of one load, which are one partition.
+PARTITION = "processing_date = {processing_date:Date} AND window_days = {window_days:UInt16} AND load_id = {load_id:UUID}"
+
+
+def partition(snapshot: Snapshot, load_id: str) -> dict[str, object]:
+    """Return the parameters of :data:`PARTITION`."""
+    return {
+        "processing_date": snapshot.processing_date.isoformat(),
+        "window_days": snapshot.window_days,
+        "load_id": load_id,
+    }
+
+
+def forget(warehouse: Warehouse, snapshot: Snapshot, tables: tuple[str, ...]) -> None:
+    """Append a row for each proven load of these tables that takes its proof back."""
+    copied = [name for name in _COLUMNS if name not in {"state", "recorded_at", "host", "pipeline_version"}]
+    statement = f"""
+        INSERT INTO {{database}}.{LEDGER} ({", ".join(copied)}, state, recorded_at, host, pipeline_version)
+        SELECT {", ".join(copied)}, 'forgotten', now64(6, 'UTC'), {{host:String}}, {{pipeline_version:String}}
+        FROM {{database}}.{LEDGER}
+        WHERE processing_date = {{processing_date:Date}} AND window_days = {{window_days:UInt16}}
+            AND has(splitByChar(',', {{tables:String}}), table_name) AND state = 'loaded'
+            AND load_id NOT IN (SELECT load_id FROM {{database}}.{LEDGER} WHERE state = 'forgotten')
+    """
+    with contextlib.suppress(MissingTableError):
+        warehouse.execute(
+            statement,
+            processing_date=snapshot.processing_date.isoformat(),
+            window_days=snapshot.window_days,
+            tables=",".join(tables),
+            host=HOST,
+            pipeline_version=PIPELINE_VERSION,
+        )

@@ -1,0 +1,195 @@
+"""Load one file into one table under a new load_id, then prove that every row arrived.
+
+Rows of a load are invisible until a publication names it. A failed attempt is taken back as far as the warehouse lets
+us, and told in the ledger; whatever is left of it nobody names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from loguru import logger
+
+from pipeline.attempts import with_backoff
+from pipeline.conversion import Conversion, convert, select, structure
+from pipeline.errors import DuplicateKeyError, FileError, PipelineError, RefusedValueError, RowCountError
+from pipeline.refusal import first_refused
+from pipeline.snapshot import Snapshot
+from pipeline.tables import Table
+from pipeline.validate import ASK_UPSTREAM, Footer
+from pipeline.warehouse import ParquetInsert, RowsRefusedError, Warehouse
+from pipeline.warehouse.ledger import PARTITION, Entry, partition, record
+
+
+@dataclass(frozen=True)
+class ProvenFile:
+    """A file on disk, and what was proven about it."""
+
+    table: Table
+    path: Path
+    name: str  #: as the manifest spells it
+    sha256: str
+    bytes: int
+    footer: Footer
+    proof: str  #: sha256 or md5
+    superseded_by: str
+    manifest_sha256: str
+    source: str
+
+
+def load(
+    warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, report: Callable[[int], None] = lambda _: None
+) -> Entry:
+    """Load a file and return the ledger's entry about it.
+
+    Transient faults are tried again, each time under a new load_id. Raises RefusedValueError, RowCountError,
+    DuplicateKeyError for what the file holds, FileError when the file is not the one that was proven, and
+    WarehouseError.
+    """
+    return with_backoff(lambda: _attempt(warehouse, snapshot, file, report))
+
+
+def _attempt(
+    warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, report: Callable[[int], None]
+) -> Entry:
+    entry = _started(warehouse, snapshot, file)
+    record(warehouse, entry)
+    try:
+        if file.footer.columns:
+            _insert(warehouse, snapshot, file, entry, report)
+        row_count, content_digest = _compare(warehouse, snapshot, file, entry.load_id)
+    except BaseException as error:
+        _take_back(warehouse, snapshot, file.table, entry, error)
+        raise
+    entry = entry.now("loaded", row_count=row_count, content_digest=content_digest)
+    record(warehouse, entry)
+    return entry
+
+
+def _started(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile) -> Entry:
+    ((load_id,),) = warehouse.query("SELECT toString(generateUUIDv7())")
+    return Entry(
+        processing_date=snapshot.processing_date,
+        window_days=snapshot.window_days,
+        table_name=file.table.name,
+        load_id=load_id,
+        state="started",
+        started_at=datetime.now(UTC),
+        manifest_sha256=file.manifest_sha256,
+        file_name=file.name,
+        file_sha256=file.sha256,
+        file_bytes=file.bytes,
+        proof=file.proof,
+        superseded_by=file.superseded_by,
+        source=file.source,
+    )
+
+
+def _insert(
+    warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, entry: Entry, report: Callable[[int], None]
+) -> None:
+    conversions = convert(file.table, file.footer.columns)
+    columns = ", ".join(conversion.column.name for conversion in conversions)
+    insert = ParquetInsert(
+        path=file.path,
+        into=f"{{database}}.{file.table.loads} ({columns})",
+        select=select(conversions),
+        structure=structure(conversions),
+        parameters={
+            **partition(snapshot, entry.load_id),
+            "network": snapshot.network,
+            "created_at": int(entry.started_at.timestamp()),
+        },
+    )
+    try:
+        sent = warehouse.insert_parquet(insert, query_id=_query_id(entry), report=report)
+    except RowsRefusedError as error:
+        raise _refusal(snapshot, file, conversions, error) from None
+    if sent != file.sha256:
+        raise FileError(
+            f"{file.name}: the bytes loaded from {file.path} have SHA-256 {sent}, expected {file.sha256}",
+            hint="the file changed on disk; run again: it is fetched anew",
+        )
+
+
+def _refusal(
+    snapshot: Snapshot, file: ProvenFile, conversions: tuple[Conversion, ...], error: RowsRefusedError
+) -> PipelineError:
+    """Name the value that was refused, or pass on what ClickHouse said."""
+    found = first_refused(file.path, conversions, snapshot)
+    return RefusedValueError(f"{file.name}: {found or error}", hint=ASK_UPSTREAM)
+
+
+def _compare(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, load_id: str) -> tuple[int, str]:
+    """Return the count and the content digest of the rows that arrived; raise unless they are the file's."""
+    ((row_count, keys, digest),) = warehouse.query(
+        f"""
+        SELECT count(), uniqExact({", ".join(file.table.key)}), {content_digest(file.table)}
+        FROM {{database}}.{file.table.loads}
+        WHERE {PARTITION}
+        """,
+        **partition(snapshot, load_id),
+    )
+    if row_count != file.footer.rows:
+        raise RowCountError(
+            f"{file.name}: {row_count} rows arrived in {file.table.loads}, the file has {file.footer.rows}",
+            hint="run again; if it stays so, see ClickHouse's log for the load's query",
+        )
+    if keys != row_count:
+        raise DuplicateKeyError(
+            f"{file.name}: {row_count - keys} rows repeat a key ({', '.join(file.table.key)}): "
+            + _repeated(warehouse, snapshot, file.table, load_id),
+            hint=ASK_UPSTREAM,
+        )
+    return row_count, digest
+
+
+def content_digest(table: Table) -> str:
+    """Return the SQL of a digest over all cells that a file brought, the same for any order of the rows.
+
+    SipHash-128 of each row, added modulo 2**128; hex.
+    """
+    columns = ", ".join(column.name for column in table.file_columns)
+    return f"lower(hex(sum(reinterpretAsUInt128(sipHash128({columns})))))"
+
+
+def _repeated(warehouse: Warehouse, snapshot: Snapshot, table: Table, load_id: str) -> str:
+    """Return a few keys that stand twice, for an error's text."""
+    key = ", ".join(table.key)
+    rows = warehouse.query(
+        f"""
+        SELECT toString(tuple({key})), count()
+        FROM {{database}}.{table.loads}
+        WHERE {PARTITION}
+        GROUP BY {key}
+        HAVING count() > 1
+        ORDER BY {key}
+        LIMIT 3
+        """,
+        **partition(snapshot, load_id),
+    )
+    return ", ".join(f"{value} {times} times" for value, times in rows)
+
+
+def _take_back(
+    warehouse: Warehouse, snapshot: Snapshot, table: Table, entry: Entry, error: BaseException
+) -> None:
+    """Stop the insert, drop its rows, and say so in the ledger; each as far as the warehouse answers."""
+    with contextlib.suppress(PipelineError):
+        warehouse.kill(_query_id(entry))
+        warehouse.execute(
+            f"ALTER TABLE {{database}}.{table.loads} DROP PARTITION "
+            "({processing_date:Date}, {window_days:UInt16}, {load_id:UUID})",
+            **partition(snapshot, entry.load_id),
+        )
+    with contextlib.suppress(PipelineError):
+        record(warehouse, entry.now("failed", error=f"{type(error).__name__}: {error}"))
+    logger.bind(load_id=entry.load_id).debug("Took back a failed load")
+
+
+def _query_id(entry: Entry) -> str:
+    return f"load-{entry.load_id}"

@@ -1,0 +1,119 @@
+"""Databases, tables and views: created when missing, refused when they have another shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.attempts import with_backoff
+from pipeline.errors import WarehouseError
+from pipeline.tables import LEDGER, PUBLICATIONS, TABLES, Column, columns_of, schema_sql
+from pipeline.warehouse import Warehouse
+
+#: Views come last: they read the tables.
+OBJECTS = (LEDGER, PUBLICATIONS, *(table.loads for table in TABLES), *(table.name for table in TABLES))
+
+_VIEWS = {table.name: table for table in TABLES}
+
+
+def ensure_schema(warehouse: Warehouse) -> None:
+    """Create what is missing. Writes nothing when all is there.
+
+    Raises WarehouseError that shows the difference when a table or view exists in another shape; then nothing is
+    created.
+    """
+    existing = _existing(warehouse)
+    problems = [
+        problem for name in OBJECTS if name in existing for problem in _differences(warehouse, name, existing)
+    ]
+    if problems:
+        raise WarehouseError(
+            f"{warehouse.uri}: not in the shape that the pipeline writes: {'; '.join(problems)}",
+            hint="rename or drop what is in the way, or point the network at another database with "
+            "<NETWORK>_CLICKHOUSE_DATABASE; nothing was changed",
+        )
+    missing = [name for name in OBJECTS if name not in existing]
+    if len(missing) == len(OBJECTS):
+        _create_database(warehouse)
+    for name in missing:
+        with_backoff(lambda name=name: warehouse.execute(schema_sql(name)))  # type: ignore[misc]  # bound at once
+
+
+def _create_database(warehouse: Warehouse) -> None:
+    """Create the database unless it is there: a user without the grant to create may find it made for them."""
+    found = warehouse.query(
+        "SELECT 1 FROM system.databases WHERE name = {name:String}", name=warehouse.database
+    )
+    if not found:
+        with_backoff(lambda: warehouse.execute("CREATE DATABASE IF NOT EXISTS {database}"))
+
+
+def _existing(warehouse: Warehouse) -> dict[str, tuple[str, str, str]]:
+    """Return engine, partition key and the view's query of what exists, by name."""
+    rows = warehouse.query(
+        """
+        SELECT name, engine, partition_key, as_select
+        FROM system.tables
+        WHERE database = {name:String}
+        """,
+        name=warehouse.database,
+    )
+    return {name: (engine, partition_key, query) for name, engine, partition_key, query in rows}
+
+
+def _differences(warehouse: Warehouse, name: str, existing: dict[str, tuple[str, str, str]]) -> Iterator[str]:
+    """Yield how an existing table or view differs from the one in ``schema/``."""
+    engine, partition_key, query = existing[name]
+    view = _VIEWS.get(name)
+    if view and engine != "View":
+        yield f"{name} is a table with engine {engine}, expected a view"
+        return
+    if not view and not engine.endswith("MergeTree"):
+        yield f"{name} has engine {engine}, expected MergeTree"
+        return
+    wanted = view.columns if view else columns_of(name)
+    yield from _column_differences(name, _columns(warehouse, name), wanted)
+    if not view and (expected := _partition_key(name)) != partition_key:
+        yield f"{name} is partitioned by {partition_key!r}, expected {expected!r}"
+    if view and not _same_query(warehouse, query, schema_sql(name)):
+        yield f"{name} is a view over something else than the newest publications"
+
+
+def _columns(warehouse: Warehouse, name: str) -> tuple[Column, ...]:
+    rows = warehouse.query(
+        """
+        SELECT name, type
+        FROM system.columns
+        WHERE database = {database_name:String} AND table = {table:String}
+        ORDER BY position
+        """,
+        database_name=warehouse.database,
+        table=name,
+    )
+    return tuple(Column(*row) for row in rows)
+
+
+def _column_differences(name: str, found: tuple[Column, ...], wanted: tuple[Column, ...]) -> Iterator[str]:
+    types = {column.name: column.type for column in found}
+    for column in wanted:
+        if column.name not in types:
+            yield f"{name}.{column.name} is missing, expected {column.type}"
+        elif types[column.name] != column.type:
+            yield f"{name}.{column.name} is {types[column.name]}, expected {column.type}"
+    extra = types.keys() - {column.name for column in wanted}
+    yield from (f"{name}.{column} is not expected" for column in sorted(extra))
+    if not extra and set(found) == set(wanted) and found != wanted:
+        yield f"{name} has its columns in another order"
+
+
+def _partition_key(name: str) -> str:
+    """Return the partition key in ``schema/{name}.sql`` as ClickHouse writes it."""
+    _, found, rest = schema_sql(name).partition("PARTITION BY ")
+    return rest.splitlines()[0] if found else ""
+
+
+def _same_query(warehouse: Warehouse, found: str, statement: str) -> bool:
+    """Compare a view's query with the one in ``schema/``, both as ClickHouse formats them."""
+    wanted = statement[statement.index("SELECT") :].replace("{database}", warehouse.database)
+    formatted = "SELECT formatQuerySingleLine({found:String}), formatQuerySingleLine({wanted:String})"
+    ((left, right),) = warehouse.query(formatted, found=found, wanted=wanted)
+    return bool(left == right)

@@ -1,0 +1,170 @@
+"""What is on disk of one snapshot between the source and the warehouse: the files, and the proofs about them.
+
+A proof is bound to the digest of what it proved; when that changes, the proof is none. See ``pipeline`` for the tree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline import files
+from pipeline.manifest import Manifest, parse_manifest
+from pipeline.snapshot import MANIFEST_NAME, Snapshot
+from pipeline.tables import TABLES, Table
+
+
+@dataclass(frozen=True)
+class DownloadedFile:
+    """A file on disk whose bytes were hashed while they were written."""
+
+    listed: str  #: the digest that the manifest lists
+    sha256: str  #: of the bytes; another than ``listed`` when superseded, or when the manifest lists an MD5
+    bytes: int
+    modified: int  #: st_mtime_ns after it was written: a file touched since is not the one that was proven
+    superseded_by: str  #: the snapshot whose manifest lists these bytes, when it is not this one's
+
+
+@dataclass(frozen=True)
+class DownloadedManifest:
+    """META.json on disk."""
+
+    sha256: str
+    uri: str  #: where it came from, its version as the fragment
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One snapshot's directory under ``root``."""
+
+    root: Path
+    snapshot: Snapshot
+    allow_md5: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The directory; without it nothing before the load is proven."""
+        return self.root / str(self.snapshot)
+
+    @property
+    def manifest_path(self) -> Path:
+        """META.json, byte for byte as it was downloaded."""
+        return self.path / MANIFEST_NAME
+
+    def file_path(self, table: Table) -> Path:
+        """The table's Parquet file, whatever the source calls it."""
+        return self.path / f"{table.name}.parquet"
+
+    def _proof(self, step: str) -> Path:
+        return self.path / "proofs" / f"{step}.json"
+
+    def lock(self, step: str) -> AbstractContextManager[None]:
+        """Keep other processes of this host out of a step of this snapshot; waits for them."""
+        return files.locked(self.root / "locks" / f"{str(self.snapshot).replace('/', '_')}_{step}.lock")
+
+    def downloaded_manifest(self) -> DownloadedManifest | None:
+        """Return the manifest on disk, or None when there is none that is whole."""
+        proof = files.read_proof(self._proof("download-manifest"))
+        if proof is None or not self.manifest_path.exists():
+            return None
+        found = DownloadedManifest(**proof)
+        return found if files.sha256_of(self.manifest_path) == found.sha256 else None
+
+    def keep_manifest(self, data: bytes, uri: str) -> DownloadedManifest:
+        """Store META.json and the proof that it was downloaded."""
+        manifest = DownloadedManifest(hashlib.sha256(data).hexdigest(), uri)
+        with files.replacing(self.manifest_path) as file:
+            file.write(data)
+        files.write_proof(self._proof("download-manifest"), asdict(manifest))
+        return manifest
+
+    def manifest(self) -> Manifest:
+        """Return what META.json on disk says. Raises ManifestError, WorkDirectoryError."""
+        with files.reported(self.manifest_path):
+            data = self.manifest_path.read_bytes()
+        return parse_manifest(data, self.snapshot, allow_md5=self.allow_md5)
+
+    def downloaded_file(self, table: Table) -> DownloadedFile | None:
+        """Return the table's file on disk, or None when it is not there, changed, or another manifest's."""
+        proof = files.read_proof(self._proof(f"download-{table.name}"))
+        if proof is None or self.downloaded_manifest() is None:
+            return None
+        found, path = DownloadedFile(**proof), self.file_path(table)
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return None
+        same = (status.st_size, status.st_mtime_ns) == (found.bytes, found.modified)
+        return found if same and found.listed == self.manifest().files[table.name].digest else None
+
+    def keep_file(self, table: Table, *, listed: str, sha256: str, superseded_by: str) -> DownloadedFile:
+        """Store the proof that the table's file, which is in its place, was downloaded."""
+        status = self.file_path(table).stat()
+        found = DownloadedFile(listed, sha256, status.st_size, status.st_mtime_ns, superseded_by)
+        files.write_proof(self._proof(f"download-{table.name}"), asdict(found))
+        return found
+
+    def _digests(self) -> dict[str, str] | None:
+        """Return the digests that a validation is bound to, or None while something is not downloaded."""
+        manifest = self.downloaded_manifest()
+        found = {table.name: self.downloaded_file(table) for table in TABLES}
+        if manifest is None or not all(found.values()):
+            return None
+        return {MANIFEST_NAME: manifest.sha256, **{name: file.sha256 for name, file in found.items() if file}}
+
+    def is_manifest_valid(self) -> bool:
+        """Tell whether the manifest on disk was validated."""
+        manifest = self.downloaded_manifest()
+        return manifest is not None and self._says("validate-manifest", {MANIFEST_NAME: manifest.sha256})
+
+    def keep_manifest_valid(self) -> None:
+        """Store the proof that the manifest on disk is valid."""
+        manifest = self.downloaded_manifest()
+        if manifest is not None:
+            files.write_proof(self._proof("validate-manifest"), {MANIFEST_NAME: manifest.sha256})
+
+    def are_files_valid(self, step: str) -> bool:
+        """Tell whether a validation of all files was made for the files that are on disk now."""
+        digests = self._digests()
+        return digests is not None and self._says(step, digests)
+
+    def keep_files_valid(self, step: str) -> None:
+        """Store the proof that a validation of all files succeeded."""
+        digests = self._digests()
+        if digests is not None:
+            files.write_proof(self._proof(step), digests)
+
+    def _says(self, step: str, facts: dict[str, Any]) -> bool:
+        return files.read_proof(self._proof(step)) == facts
+
+    def discard_file(self, table: Table) -> None:
+        """Remove a file that turned out bad, and the proofs about it."""
+        steps = (f"download-{table.name}", "validate-files", "validate-checksums")
+        files.remove(*map(self._proof, steps), self.file_path(table))
+
+    def discard_manifest(self) -> None:
+        """Remove a manifest that turned out bad, and the proof that it was downloaded."""
+        files.remove(self._proof("download-manifest"), self._proof("validate-manifest"), self.manifest_path)
+
+    def discard(self) -> None:
+        """Remove the directory, and those above it that this leaves empty."""
+        with files.reported(self.path):
+            shutil.rmtree(self.path, ignore_errors=False) if self.path.exists() else None
+            for parent in (self.path.parent, self.path.parent.parent):
+                if parent.is_dir() and not any(parent.iterdir()):
+                    parent.rmdir()
+
+    @cached_property
+    def bytes(self) -> int:
+        """Bytes of the files that are on disk."""
+        return sum(path.stat().st_size for path in self.path.glob("*.parquet"))
+
+
+def sha256_of_bytes(data: bytes) -> str:
+    """Return the SHA-256 of a manifest's text as lower-case hex."""
+    return hashlib.sha256(data).hexdigest()
