@@ -31,7 +31,7 @@ EXIT_CODES = {
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
 
 
-class DateType(click.ParamType):
+class DateType(click.ParamType[date]):
     """A UTC day as YYYY-MM-DD."""
 
     name = "date"
@@ -44,7 +44,7 @@ class DateType(click.ParamType):
             self.fail(f"{value!r} is not a date like 2025-08-01", param, ctx)
 
 
-class NetworkType(click.ParamType):
+class NetworkType(click.ParamType[str]):
     """A network's name."""
 
     name = "network"
@@ -71,9 +71,7 @@ def cli() -> None:
     multiple=True,
     help="Network; repeatable.  [default: all configured]",
 )
-@click.option(
-    "--window-days", type=click.IntRange(1, 65_535), help="Days of history.  [default: as configured]"
-)
+@click.option("--window-days", type=click.IntRange(1, 65_535), help="Days of history.  [default: as configured]")
 @click.option(
     "--workers", type=click.IntRange(1, 64), help="Steps at once.  [default: 2; 1 with an embedded warehouse]"
 )
@@ -98,22 +96,16 @@ def run(**options: Any) -> None:
 
 
 @cli.command(epilog="\b\nExample:\n  sot-ingest status --days 3")
-@click.option(
-    "--days", type=click.IntRange(1, 3_660), default=7, show_default=True, help="Days back from yesterday."
-)
+@click.option("--days", type=click.IntRange(1, 3_660), default=7, show_default=True, help="Days back from yesterday.")
 @click.option("--date", "last", type=DateType(), help="Last day to show.  [default: yesterday]")
-@click.option(
-    "--window-days", type=click.IntRange(1, 65_535), help="Days of history.  [default: as configured]"
-)
+@click.option("--window-days", type=click.IntRange(1, 65_535), help="Days of history.  [default: as configured]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(days: int, last: date | None, window_days: int | None, as_json: bool) -> None:
     """Show networks and days: what is published, what is half done and at which step, what is missing."""
     from pipeline.status import collect, print_table  # noqa: PLC0415
 
     chosen = _take_over()
-    found = collect(
-        days=days, last=last or parameters.yesterday(), window_days=window_days or chosen.window_days
-    )
+    found = collect(days=days, last=last or parameters.yesterday(), window_days=window_days or chosen.window_days)
     if as_json:
         click.echo(json.dumps([item.as_dict() for item in found], indent=2))
     else:

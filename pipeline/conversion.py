@@ -110,19 +110,13 @@ def _exact(column: Column, read_as: str) -> Conversion | None:
     if element:
         inner = re.fullmatch(r"Array\(Nullable\((.*)\)\)", read_as)
         kind = _kind(element[1], inner[1]) if inner else None
-        return (
-            Conversion(column, read_as, f"{kind}({name}, '{stored}')")
-            if kind in {"CAST", "accurateCast"}
-            else None
-        )
+        return Conversion(column, read_as, f"{kind}({name}, '{stored}')") if kind in {"CAST", "accurateCast"} else None
     kind = _kind(stored, read_as)
     if kind is None:
         return None
     nullable, value = f"Nullable({read_as})", f"CAST({name}, '{stored}')"
     if kind == "round":
-        return Conversion(
-            column, nullable, value, f"abs({name}) BETWEEN {_FLOAT32_OVERFLOWS} AND {sys.float_info.max}"
-        )
+        return Conversion(column, nullable, value, f"abs({name}) BETWEEN {_FLOAT32_OVERFLOWS} AND {sys.float_info.max}")
     if kind == "decimal":
         return Conversion(column, nullable, value, _decimal_refused(name, stored, read_as))
     return Conversion(column, nullable, f"{kind}({name}, '{stored}')")

@@ -70,12 +70,10 @@ def fetch(
                 f"{remote.key}: {entry.algorithm.upper()} is {listed.hexdigest()}, the manifest says {entry.digest}",
                 hint="upstream may be publishing right now: run again; if it stays so, " + ASK_UPSTREAM,
             )
-        return sha256.hexdigest(), str(_superseding(source, snapshot, manifest, remote, sha256.hexdigest()))
+        return sha256.hexdigest(), str(_superseding(source, snapshot, manifest, table, sha256.hexdigest()))
 
 
-def _superseding(
-    source: Source, snapshot: Snapshot, manifest: Manifest, remote: RemoteFile, sha256: str
-) -> Snapshot:
+def _superseding(source: Source, snapshot: Snapshot, manifest: Manifest, table: Table, sha256: str) -> Snapshot:
     """Return the snapshot with a newer manifest that lists these labels. Raises FileError when there is none.
 
     The labels of a network are one object, overwritten by every export: for an older date they are superseded, and
@@ -89,13 +87,12 @@ def _superseding(
             found = parse_manifest(text.data, other, allow_md5=False) if text else None
         except ManifestError:
             continue
-        if found and _is_newer(other, found, snapshot, manifest):
-            if found.files["raw_address_labels"].digest == sha256:
-                return other
-    listed = manifest.files["raw_address_labels"]
+        if found and found.files[table.name].digest == sha256 and _is_newer(other, found, snapshot, manifest):
+            return other
+    listed = manifest.files[table.name]
     raise FileError(
-        f"{remote.key}: SHA-256 is {sha256}, the manifest says {listed.digest}, and no newer manifest of "
-        f"{snapshot.network} lists it either",
+        f"{snapshot.shared_labels_key}: SHA-256 is {sha256}, the manifest says {listed.digest}, "
+        f"and no newer manifest of {snapshot.network} lists it either",
         hint="upstream may be publishing right now: run again; if it stays so, " + ASK_UPSTREAM,
     )
 

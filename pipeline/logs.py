@@ -68,9 +68,7 @@ def _as_json(record: Record) -> str:
     return "{extra[line]}\n{exception}"
 
 
-def configure(
-    log_format: Literal["text", "json"], level: str, sink: Callable[[str], None] | None = None
-) -> None:
+def configure(log_format: Literal["text", "json"], level: str, sink: Callable[[str], None] | None = None) -> None:
     """Send every event of this process, and of those it forks, to stderr, or to ``sink`` as lines of text."""
     logger.remove()
     logger.add(
@@ -85,6 +83,4 @@ def configure(
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are told by our own errors
-    logging.getLogger("clickhouse_driver").setLevel(
-        logging.CRITICAL
-    )  # logs a traceback, then raises the same
+    logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)  # logs a traceback, then raises the same

@@ -16,7 +16,7 @@ def yesterday() -> date:
     return datetime.now(UTC).date() - timedelta(days=1)
 
 
-class _ComputedDefault:
+class _ComputedDefault(luigi.Parameter[Any]):
     """Takes the default from a function unless the command line or the configuration gives a value."""
 
     def __init__(self, default: Callable[[], Any], **options: Any) -> None:
@@ -27,34 +27,33 @@ class _ComputedDefault:
         return True
 
     def task_value(self, task_name: str, param_name: str) -> Any:
-        given = super()
-        if given.has_task_value(task_name, param_name):  # type: ignore[misc]  # of the luigi class beside us
-            return given.task_value(task_name, param_name)  # type: ignore[misc]
-        return self.normalize(self._compute())  # type: ignore[attr-defined]
+        if super().has_task_value(task_name, param_name):
+            return super().task_value(task_name, param_name)
+        return self.normalize(self._compute())
 
 
-class DateParameter(_ComputedDefault, luigi.DateParameter):  # type: ignore[misc]
-    """A date with a computed default."""
+class _Date(_ComputedDefault, luigi.DateParameter):
+    pass
 
 
-class IntParameter(_ComputedDefault, luigi.IntParameter):  # type: ignore[misc]
-    """A number with a computed default."""
+class _Int(_ComputedDefault, luigi.IntParameter):
+    pass
 
 
-class ListParameter(_ComputedDefault, luigi.ListParameter):  # type: ignore[misc]
-    """A list with a computed default."""
+class _List(_ComputedDefault, luigi.ListParameter[Any]):
+    pass
 
 
 def processing_date() -> Any:
     """Return the parameter for the UTC day that a snapshot describes; yesterday by default."""
-    return DateParameter(yesterday, description="UTC day that the snapshot describes; yesterday by default")
+    return _Date(yesterday, description="UTC day that the snapshot describes; yesterday by default")
 
 
 def window_days() -> Any:
     """Return the parameter for the days of history; INGESTION_WINDOW_DAYS by default."""
-    return IntParameter(lambda: settings().window_days, description="days of history in the snapshot")
+    return _Int(lambda: settings().window_days, description="days of history in the snapshot")
 
 
 def networks() -> Any:
     """Return the parameter for the networks; INGESTION_NETWORKS by default."""
-    return ListParameter(lambda: settings().networks, description='networks, as JSON: ["torus"]')
+    return _List(lambda: settings().networks, description='networks, as JSON: ["torus"]')

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NoReturn
 
@@ -59,9 +60,7 @@ def take_over(chosen: Settings) -> None:
     logs.configure(chosen.log_format, chosen.log_level)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
-    multiprocessing.set_start_method(
-        "fork", force=True
-    )  # luigi's workers inherit the pipe and the signal handlers
+    multiprocessing.set_start_method("fork", force=True)  # luigi's workers inherit the pipe and the signal handlers
     config = luigi.configuration.get_config()
     for section, options in LUIGI_SETTINGS.items():
         for option, value in options.items():
@@ -109,5 +108,5 @@ def run_luigi(arguments: Sequence[str]) -> int:
 
 def is_luigi_command() -> bool:
     """Tell whether this process was started as ``luigi`` or ``python -m luigi``."""
-    name = os.path.normpath(sys.argv[0]).split(os.sep)
-    return name[-1] == "luigi" or name[-2:] == ["luigi", "__main__.py"]
+    program = Path(sys.argv[0])
+    return program.name == "luigi" or program.parts[-2:] == ("luigi", "__main__.py")

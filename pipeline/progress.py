@@ -48,7 +48,7 @@ def send(event: Progress | str) -> None:
 @contextmanager
 def channel() -> Iterator[int]:
     """Open the pipe for this process and those it forks; yield the end to read from, at its end when all are gone."""
-    global _pipe  # noqa: PLW0603  # one a process, inherited by forks
+    global _pipe  # one a process, inherited by forks
     reader, _pipe = os.pipe()
     os.set_inheritable(_pipe, False)
     try:

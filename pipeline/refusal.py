@@ -29,9 +29,7 @@ def first_refused(path: Path, conversions: tuple[Conversion, ...], snapshot: Sna
 
     wanted = {c.column.name: c.column.type for c in conversions if c.read_as}
     of_snapshot = {
-        c.column.name: getattr(snapshot, c.column.name)
-        for c in conversions
-        if c.read_as and c.value.startswith("{")
+        c.column.name: getattr(snapshot, c.column.name) for c in conversions if c.read_as and c.value.startswith("{")
     }
     with pq.ParquetFile(path) as file:
         row = 0

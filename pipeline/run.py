@@ -56,8 +56,7 @@ def _scheduler_problem() -> str | None:
     host = config.get("core", "default_scheduler_host", config.get("core", "scheduler_host", "localhost"))
     port = config.get("core", "default_scheduler_port", config.get("core", "scheduler_port", "8082"))
     url = (
-        config.get("core", "default_scheduler_url", config.get("core", "scheduler_url", ""))
-        or f"http://{host}:{port}"
+        config.get("core", "default_scheduler_url", config.get("core", "scheduler_url", "")) or f"http://{host}:{port}"
     )
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10)  # noqa: S310  # our own setting

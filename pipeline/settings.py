@@ -81,9 +81,7 @@ class Settings(BaseModel):
         None, alias="SOT_S3_ENDPOINT", description="URL of an S3-compatible store; unset for AWS"
     )
     s3_region: str | None = Field(None, alias="SOT_S3_REGION", description="region of the bucket")
-    s3_prefix: str = Field(
-        "", alias="SOT_S3_PREFIX", description="folder in the bucket that holds snapshots/"
-    )
+    s3_prefix: str = Field("", alias="SOT_S3_PREFIX", description="folder in the bucket that holds snapshots/")
     s3_anonymous: bool = Field(
         False, alias="SOT_S3_ANONYMOUS", description="send unsigned requests (public-read buckets)"
     )
@@ -91,9 +89,7 @@ class Settings(BaseModel):
     warehouse_path: Path | None = Field(
         None, alias="WAREHOUSE_PATH", description="warehouse: directory of an embedded ClickHouse"
     )
-    clickhouse_host: str | None = Field(
-        None, alias="CLICKHOUSE_HOST", description="warehouse: a ClickHouse server"
-    )
+    clickhouse_host: str | None = Field(None, alias="CLICKHOUSE_HOST", description="warehouse: a ClickHouse server")
     clickhouse_port: Port = Field(9000, alias="CLICKHOUSE_PORT", description="its native port")
     clickhouse_http_port: Port = Field(8123, alias="CLICKHOUSE_HTTP_PORT", description="its HTTP port")
     clickhouse_user: str = Field("default", alias="CLICKHOUSE_USER", description="user")
@@ -204,9 +200,7 @@ def load_settings() -> Settings:
     except ValidationError as error:
         for mistake in error.errors():
             variable = _variable(mistake["loc"])
-            mistakes.append(
-                f"{variable}: {mistake['msg'].removeprefix('Value error, ')}, found {mistake['input']!r}"
-            )
+            mistakes.append(f"{variable}: {mistake['msg'].removeprefix('Value error, ')}, found {mistake['input']!r}")
             given.pop(variable, None)
         settings = Settings.model_validate(given)
     mistakes += settings.mistakes()

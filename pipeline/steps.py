@@ -140,13 +140,9 @@ def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
     for table in TABLES:
         found = ledger.loaded(warehouse, snapshot, table, downloaded(workspace, table).sha256)
         if found is None:
-            raise FileError(
-                f"{table.name}: no proven load of its file", hint="run again: the table is loaded anew"
-            )
+            raise FileError(f"{table.name}: no proven load of its file", hint="run again: the table is loaded anew")
         loads[table.name] = found
-    publication = publish(
-        warehouse, snapshot, manifest_sha256=manifest.sha256, source=manifest.uri, loads=loads
-    )
+    publication = publish(warehouse, snapshot, manifest_sha256=manifest.sha256, source=manifest.uri, loads=loads)
     return {
         "manifest_sha256": manifest.sha256,
         "published_at": publication.published_at.isoformat(),
@@ -172,9 +168,7 @@ def downloaded(workspace: Workspace, table: Table) -> DownloadedFile:
     """Return the table's file on disk. Raises FileError when it is not (any longer) there."""
     found = workspace.downloaded_file(table)
     if found is None:
-        raise FileError(
-            f"{workspace.file_path(table)}: missing, or changed since the download", hint=RUN_AGAIN
-        )
+        raise FileError(f"{workspace.file_path(table)}: missing, or changed since the download", hint=RUN_AGAIN)
     return found
 
 

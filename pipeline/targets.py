@@ -17,7 +17,7 @@ from pipeline.workspace import Workspace, sha256_of_bytes
 
 
 @dataclass(frozen=True)
-class SnapshotTarget(luigi.Target):  # type: ignore[misc]  # luigi publishes no types for it
+class SnapshotTarget(luigi.Target):
     """Something that is there or not for one snapshot."""
 
     context: Context

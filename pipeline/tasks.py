@@ -62,7 +62,8 @@ class SnapshotTask(luigi.Task):
 
     def report(self, done: int, total: int) -> None:
         """Tell luigi's page how far the step is."""
-        self.set_progress_percentage(round(100 * done / total) if total else 100)
+        if self.set_progress_percentage is not None:  # luigi sets it while a worker runs the task
+            self.set_progress_percentage(round(100 * done / total) if total else 100)
 
     @property
     def reporter(self) -> Any:
@@ -97,7 +98,7 @@ class SnapshotTask(luigi.Task):
                 raise
 
 
-class FindSnapshot(luigi.ExternalTask, SnapshotTask):
+class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # an external task has no run()
     """Upstream's: META.json is at the source."""
 
     def output(self) -> luigi.Target:
@@ -140,7 +141,7 @@ class TableTask(SnapshotTask):
     table: str = luigi.ChoiceParameter(choices=list(BY_NAME))
 
     @property
-    def priority(self) -> int:
+    def priority(self) -> int:  # type: ignore[override]  # luigi takes an attribute or a property
         """Features are as large as all others together."""
         return 10 if self.table == "raw_features" else 0
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import files
 from pipeline.conversion import is_convertible, read_type
-from pipeline.errors import FileError, RefusedValueError, RowCountError, SchemaError
+from pipeline.errors import FileError, RefusedValueError, RowCountError, SchemaError, WorkDirectoryError
 from pipeline.manifest import FileEntry
 from pipeline.tables import Table
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-ASK_UPSTREAM = (
-    "ask upstream to publish the snapshot again; nothing was loaded and what readers see has not changed"
-)
+ASK_UPSTREAM = "ask upstream to publish the snapshot again; nothing was loaded and what readers see has not changed"
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,7 @@ def check_size(path: Path, entry: FileEntry) -> int:
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        raise FileError(
-            f"{entry.name}: missing at {path}", hint="run again: the file is fetched anew"
-        ) from None
+        raise FileError(f"{entry.name}: missing at {path}", hint="run again: the file is fetched anew") from None
     if entry.size is not None and size != entry.size:
         raise FileError(f"{entry.name}: {size} bytes, the manifest says {entry.size}", hint=ASK_UPSTREAM)
     return size
@@ -59,7 +55,7 @@ def _parquet(path: Path, name: str) -> pq.ParquetFile:
     try:
         with files.reported(path):
             return pq.ParquetFile(path)
-    except (pa.ArrowException, files.WorkDirectoryError) as error:
+    except (pa.ArrowException, WorkDirectoryError) as error:
         raise FileError(f"{name}: not a Parquet file that can be read: {error}", hint=ASK_UPSTREAM) from error
 
 
@@ -98,13 +94,9 @@ def check_columns(footer: Footer, table: Table, name: str, *, ignore_extra: bool
 def check_rows(footer: Footer, table: Table, entry: FileEntry) -> int:
     """Return the row count. Raises RowCountError when it is not the manifest's, or 0 where rows must be."""
     if entry.rows is not None and footer.rows != entry.rows:
-        raise RowCountError(
-            f"{entry.name}: {footer.rows} rows, the manifest says {entry.rows}", hint=ASK_UPSTREAM
-        )
+        raise RowCountError(f"{entry.name}: {footer.rows} rows, the manifest says {entry.rows}", hint=ASK_UPSTREAM)
     if not footer.rows and not table.may_be_empty:
-        raise RowCountError(
-            f"{entry.name}: no rows, {table.name} must have some every day", hint=ASK_UPSTREAM
-        )
+        raise RowCountError(f"{entry.name}: no rows, {table.name} must have some every day", hint=ASK_UPSTREAM)
     return footer.rows
 
 
@@ -121,7 +113,7 @@ def check_lists(path: Path, table: Table, name: str) -> None:
             for batch in file.iter_batches(row_groups=[group], columns=doubtful) if doubtful else ():
                 for column in doubtful:
                     if batch[column].null_count:
-                        where = row + batch[column].is_null().index(True).as_py()  # noqa: FBT003  # arrow's value
+                        where = row + batch[column].is_null().index(True).as_py()
                         raise RefusedValueError(
                             f"{name}: {column} is NULL in row {where}, expected a list", hint=ASK_UPSTREAM
                         )

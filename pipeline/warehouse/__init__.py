@@ -127,9 +127,7 @@ def error_of_code(code: int, text: str, uri: str) -> WarehouseError:
     """Return the error for a ClickHouse exception. ``text`` is its message; only the first line is kept."""
     message = f"{uri}: ClickHouse error {code}: {text.strip().splitlines()[0][:500] if text.strip() else 'no message'}"
     if code in _TRANSIENT:
-        return WarehouseUnavailableError(
-            message, hint="ClickHouse is short of something; run again when it recovered"
-        )
+        return WarehouseUnavailableError(message, hint="ClickHouse is short of something; run again when it recovered")
     if code in _MISSING:
         return MissingTableError(message, hint="tables are created by the first load")
     if code in _REFUSED_ROWS:

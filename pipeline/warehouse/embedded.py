@@ -18,9 +18,7 @@ from pipeline.warehouse import PARQUET_SETTINGS, ParquetInsert, error_of_code
 if TYPE_CHECKING:
     from chdb.session import Session
 
-_ESCAPES = str.maketrans(
-    {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0", "\b": "\\b", "\f": "\\f"}
-)
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0", "\b": "\\b", "\f": "\\f"})
 
 
 class Engine:

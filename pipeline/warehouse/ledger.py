@@ -43,9 +43,7 @@ class Entry:
 
     def now(self, state: State, *, error: str = "", row_count: int = 0, content_digest: str = "") -> Entry:
         """Return the entry in another state."""
-        return replace(
-            self, state=state, error=error[:2_000], row_count=row_count, content_digest=content_digest
-        )
+        return replace(self, state=state, error=error[:2_000], row_count=row_count, content_digest=content_digest)
 
 
 _PARAMETERS = {
@@ -82,9 +80,7 @@ def micros(moment: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
-def loaded(
-    warehouse: Warehouse, snapshot: Snapshot, table: Table, file_sha256: str
-) -> tuple[str, int] | None:
+def loaded(warehouse: Warehouse, snapshot: Snapshot, table: Table, file_sha256: str) -> tuple[str, int] | None:
     """Return load_id and row count of the newest proven load of a file, or None.
 
     Proven: counted and compared after the insert, not forgotten since, and all its rows are still there.
@@ -123,7 +119,9 @@ def count_rows(warehouse: Warehouse, snapshot: Snapshot, table: Table, load_id: 
 
 
 #: The rows of one load, which are one partition.
-PARTITION = "processing_date = {processing_date:Date} AND window_days = {window_days:UInt16} AND load_id = {load_id:UUID}"
+PARTITION = (
+    "processing_date = {processing_date:Date} AND window_days = {window_days:UInt16} AND load_id = {load_id:UUID}"
+)
 
 
 def partition(snapshot: Snapshot, load_id: str) -> dict[str, object]:

@@ -53,9 +53,7 @@ def load(
     return with_backoff(lambda: _attempt(warehouse, snapshot, file, report))
 
 
-def _attempt(
-    warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, report: Callable[[int], None]
-) -> Entry:
+def _attempt(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, report: Callable[[int], None]) -> Entry:
     entry = _started(warehouse, snapshot, file)
     record(warehouse, entry)
     try:
@@ -175,9 +173,7 @@ def _repeated(warehouse: Warehouse, snapshot: Snapshot, table: Table, load_id: s
     return ", ".join(f"{value} {times} times" for value, times in rows)
 
 
-def _take_back(
-    warehouse: Warehouse, snapshot: Snapshot, table: Table, entry: Entry, error: BaseException
-) -> None:
+def _take_back(warehouse: Warehouse, snapshot: Snapshot, table: Table, entry: Entry, error: BaseException) -> None:
     """Stop the insert, drop its rows, and say so in the ledger; each as far as the warehouse answers."""
     with contextlib.suppress(PipelineError):
         warehouse.kill(_query_id(entry))

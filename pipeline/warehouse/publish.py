@@ -56,9 +56,7 @@ _NEWEST = f"""
 def publications(warehouse: Warehouse, first: date, last: date, window_days: int) -> list[Publication]:
     """Return what readers see of each date from ``first`` to ``last``, with one query; dates without are left out."""
     try:
-        rows = warehouse.query(
-            _NEWEST, first=first.isoformat(), last=last.isoformat(), window_days=window_days
-        )
+        rows = warehouse.query(_NEWEST, first=first.isoformat(), last=last.isoformat(), window_days=window_days)
     except MissingTableError:
         return []
     return [
@@ -113,7 +111,7 @@ def publish(
         if current is None or current.load_ids != load_ids:
             raise WarehouseError(
                 f"{PUBLICATIONS}: readers do not see the loads just published for {snapshot}",
-                hint="another run published at the same time, or a publication lies in the future; see sot_publications",
+                hint="another run published at the same time: see sot_publications",
             )
         return current
 

@@ -22,9 +22,7 @@ def ensure_schema(warehouse: Warehouse) -> None:
     created.
     """
     existing = _existing(warehouse)
-    problems = [
-        problem for name in OBJECTS if name in existing for problem in _differences(warehouse, name, existing)
-    ]
+    problems = [problem for name in OBJECTS if name in existing for problem in _differences(warehouse, name, existing)]
     if problems:
         raise WarehouseError(
             f"{warehouse.uri}: not in the shape that the pipeline writes: {'; '.join(problems)}",
@@ -40,9 +38,7 @@ def ensure_schema(warehouse: Warehouse) -> None:
 
 def _create_database(warehouse: Warehouse) -> None:
     """Create the database unless it is there: a user without the grant to create may find it made for them."""
-    found = warehouse.query(
-        "SELECT 1 FROM system.databases WHERE name = {name:String}", name=warehouse.database
-    )
+    found = warehouse.query("SELECT 1 FROM system.databases WHERE name = {name:String}", name=warehouse.database)
     if not found:
         with_backoff(lambda: warehouse.execute("CREATE DATABASE IF NOT EXISTS {database}"))
 

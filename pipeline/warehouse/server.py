@@ -38,9 +38,7 @@ _UNAVAILABLE = "see that ClickHouse runs and can be reached; what was proven is 
 class ServerWarehouse:
     """One network's database on a ClickHouse server."""
 
-    def __init__(
-        self, address: ServerAddress, database: str, *, user: str, password: SecretStr, secure: bool
-    ) -> None:
+    def __init__(self, address: ServerAddress, database: str, *, user: str, password: SecretStr, secure: bool) -> None:
         self.database = database
         self.uri = f"clickhouse://{address.host}:{address.port}/{database}"
         self._address, self._user, self._password, self._secure = address, user, password, secure
@@ -54,9 +52,7 @@ class ServerWarehouse:
         """Run a statement once; see :class:`pipeline.warehouse.Warehouse`."""
         self._run(statement, parameters, WRITE_SETTINGS)
 
-    def _run(
-        self, statement: str, parameters: dict[str, Any], settings: dict[str, int]
-    ) -> list[tuple[Any, ...]]:
+    def _run(self, statement: str, parameters: dict[str, Any], settings: dict[str, int]) -> list[tuple[Any, ...]]:
         from clickhouse_driver.errors import Error, ServerException  # noqa: PLC0415  # 0.2 s
 
         client = self._client()
@@ -171,7 +167,7 @@ def _root(error: BaseException) -> BaseException:
 
 def _first_line(text: str) -> str:
     """Return the message without the server's stack trace and version."""
-    text = text.split("Stack trace:")[0].removeprefix("DB::Exception:").strip()
+    text = text.partition("Stack trace:")[0].removeprefix("DB::Exception:").strip()
     return " ".join(text.split())
 
 
