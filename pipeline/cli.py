@@ -123,8 +123,10 @@ def main() -> None:
     """Run the command; errors are one line on stderr, with the exit code that says what they are."""
     try:
         cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
+    except click.exceptions.Abort as abort:  # what click makes of a KeyboardInterrupt
+        interrupt = abort.__cause__
+        logger.error("Run ended: {}; a rerun goes on from here", interrupt or "aborted")
+        sys.exit(interrupt.exit_code if isinstance(interrupt, process.Interrupted) else 130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -134,5 +136,3 @@ def main() -> None:
     except PipelineError as error:
         logger.bind(hint=error.hint).error("{}", error)
         sys.exit(30)
-    except process.Interrupted as interrupt:
-        sys.exit(interrupt.exit_code)

@@ -12,6 +12,7 @@ from types import FrameType, TracebackType
 from typing import NoReturn
 
 import luigi.configuration
+from loguru import logger
 
 from pipeline import logs
 from pipeline.errors import ConfigError
@@ -88,6 +89,7 @@ def take_over_luigi() -> None:
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         if isinstance(error, Interrupted):
+            logger.error("Run ended: {}; a rerun goes on from here", error)
             sys.stderr.flush()
             os._exit(error.exit_code)
         sys.__excepthook__(kind, error, traceback)

@@ -106,9 +106,9 @@ def print_table(found: list[Status]) -> None:
     for heading in ("date", "network", "state"):
         table.add_column(heading, no_wrap=True)
     for each in TABLES:
-        table.add_column(each.stem, justify="right", no_wrap=True)
-    for heading in ("published at (UTC)", "manifest", "next step"):
-        table.add_column(heading)
+        table.add_column(each.stem.removeprefix("address_"), justify="right", no_wrap=True)
+    for heading in ("published (UTC)", "manifest", "next step"):
+        table.add_column(heading, min_width=10)
     for item in sorted(found, key=lambda item: item.snapshot.processing_date, reverse=True):
         seen = item.publication
         table.add_row(
@@ -120,4 +120,5 @@ def print_table(found: list[Status]) -> None:
             seen.manifest_sha256[:12] if seen else "-",
             item.step or "",
         )
-    Console().print(table)
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(table)
