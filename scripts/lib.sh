@@ -65,7 +65,18 @@ ensure_clickhouse() {
     rm -rf "$cache" "$cache.part"
     mkdir -p "$cache.part"
     cp "$root"/tests/support/npm/package*.json "$cache.part/"
+    trust_what_the_system_trusts
     npm ci --prefix "$cache.part" --no-audit --no-fund --loglevel=error
     mv "$cache.part" "$cache"
     (cd "$root" && "$venv/bin/python" -m tests.support.clickhouse >/dev/null)
+}
+
+# npm looks at no certificates but its own, so it would fail behind a proxy that the system and pip know.
+trust_what_the_system_trusts() {
+    local bundle
+    for bundle in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt; do
+        if [[ -z ${NODE_EXTRA_CA_CERTS:-} && -r $bundle ]]; then
+            export NODE_EXTRA_CA_CERTS=$bundle
+        fi
+    done
 }
