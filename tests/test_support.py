@@ -16,7 +16,7 @@ AUTHENTICATION_FAILED = 516
 
 def test_both_ports_answer(clickhouse: ClickHouseServer) -> None:
     """A native query and an HTTP query reach the same server, 26 or later."""
-    assert clickhouse.execute("SELECT 1 + 1, timezone()") == [(2, "UTC")]
+    assert clickhouse.execute("SELECT 1 + 1") == [(2,)]
     version = clickhouse.http("SELECT version()").strip()
     assert clickhouse.execute("SELECT version()") == [(version,)]
     assert int(version.split(".")[0]) >= 26
