@@ -1,7 +1,7 @@
 """The four tables, as data; the only place that spells them.
 
-A fifth table is one entry in :data:`TABLES` and its two files in ``schema/``. ``raw_money_flows`` is not one of them
-and never will be.
+A fifth table is one entry in :data:`TABLES` and its two files in ``schema/``. ``raw_money_flows`` is not one
+of them and never will be.
 """
 
 from __future__ import annotations
@@ -42,10 +42,12 @@ class Table:
     name: str  #: the view's name, for example raw_alerts
     stem: str  #: of the file's name at the source, which is {stem}.parquet or raw_{stem}.parquet
     key: tuple[str, ...]  #: no two rows of a snapshot have the same
-    snapshot_columns: tuple[str, ...]  #: have the snapshot's own value in every row; a file may leave them out
+    snapshot_columns: tuple[str, ...]  #: hold the snapshot's own value; a file may leave them out
     dropped_columns: tuple[str, ...] = ("_version",)  #: a file may have them; they are not stored
     may_be_empty: bool = True  #: whether a snapshot without a row is believable
-    shared: bool = False  #: whether the file may lie outside the snapshot's folder, overwritten by every export
+    shared: bool = (
+        False  #: whether the file may lie outside the snapshot's folder, for every export to overwrite
+    )
 
     @property
     def loads(self) -> str:

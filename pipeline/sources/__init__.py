@@ -2,8 +2,8 @@
 
 A source finds and reads; it never decides. Every method raises
 :class:`~pipeline.errors.SourceUnavailableError` when trying again can help and
-:class:`~pipeline.errors.SourceError` when it cannot; transient faults were already tried again, with exponential
-backoff, before either is raised.
+:class:`~pipeline.errors.SourceError` when it cannot; transient faults were already tried again, with
+exponential backoff, before either is raised.
 """
 
 from __future__ import annotations

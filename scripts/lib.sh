@@ -1,0 +1,82 @@
+# shellcheck shell=bash
+# What the scripts share; sourced, not run.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=$root/.venv
+
+die() {
+    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+    exit 1
+}
+
+say() {
+    printf '== %s\n' "$*"
+}
+
+# Prints the first Python of 3.11 or later; PYTHON, if set, is the only one that is asked.
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3.11 python3.12 python3.13 python3.14 python3 python}; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    die "needs Python 3.11 or later; found none on PATH (PYTHON=/path/to/python names one)"
+}
+
+# make_venv LOCK DIRECTORY: exactly the lock's packages, and this project. Takes no time when there is nothing to do.
+# Asks no registry for anything that is not locked: the project is built with the lock's own setuptools.
+make_venv() {
+    local lock=$1 directory=$2
+    if ! is_stamped "$directory" "$lock" || ! "$directory/bin/python" -c '' 2>/dev/null; then
+        install_lock "$lock" "$directory"
+        stamp "$directory" "$lock"
+    fi
+    if ! is_stamped "$directory" pyproject.toml; then
+        "$directory/bin/pip" install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e "$root"
+        stamp "$directory" pyproject.toml
+    fi
+}
+
+# install_lock LOCK DIRECTORY: made anew, so that nothing outlives its place in the lock.
+install_lock() {
+    local python
+    python=$(find_python)
+    "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+        die "$python cannot make virtual environments; install its venv package (often python3-venv)"
+    say "installing $1 into ${2#"$root"/}"
+    "$python" -m venv --clear "$2"
+    "$2/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$root/$1"
+}
+
+# A stamp says that what a file asks for was installed, by the file's checksum.
+stamp() { cksum <"$root/$2" >"$1/$2.stamp"; }
+is_stamped() { [[ -f $1/$2.stamp && $(cksum <"$root/$2") == "$(<"$1/$2.stamp")" ]]; }
+
+# Makes sure that tests can start a ClickHouse: an installed program, or else the engine from npm, whose lock holds its
+# digest. Installed beside its place and moved there whole: an interrupted download leaves nothing that looks done.
+ensure_clickhouse() {
+    local cache=$root/.cache/clickhouse
+    (cd "$root" && "$venv/bin/python" -m tests.support.clickhouse >/dev/null 2>&1) && return
+    command -v npm >/dev/null ||
+        die "needs ClickHouse for the tests: install clickhouse 26 or later, or npm, which then brings the engine"
+    say "installing ClickHouse into .cache/clickhouse"
+    rm -rf "$cache" "$cache.part"
+    mkdir -p "$cache.part"
+    cp "$root"/tests/support/npm/package*.json "$cache.part/"
+    trust_what_the_system_trusts
+    npm ci --prefix "$cache.part" --no-audit --no-fund --loglevel=error
+    mv "$cache.part" "$cache"
+    (cd "$root" && "$venv/bin/python" -m tests.support.clickhouse >/dev/null)
+}
+
+# npm looks at no certificates but its own, so it would fail behind a proxy that the system and pip know.
+trust_what_the_system_trusts() {
+    local bundle
+    for bundle in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt; do
+        if [[ -z ${NODE_EXTRA_CA_CERTS:-} && -r $bundle ]]; then
+            export NODE_EXTRA_CA_CERTS=$bundle
+        fi
+    done
+}

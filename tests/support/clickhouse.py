@@ -1,0 +1,334 @@
+"""A real ClickHouse server for tests.
+
+In order of preference: the server that ``TEST_CLICKHOUSE_HOST`` names, an installed ``clickhouse`` program,
+the engine in ``.cache/clickhouse`` that ``scripts/test`` installs. ``python -m tests.support.clickhouse``
+says which one there is to start, and fails when there is none.
+
+The engine in ``.cache/clickhouse`` differs from an installed server in this:
+
+- a refused login on the *native* port is answered, and then ends the server: use a server of your own for it;
+- CREATE USER and GRANT are refused, for there is nowhere to keep users: give users when you make the server;
+- TERM ends it at once, as KILL does;
+- no system.query_log, no replicas, and the database ``default`` is an overlay over the server's directory;
+- the setting ``implicit_select`` is on (``1 + 1`` is a query).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from xml.sax.saxutils import escape
+
+import urllib3
+from clickhouse_driver import Client
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".cache" / "clickhouse"
+PACKAGE, VERSION = next(
+    iter(json.loads((ROOT / "tests/support/npm/package.json").read_text("utf-8"))["dependencies"].items())
+)
+
+#: What the project relies on was measured on 26; an older program on somebody's PATH is passed over.
+OLDEST_MAJOR = 26
+START_SECONDS, STOP_SECONDS = 60.0, 30.0
+
+
+class ClickHouseError(Exception):
+    """The server cannot be started, or ended when it should not have."""
+
+
+@dataclass(frozen=True)
+class User:
+    """A user of a server; without ``grants`` it may do everything."""
+
+    password: str = field(repr=False)
+    grants: tuple[str, ...] = ()  #: for example "GRANT SELECT ON torus.*"
+
+
+@dataclass
+class ClickHouseServer:
+    """A server that answers at an address, and a user of it who may do everything."""
+
+    host: str
+    port: int  #: of the native protocol
+    http_port: int
+    user: str
+    password: str = field(repr=False)
+
+    def start(self) -> None:
+        """Wait until both ports answer. Raises ClickHouseError when they do not."""
+        try:
+            self.http("SELECT 1")
+            self.execute("SELECT 1")
+        except Exception as error:
+            raise ClickHouseError(f"ClickHouse at {self.host} does not answer: {error}") from error
+
+    def stop(self) -> None:
+        """End the server and keep its data."""
+
+    def kill(self) -> None:
+        """End the server as a power cut would, and keep its data."""
+        raise ClickHouseError(f"the server at {self.host} is not ours to kill")
+
+    def http(self, sql: str, *, user: str | None = None, password: str | None = None) -> str:
+        """Run a statement over HTTP and return the answer as text. Raises ClickHouseError when refused."""
+        response = urllib3.request(
+            "POST",
+            f"http://{self.host}:{self.http_port}/",
+            body=sql.encode(),
+            headers={
+                "X-ClickHouse-User": self.user if user is None else user,
+                "X-ClickHouse-Key": self.password if password is None else password,
+            },
+            retries=False,
+            timeout=60,
+        )
+        text = response.data.decode()
+        if response.status != 200 or "X-ClickHouse-Exception-Code" in response.headers:
+            raise ClickHouseError(text)
+        return text
+
+    def execute(
+        self, sql: str, *, user: str | None = None, password: str | None = None
+    ) -> list[tuple[object, ...]]:
+        """Run a statement over the native protocol and return its rows; raises clickhouse-driver's errors."""
+        client = Client(
+            self.host,
+            port=self.port,
+            user=self.user if user is None else user,
+            password=self.password if password is None else password,
+            connect_timeout=10,
+        )
+        try:
+            rows: list[tuple[object, ...]] = client.execute(sql)
+            return rows
+        finally:
+            client.disconnect()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class OwnClickHouse(ClickHouseServer):
+    """A server of ours: a process, a directory, and the users that it is made with.
+
+    ``user`` is ``ingest``, with a password of characters that need quoting in a URL, a shell, SQL and XML; no
+    two servers have the same one. There is also ``default``, without a password.
+    """
+
+    def __init__(
+        self, directory: Path, *, users: Mapping[str, User] | None = None, timezone: str = "UTC"
+    ) -> None:
+        password = f"p@ss'w\"ord#1%2F&<+ {secrets.token_hex(4)}"
+        super().__init__("127.0.0.1", *free_ports(), user="ingest", password=password)
+        self.directory = directory.resolve()
+        self.users = {"default": User(""), self.user: User(password), **(users or {})}
+        self.timezone = timezone
+        self.command = engine_command()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """The file that holds what the server wrote to its standard output and error."""
+        return self.directory / "server.log"
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the server on its directory and wait until both ports answer, at most a minute.
+
+        Raises ClickHouseError, with the end of the log, when it does not.
+        """
+        if self.running:
+            raise ClickHouseError("the server is running already")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        config = self.directory / "config.xml"
+        config.write_text(server_config(self), encoding="utf-8")
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self.command, str(config)],
+                cwd=self.directory,  # where file('…') looks, and where nobody else's config.xml lies
+                # The watchdog would be a second process, between us and the server that we mean to kill.
+                env={**os.environ, "TZ": self.timezone, "CLICKHOUSE_WATCHDOG_ENABLE": "0"},
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for pytest, which then stops the server
+            )
+        try:
+            self._wait_until_it_answers()
+        except BaseException:
+            self._end(signal.SIGKILL)
+            raise
+
+    def stop(self) -> None:
+        """End the server with TERM, if it runs."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the server with KILL; raises ClickHouseError when it had ended by itself."""
+        if not self.running:
+            raise ClickHouseError(f"the server was not running; {self._log_tail()}")
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(number)  # does nothing when the process has ended
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise ClickHouseError(f"the server did not end within {STOP_SECONDS} s") from None
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            if not self.running:
+                raise ClickHouseError(f"the server ended while it started; {self._log_tail()}")
+            try:
+                # HTTP first, which opens last. The password tells our server from another one on this port,
+                # which a refused login over HTTP does no harm; one on the native port may end it.
+                self.http("SELECT 1")
+                self.execute("SELECT 1")
+            except (urllib3.exceptions.HTTPError, ClickHouseError, OSError, EOFError) as error:
+                if time.monotonic() > deadline:
+                    raise ClickHouseError(
+                        f"the server does not answer after {START_SECONDS} s: {error}; {self._log_tail()}"
+                    ) from error
+                time.sleep(0.05)
+            else:
+                return
+
+    def _log_tail(self) -> str:
+        lines = self.log.read_text("utf-8", errors="replace").splitlines() if self.log.exists() else []
+        return "\n".join([f"the end of {self.log}:", *(lines[-30:] or ["(empty)"])])
+
+
+def given_server(environ: Mapping[str, str]) -> ClickHouseServer | None:
+    """Return the server that the environment names in TEST_CLICKHOUSE_*, if it names one."""
+    if not (host := environ.get("TEST_CLICKHOUSE_HOST")):
+        return None
+    return ClickHouseServer(
+        host,
+        int(environ.get("TEST_CLICKHOUSE_PORT", "9000")),
+        int(environ.get("TEST_CLICKHOUSE_HTTP_PORT", "8123")),
+        environ.get("TEST_CLICKHOUSE_USER", "default"),
+        environ.get("TEST_CLICKHOUSE_PASSWORD", ""),
+    )
+
+
+def free_ports() -> tuple[int, int]:
+    """Return two TCP ports of the loopback interface that nobody listened on a moment ago."""
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        second.bind(("127.0.0.1", 0))
+        return first.getsockname()[1], second.getsockname()[1]
+
+
+def engine_command() -> Sequence[str]:
+    """Return the command that serves the configuration named by one more argument.
+
+    Raises ClickHouseError when neither a program nor the library is here.
+    """
+    if program := _installed_program():
+        # The shell turns the argument into an option; exec leaves one process, the server, to signal.
+        return ("sh", "-c", 'exec "$0" server --config-file="$1"', program)
+    if library := _installed_library():
+        return (sys.executable, str(Path(__file__).with_name("clickhouse_host.py")), str(library))
+    raise ClickHouseError(
+        f"no clickhouse {OLDEST_MAJOR} or later on PATH, and no {PACKAGE} {VERSION} in {CACHE}; scripts/test "
+        "installs the latter on Linux x86-64 with glibc; elsewhere, install ClickHouse"
+    )
+
+
+def _installed_program() -> str | None:
+    if not (program := shutil.which("clickhouse")):
+        return None
+    asked = subprocess.run([program, "local", "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"version (\d+)\.", asked.stdout)
+    return program if found and int(found[1]) >= OLDEST_MAJOR else None
+
+
+def _installed_library() -> Path | None:
+    package = CACHE / "node_modules" / PACKAGE
+    try:
+        installed = json.loads((package / "package.json").read_text("utf-8"))["version"]
+    except FileNotFoundError:
+        return None
+    return package / "libchdb.so" if installed == VERSION else None
+
+
+def server_config(server: OwnClickHouse) -> str:
+    """Return the XML that a server and the engine in the library both read: addresses, paths, users."""
+    data = escape(str(server.directory / "data"))
+    users = "".join(_user_config(name, user) for name, user in server.users.items())
+    # The library logs everything to the console as soon as it is told to log anything.
+    logger = "" if server.command[0] == sys.executable else "<level>warning</level><console>1</console>"
+    return f"""\
+<clickhouse>
+  <logger>{logger}</logger>
+  <listen_host>{server.host}</listen_host>
+  <tcp_port>{server.port}</tcp_port>
+  <http_port>{server.http_port}</http_port>
+  <path>{data}/</path>
+  <user_files_path>{data}/user_files/</user_files_path>
+  <format_schema_path>{data}/format_schemas/</format_schema_path>
+  <user_directories>
+    <users_xml><path>{escape(str(server.directory / "config.xml"))}</path></users_xml>
+    <local_directory><path>{data}/access/</path></local_directory>
+  </user_directories>
+  <profiles><default/></profiles>
+  <quotas><default/></quotas>
+  <users>{users}
+  </users>
+</clickhouse>
+"""
+
+
+def _user_config(name: str, user: User) -> str:
+    may = "<access_management>1</access_management>"
+    if user.grants:
+        may = "<grants>" + "".join(f"<query>{escape(grant)}</query>" for grant in user.grants) + "</grants>"
+    return f"""
+    <{name}>
+      <password>{escape(user.password)}</password>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>default</profile>
+      <quota>default</quota>
+      {may}
+    </{name}>"""
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.write(" ".join(engine_command()) + "\n")
+    except ClickHouseError as missing:
+        sys.exit(str(missing))
