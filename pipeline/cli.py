@@ -15,20 +15,7 @@ from pipeline.errors import ConfigError, PipelineError
 from pipeline.settings import Settings, settings
 from pipeline.snapshot import NETWORK_PATTERN, Snapshot
 
-EXIT_CODES = {
-    0: "done, or nothing to do",
-    2: "the configuration or the command line is wrong; nothing was started",
-    10: "another run is doing the same",
-    20: "no snapshot at the source (yet)",
-    25: "luigi's scheduler did not let the work run",
-    30: "a step failed; the log's ERROR line says which, why, and what to do",
-    35: "could not tell whether a step is done: source, warehouse or work directory does not answer",
-    40: "luigi itself failed, or its scheduler does not answer",
-    130: "interrupted (SIGINT)",
-    143: "terminated (SIGTERM)",
-}
-
-_EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
+_EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in process.EXIT_CODES.items())
 
 
 class DateType(click.ParamType[date]):
@@ -135,4 +122,4 @@ def main() -> None:
         sys.exit(process.EXIT_CONFIG)
     except PipelineError as error:
         logger.bind(hint=error.hint).error("{}", error)
-        sys.exit(30)
+        sys.exit(process.EXIT_TASK_FAILED)

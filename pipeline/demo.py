@@ -31,9 +31,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES, Column, Table
 
 WINDOW_DAYS = 195
-ROW_GROUP_ROWS = (
-    1_048_576  # pyarrow's default, hence upstream's; above the exporter's limit of 1,000,000 rows
-)
+ROW_GROUP_ROWS = 1_048_576  # pyarrow's default, hence upstream's; above the exporter's limit of 1,000,000 rows
 MARKER = ".written-by-pipeline-demo"  # in the bucket's root: what lies here may be overwritten
 
 _DAY_MS = 86_400_000
@@ -303,9 +301,7 @@ def write_bucket(
     (root / MARKER).touch()
     for snapshot in snapshots:
         night = datetime.combine(snapshot.processing_date + timedelta(days=1), time(0, 30), UTC)
-        write_snapshot(
-            root, snapshot, rows=rows, seed=seed, generated_at=night, row_group_rows=row_group_rows
-        )
+        write_snapshot(root, snapshot, rows=rows, seed=seed, generated_at=night, row_group_rows=row_group_rows)
         written(snapshot)
 
 

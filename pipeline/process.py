@@ -34,7 +34,20 @@ LUIGI_SETTINGS: dict[str, dict[str, str]] = {
     "worker": {"check_complete_on_run": "true"},
 }
 
-EXIT_CONFIG = 2
+EXIT_CONFIG, EXIT_TASK_FAILED, EXIT_LUIGI = 2, 30, 40
+
+EXIT_CODES = {
+    0: "done, or nothing to do",
+    2: "the configuration or the command line is wrong; nothing was started",
+    10: "another run is doing the same",
+    20: "no snapshot at the source (yet)",
+    25: "luigi's scheduler did not let the work run",
+    30: "a step failed; the log's ERROR line says which, why, and what to do",
+    35: "could not tell whether a step is done: source, warehouse or work directory does not answer",
+    40: "luigi itself failed, or its scheduler does not answer",
+    130: "interrupted (SIGINT)",
+    143: "terminated (SIGTERM)",
+}
 
 
 class Interrupted(KeyboardInterrupt):

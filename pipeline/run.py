@@ -17,15 +17,13 @@ from pipeline import display, process, steps
 from pipeline.context import Context, context
 from pipeline.snapshot import Snapshot
 
-EXIT_NO_SCHEDULER = 40
-
 
 def ingest(snapshots: Sequence[Snapshot], *, workers: int | None, local_scheduler: bool, again: bool) -> int:
     """Bring the snapshots, all of one date and window, into the warehouse; return the exit code. Raises Interrupted."""
     shared = context()
     if not local_scheduler and (problem := _scheduler_problem()):
         logger.bind(hint="start luigid, or add --local-scheduler").error("{}", problem)
-        return EXIT_NO_SCHEDULER
+        return process.EXIT_LUIGI
     if again:
         for snapshot in snapshots:
             steps.forget(shared, snapshot)
@@ -69,10 +67,8 @@ def _scheduler_problem() -> str | None:
 
 def _say_outcome(code: int, snapshots: Sequence[Snapshot]) -> None:
     """Log how the run ended, on one line."""
-    from pipeline.cli import EXIT_CODES  # noqa: PLC0415
-
     networks = ",".join(snapshot.network for snapshot in snapshots)
     event = logger.bind(date=snapshots[0].processing_date.isoformat(), networks=networks, exit_code=code)
     level = "INFO" if code == 0 else "ERROR"
-    event.log(level, "Run ended: {}", EXIT_CODES.get(code, "unknown"))
+    event.log(level, "Run ended: {}", process.EXIT_CODES.get(code, "unknown"))
     sys.stderr.flush()

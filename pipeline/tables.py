@@ -45,9 +45,7 @@ class Table:
     snapshot_columns: tuple[str, ...]  #: hold the snapshot's own value; a file may leave them out
     dropped_columns: tuple[str, ...] = ("_version",)  #: a file may have them; they are not stored
     may_be_empty: bool = True  #: whether a snapshot without a row is believable
-    shared: bool = (
-        False  #: whether the file may lie outside the snapshot's folder, for every export to overwrite
-    )
+    shared: bool = False  #: whether the file may lie outside the snapshot's folder, for every export to overwrite
 
     @property
     def loads(self) -> str:

@@ -32,9 +32,7 @@ def test_a_lock_fits_the_project(lock: str) -> None:
     pins = {canonicalize_name(pin.name): pin for pin in pinned(lock)}
     for each in map(Requirement, wanted):
         (exact,) = pins[canonicalize_name(each.name)].specifier
-        assert each.specifier.contains(exact.version), (
-            f"{lock} pins {exact.version}, not {each}; run scripts/lock"
-        )
+        assert each.specifier.contains(exact.version), f"{lock} pins {exact.version}, not {each}; run scripts/lock"
 
 
 @pytest.mark.parametrize("lock", EXTRAS)

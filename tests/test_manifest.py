@@ -51,9 +51,7 @@ def current(*, files: Json | None = None, **fields: Any) -> Json:
 
 def listed(*more: object, alerts: Json | None = None, **fields: Any) -> Json:
     """Return a manifest of the list dialect; ``alerts`` changes that entry, ``more`` entries come after."""
-    entries: list[Any] = [
-        {"filename": name, "checksum": f"sha256:{digest}"} for name, digest in SHA256.items()
-    ]
+    entries: list[Any] = [{"filename": name, "checksum": f"sha256:{digest}"} for name, digest in SHA256.items()]
     entries[0] = present({**entries[0], **(alerts or {})})
     return present({"files": [*entries, *more], **fields})
 
@@ -143,9 +141,7 @@ ACCEPTED: dict[str, Json] = {
     "upper case": current(files={"alerts.parquet": ALERTS.upper()}),
     "upper-case prefix": current(files={"alerts.parquet": f"SHA256:{ALERTS.upper()}"}),
     "list: raw_ name": listed(alerts={"filename": "raw_alerts.parquet"}),
-    "list: other keys": listed(
-        alerts={"filename": GONE, "checksum": GONE, "name": "alerts.parquet", "sha256": ALERTS}
-    ),
+    "list: other keys": listed(alerts={"filename": GONE, "checksum": GONE, "name": "alerts.parquet", "sha256": ALERTS}),
     "list: both names, equal": listed(alerts={"name": "alerts.parquet"}),
     "list: both digests, equal": listed(alerts={"sha256": ALERTS.upper()}),
     "list: header beside it": listed(**current(sha256=GONE)),
@@ -460,9 +456,7 @@ def test_a_manifest_of_the_greatest_size_is_read() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(codec=None)), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(codec=None)), inner, max_size=4),
     max_leaves=12,
 )
 #: What a mutation puts into a place: anything, and values that nearly fit.

@@ -15,9 +15,7 @@ def test_columns_are_those_that_readers_know(table: Table) -> None:
     """Names, types and order equal the contract's."""
     with CONTRACT.open(encoding="utf-8", newline="") as lines:
         wanted = [
-            Column(row["column"], row["clickhouse_type"])
-            for row in csv.DictReader(lines)
-            if row["table"] == table.name
+            Column(row["column"], row["clickhouse_type"]) for row in csv.DictReader(lines) if row["table"] == table.name
         ]
     assert list(table.columns) == wanted
 

@@ -2,17 +2,21 @@
 
 A source finds and reads; it never decides. Every method raises
 :class:`~pipeline.errors.SourceUnavailableError` when trying again can help and
-:class:`~pipeline.errors.SourceError` when it cannot; transient faults were already tried again, with
-exponential backoff, before either is raised.
+:class:`~pipeline.errors.SourceError` when it cannot. A source behind a network has already tried again, with
+exponential backoff, before it raises the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.snapshot import Snapshot
+from pipeline.errors import ManifestError
+from pipeline.manifest import MAX_MANIFEST_BYTES
+from pipeline.snapshot import Snapshot, snapshot_of_manifest_key
+
+PIECE_BYTES = 1 << 18  #: a connection that is reset loses the piece on its way, so less than 1 MiB
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,10 @@ class Source(Protocol):
         """
 
     def read_manifest(self, snapshot: Snapshot) -> ManifestText | None:
-        """Return the manifest, or None when there is none. Raises ManifestError above MAX_MANIFEST_BYTES."""
+        """Return the manifest, or None when there is none. Raises ManifestError above MAX_MANIFEST_BYTES.
+
+        ``uri`` names exactly the version whose bytes are in ``data``.
+        """
 
     def find(self, key: str) -> RemoteFile | None:
         """Return the object at ``key``, or None when there is none."""
@@ -55,8 +62,27 @@ class Source(Protocol):
         """Yield the object's bytes in order, in pieces of at most 1 MiB.
 
         A connection that breaks is resumed where it broke. Raises FileError when the object is not, or no
-        longer, the one that was found: replaced, gone, shorter or longer than ``file.size``.
+        longer, the one that was found: replaced, gone, shorter or longer than ``file.size``. That can come
+        after the last piece: the bytes are good only when the iterator ends by itself.
         """
 
     def manifests(self, network: str) -> Iterator[Snapshot]:
         """Yield the network's snapshots that have a manifest, the newest processing date first."""
+
+
+def newest_first(keys: Iterable[str]) -> Iterator[Snapshot]:
+    """Yield the snapshots whose manifests are among ``keys``, the newest processing date first.
+
+    Holds the snapshots, not the keys: one per day and window. Keys that name a snapshot in another spelling
+    (20250801 is a date to Python 3.11 too) are not where its manifest is looked for, so they do not count.
+    """
+    found = {snapshot for key in keys if (snapshot := snapshot_of_manifest_key(key)) and snapshot.manifest_key == key}
+    yield from sorted(found, key=lambda snapshot: (snapshot.processing_date, snapshot.window_days), reverse=True)
+
+
+def too_large(uri: str) -> ManifestError:
+    """Return the error for a manifest of more than MAX_MANIFEST_BYTES."""
+    return ManifestError(
+        f"{uri} has more than {MAX_MANIFEST_BYTES} bytes",
+        hint="look at the object: this is not a manifest; upstream must publish the snapshot again",
+    )

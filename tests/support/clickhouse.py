@@ -101,9 +101,7 @@ class ClickHouseServer:
             raise ClickHouseError(text)
         return text
 
-    def execute(
-        self, sql: str, *, user: str | None = None, password: str | None = None
-    ) -> list[tuple[object, ...]]:
+    def execute(self, sql: str, *, user: str | None = None, password: str | None = None) -> list[tuple[object, ...]]:
         """Run a statement over the native protocol and return its rows; raises clickhouse-driver's errors."""
         client = Client(
             self.host,
@@ -135,9 +133,7 @@ class OwnClickHouse(ClickHouseServer):
     two servers have the same one. There is also ``default``, without a password.
     """
 
-    def __init__(
-        self, directory: Path, *, users: Mapping[str, User] | None = None, timezone: str = "UTC"
-    ) -> None:
+    def __init__(self, directory: Path, *, users: Mapping[str, User] | None = None, timezone: str = "UTC") -> None:
         password = f"p@ss'w\"ord#1%2F&<+ {secrets.token_hex(4)}"
         super().__init__("127.0.0.1", *free_ports(), user="ingest", password=password)
         self.directory = directory.resolve()

@@ -68,9 +68,7 @@ class SnapshotFiles:
 
     root: Path
     snapshot: Snapshot
-    names: dict[str, str] = field(
-        default_factory=_current_names
-    )  #: by table: what the manifest calls the file
+    names: dict[str, str] = field(default_factory=_current_names)  #: by table: what the manifest calls the file
     labels_inside: bool = False
 
     # Where things are
