@@ -1,0 +1,213 @@
+"""A deployment as an operator has it: commands in processes of their own, an environment, a warehouse to read."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow.parquet as pq
+
+from pipeline.snapshot import Snapshot
+from tests.support.clickhouse import ClickHouseServer
+
+COMMANDS = Path(sys.executable).parent
+SECONDS = 120  #: longer than any command takes on a busy machine
+
+
+class Reader(Protocol):
+    """Reads a warehouse without any code of the pipeline."""
+
+    environment: Mapping[str, str]  #: what points the pipeline at it
+
+    def parquet(self, network: str, query: str) -> bytes:
+        """Return a query's rows as Parquet; ``{db}`` stands for the network's database."""
+
+
+@dataclass
+class ServerReader:
+    """A ClickHouse server, read over HTTP. Every network's database gets a prefix of the test's own."""
+
+    server: ClickHouseServer
+    prefix: str
+    networks: Sequence[str] = ("ethereum", "bitcoin", "torus")
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables for this server and these databases."""
+        return {
+            "CLICKHOUSE_HOST": self.server.host,
+            "CLICKHOUSE_PORT": str(self.server.port),
+            "CLICKHOUSE_HTTP_PORT": str(self.server.http_port),
+            "CLICKHOUSE_USER": self.server.user,
+            "CLICKHOUSE_PASSWORD": self.server.password,
+            **{f"{network.upper()}_CLICKHOUSE_DATABASE": self.prefix + network for network in self.networks},
+        }
+
+    def parquet(self, network: str, query: str) -> bytes:
+        """See Reader."""
+        import urllib3  # noqa: PLC0415
+
+        text = query.replace("{db}", self.prefix + network) + " FORMAT Parquet"
+        url = f"http://{self.server.host}:{self.server.http_port}/"
+        headers = {"X-ClickHouse-User": self.server.user, "X-ClickHouse-Key": self.server.password}
+        answer = urllib3.request("POST", url, body=text.encode(), headers=headers)
+        if answer.status != 200:
+            raise LookupError(answer.data.decode("utf-8", "replace")[:1_000])
+        return answer.data
+
+
+@dataclass
+class EmbeddedReader:
+    """An embedded ClickHouse, opened for each query and let go again: it belongs to one process at a time."""
+
+    path: Path
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variable for this directory."""
+        return {"WAREHOUSE_PATH": str(self.path)}
+
+    def parquet(self, network: str, query: str) -> bytes:
+        """See Reader."""
+        from chdb.session import Session  # noqa: PLC0415
+
+        session = Session(str(self.path))
+        try:
+            return bytes(session.query(query.replace("{db}", network), "Parquet").bytes())
+        except RuntimeError as error:
+            raise LookupError(str(error)) from error
+        finally:
+            session.close()
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str  #: the log
+
+    def events(self, message: str) -> list[dict[str, Any]]:
+        """Return the log's events with this message (LOG_FORMAT=json)."""
+        return [event for event in self.log() if event["message"] == message]
+
+    def log(self) -> list[dict[str, Any]]:
+        """Return all events of the log; raises ValueError for a line that is none."""
+        return [json.loads(line) for line in self.stderr.splitlines()]
+
+    def errors(self) -> list[dict[str, Any]]:
+        """Return the events of level ERROR about a step, without the one that ends the run."""
+        return [event for event in self.log() if event["level"] == "ERROR" and "step" in event]
+
+
+@dataclass
+class Deployment:
+    """A source, a warehouse, a work directory, and the commands in between."""
+
+    source: Mapping[str, str]  #: variables that name the source
+    reader: Reader
+    directory: Path  #: of this deployment's own; the current directory of its commands
+    variables: dict[str, str] = field(default_factory=dict)  #: more of the environment
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The whole environment of a command."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        return {
+            "PATH": f"{COMMANDS}{os.pathsep}{os.environ['PATH']}",
+            "HOME": os.environ["HOME"],
+            "WORK_PATH": str(self.work),
+            "INGESTION_RETRY_ATTEMPTS": "1",
+            "LOG_FORMAT": "json",
+            **{name: value for name, value in os.environ.items() if name.startswith("AWS_")},
+            **self.source,
+            **self.reader.environment,
+            **self.variables,
+        }
+
+    @property
+    def work(self) -> Path:
+        """The work directory."""
+        return self.directory / "work"
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command, in a session of its own."""
+        return subprocess.Popen(
+            command,
+            env=self.environment,
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def command(self, *command: str) -> Result:
+        """Run a command to its end."""
+        process = self.start(*command)
+        stdout, stderr = process.communicate(timeout=SECONDS)
+        return Result(process.returncode, stdout, stderr)
+
+    def run(self, snapshot: Snapshot, *options: str) -> Result:
+        """Run ``sot-ingest run`` for one snapshot, without luigid."""
+        return self.command("sot-ingest", "run", *selection(snapshot), "--local-scheduler", *options)
+
+    def rows(self, table: str, snapshot: Snapshot) -> list[tuple[Any, ...]]:
+        """Return what readers see of a snapshot in a table: every column but created_at, every row."""
+        return self.query(
+            snapshot.network,
+            f"""
+            SELECT * EXCEPT created_at
+            FROM {{db}}.{table}
+            WHERE processing_date = '{snapshot.processing_date}' AND window_days = {snapshot.window_days}
+            """
+            if table != "raw_address_labels"
+            else f"""
+            SELECT *
+            FROM {{db}}.{table}
+            WHERE processing_date = '{snapshot.processing_date}' AND window_days = {snapshot.window_days}
+            """,
+        )
+
+    def query(self, network: str, query: str) -> list[tuple[Any, ...]]:
+        """Return a query's rows as Python values; ``{db}`` stands for the network's database."""
+        settings = "output_format_parquet_string_as_string = 1, output_format_parquet_date_as_uint16 = 0"
+        table = pq.read_table(io.BytesIO(self.reader.parquet(network, f"{query} SETTINGS {settings}")))
+        columns = [column.to_pylist() for column in table.columns]
+        return list(zip(*columns, strict=True))
+
+
+def selection(snapshot: Snapshot) -> list[str]:
+    """Return the options that choose one snapshot."""
+    day = snapshot.processing_date.isoformat()
+    return ["--date", day, "--network", snapshot.network, "--window-days", str(snapshot.window_days)]
+
+
+def multiset(rows: list[tuple[Any, ...]]) -> list[str]:
+    """Return rows in an order of their own, comparable with any others; NaN equals NaN."""
+    return sorted(repr(row) for row in rows)
+
+
+def in_directory(path: Path) -> Mapping[str, str]:
+    """Return the variables for a source that is a directory."""
+    return {"SOT_PATH": str(path)}
+
+
+def in_bucket(name: str, endpoint: str) -> Mapping[str, str]:
+    """Return the variables for a source that is an S3 bucket."""
+    return {"SOT_S3_BUCKET": name, "SOT_S3_ENDPOINT": endpoint, "SOT_S3_REGION": "us-east-1"}
+
+
+def a_day(text: str = "2025-08-01", network: str = "torus") -> Snapshot:
+    """Return a snapshot's key with the usual window."""
+    return Snapshot(network, date.fromisoformat(text), 195)
