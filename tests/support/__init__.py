@@ -1,0 +1,1 @@
+"""Stand-ins for what the network does to us."""
