@@ -48,7 +48,8 @@ def snapshot_of_manifest_key(key: str) -> Snapshot | None:
     match key.split("/"):
         case ["snapshots", network, day, window, name] if name == MANIFEST_NAME and window.isdecimal():
             try:
-                return Snapshot(network, date.fromisoformat(day), int(window))
+                found = Snapshot(network, date.fromisoformat(day), int(window))
             except ValueError:
                 return None
+            return found if found.manifest_key == key else None  # 20250801 is a date to Python, too
     return None

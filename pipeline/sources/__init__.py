@@ -73,10 +73,9 @@ class Source(Protocol):
 def newest_first(keys: Iterable[str]) -> Iterator[Snapshot]:
     """Yield the snapshots whose manifests are among ``keys``, the newest processing date first.
 
-    Holds the snapshots, not the keys: one per day and window. Keys that name a snapshot in another spelling
-    (20250801 is a date to Python 3.11 too) are not where its manifest is looked for, so they do not count.
+    Holds the snapshots, not the keys: one per day and window.
     """
-    found = {snapshot for key in keys if (snapshot := snapshot_of_manifest_key(key)) and snapshot.manifest_key == key}
+    found = {snapshot for key in keys if (snapshot := snapshot_of_manifest_key(key))}
     yield from sorted(found, key=lambda snapshot: (snapshot.processing_date, snapshot.window_days), reverse=True)
 
 
