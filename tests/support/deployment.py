@@ -25,7 +25,9 @@ SECONDS = 120  #: longer than any command takes on a busy machine
 class Reader(Protocol):
     """Reads a warehouse without any code of the pipeline."""
 
-    environment: Mapping[str, str]  #: what points the pipeline at it
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables that point the pipeline at it."""
 
     def parquet(self, network: str, query: str) -> bytes:
         """Return a query's rows as Parquet; ``{db}`` stands for the network's database."""
