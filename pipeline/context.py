@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
+from pipeline.clickhouse import ClickHouse
 from pipeline.settings import Settings, settings
 from pipeline.snapshot import Snapshot
+from pipeline.warehouse import ROLE
 from pipeline.warehouse.embedded import EmbeddedWarehouse, Engine
 from pipeline.warehouse.server import ServerWarehouse
 from pipeline.workspace import Workspace
@@ -62,13 +64,8 @@ class Context:
             return EmbeddedWarehouse(self.engine, database)
         if address is None:
             raise ValueError(f"no ClickHouse server for {network}; the settings were not checked")
-        return ServerWarehouse(
-            address,
-            database,
-            user=self.settings.clickhouse_user,
-            password=self.settings.clickhouse_password,
-            secure=self.settings.clickhouse_secure,
-        )
+        account = (self.settings.clickhouse_user, self.settings.clickhouse_password, self.settings.clickhouse_secure)
+        return ServerWarehouse(ClickHouse(address, *account, ROLE), database)
 
     def workspace(self, snapshot: Snapshot) -> Workspace:
         """Return the snapshot's work directory."""

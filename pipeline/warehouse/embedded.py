@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import WarehouseError
+from pipeline.errors import PipelineError, WarehouseError
 from pipeline.files import sha256_of
-from pipeline.warehouse import PARQUET_SETTINGS, ParquetInsert, error_of_code
+from pipeline.warehouse import PARQUET_SETTINGS, ROLE, ParquetInsert
 
 if TYPE_CHECKING:
     from chdb.session import Session
@@ -83,10 +83,10 @@ class Engine:
                     hint="wait until it ends; only one process at a time can use WAREHOUSE_PATH",
                 ) from None
 
-    def _error(self, error: Exception) -> WarehouseError:
+    def _error(self, error: Exception) -> PipelineError:
         text = " ".join(str(error).split())
         code = re.search(r"Code: (\d+)\.", text)
-        return error_of_code(int(code[1]) if code else 0, text, f"file://{self.path}")
+        return ROLE.of_code(int(code[1]) if code else 0, text, f"file://{self.path}")
 
 
 class EmbeddedWarehouse:

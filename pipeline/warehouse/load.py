@@ -16,6 +16,7 @@ from loguru import logger
 
 from pipeline.attempts import with_backoff
 from pipeline.conversion import Conversion, convert, select, structure
+from pipeline.digest import content_digest
 from pipeline.errors import DuplicateKeyError, FileError, PipelineError, RefusedValueError, RowCountError
 from pipeline.refusal import first_refused
 from pipeline.snapshot import Snapshot
@@ -144,16 +145,6 @@ def _compare(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, load_id
             hint=ASK_UPSTREAM,
         )
     return row_count, digest
-
-
-def content_digest(table: Table) -> str:
-    """Return the SQL of a digest over all cells that a file brought, the same for any order of the rows.
-
-    Two independent 64-bit hashes of each row, each added modulo 2**64; hex. It finds accidents: against a forger
-    there is the SHA-256 of the file. SipHash-128 was measured to take three times as long as these two together.
-    """
-    columns = ", ".join(column.name for column in table.file_columns)
-    return f"lower(concat(hex(sum(cityHash64({columns}))), hex(sum(xxHash64({columns})))))"
 
 
 def _repeated(warehouse: Warehouse, snapshot: Snapshot, table: Table, load_id: str) -> str:
