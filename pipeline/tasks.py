@@ -102,7 +102,7 @@ class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # a
     """Upstream's: META.json is at the source."""
 
     def output(self) -> luigi.Target:
-        return targets.ManifestAtSource(context(), self.snapshot)
+        return targets.ReadySnapshot(context(), self.snapshot)
 
 
 class DownloadManifest(SnapshotTask):

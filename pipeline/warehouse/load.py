@@ -17,7 +17,14 @@ from loguru import logger
 from pipeline.attempts import with_backoff
 from pipeline.conversion import Conversion, convert, select, structure
 from pipeline.digest import content_digest
-from pipeline.errors import DuplicateKeyError, FileError, PipelineError, RefusedValueError, RowCountError
+from pipeline.errors import (
+    DuplicateKeyError,
+    FileError,
+    PipelineError,
+    RefusedValueError,
+    RowCountError,
+    RowDigestError,
+)
 from pipeline.refusal import first_refused
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
@@ -40,6 +47,7 @@ class ProvenFile:
     superseded_by: str
     manifest_sha256: str
     source: str
+    content_digest: str | None  #: over the cells, where the manifest lists it
 
 
 def load(
@@ -143,6 +151,12 @@ def _compare(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, load_id
             f"{file.name}: {row_count - keys} rows repeat a key ({', '.join(file.table.key)}): "
             + _repeated(warehouse, snapshot, file.table, load_id),
             hint=ASK_UPSTREAM,
+        )
+    if file.content_digest not in {None, digest}:
+        raise RowDigestError(
+            f"{file.name}: the rows in {file.table.loads} have digest {digest}, the manifest says "
+            f"{file.content_digest}",
+            hint="the source and the tables disagree about a value: compare their column types; nothing was published",
         )
     return row_count, digest
 
