@@ -88,9 +88,12 @@ class Role:
     def of_network(self, error: BaseException, where: str) -> PipelineError:
         """Return the error for a connection that failed."""
         cause = _root(error)
-        if isinstance(cause, ssl.SSLError):
-            hint = f"check {self.variables}_SECURE, the ports, and the server's certificate"
-            return self.error(f"{where}: TLS failed: {cause}", hint=hint)
+        if isinstance(cause, ssl.SSLError) or "[SSL: " in str(cause):  # the driver keeps only the text
+            hint = (
+                f"check {self.variables}_SECURE, the ports, and the server's certificate; "
+                "SSL_CERT_FILE names the file of a private authority"
+            )
+            return self.error(f"{where}: TLS failed: {one_line(str(cause))}", hint=hint)
         if isinstance(cause, socket.gaierror):
             return self.unavailable(f"{where}: no such host", hint=f"check {self.variables}_HOST")
         hint = "see that ClickHouse runs and can be reached; what was proven is kept, run again"
@@ -153,6 +156,8 @@ class ClickHouse:
                 user=self.user,
                 password=self.password.get_secret_value(),
                 secure=self.secure,
+                # The driver trusts certifi's authorities alone; SSL_CERT_FILE is what everything else goes by.
+                ca_certs=ssl.get_default_verify_paths().cafile,
                 connect_timeout=CONNECT_SECONDS,
                 send_receive_timeout=ANSWER_SECONDS,
                 tcp_keepalive=True,
