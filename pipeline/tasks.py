@@ -26,7 +26,7 @@ from pipeline.tables import BY_NAME, TABLES, Table
 class SnapshotTask(luigi.Task):
     """A step for one snapshot: what it needs, what proves it, one call."""
 
-    network: str = luigi.Parameter(description="network, lower case")
+    network: str = parameters.network()
     processing_date: date = parameters.processing_date()
     window_days: int = parameters.window_days()
 

@@ -52,3 +52,25 @@ def test_every_cell_of_the_samples_arrives(deployment: Deployment, samples: Path
             for table in contract():
                 seen = deployment.rows(table, files.snapshot)
                 assert multiset(seen) == multiset(files.expected_rows(table))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--network", "torus", "--processing-date", "2025-13-01"], "--processing-date"),
+        (["--network", "BAD!", "--processing-date", "2025-08-01"], "--network"),
+        (["--processing-date", "2025-08-01"], "--network"),
+        (["--network", "torus", "--window-days", "0"], "--window-days"),
+    ],
+)
+def test_a_wrong_luigi_parameter_is_said_on_one_line(
+    arguments: list[str], said: str, samples: Path, tmp_path: Path
+) -> None:
+    """``luigi`` itself would print a traceback and exit 40."""
+    deployment = Deployment(in_directory(samples), EmbeddedReader(tmp_path / "warehouse"), tmp_path / "run")
+    result = deployment.command(
+        "luigi", "--module", "pipeline.tasks", "IngestSnapshot", *arguments, "--local-scheduler"
+    )
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert said in result.stderr
