@@ -38,7 +38,8 @@ def table(heading: str) -> list[tuple[str, ...]]:
 
 def blocks(language: str) -> list[str]:
     """Return README's code blocks of a language; "" gives those that name none."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
 
 
 def commands(program: str) -> list[str]:
