@@ -43,7 +43,19 @@ class NetworkType(click.ParamType[str]):
         return str(value)
 
 
-@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Ends with the code of a signal; click would print an empty line and forget which one it was."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Invoke the command."""
+        try:
+            return super().invoke(ctx)
+        except process.Interrupted as interrupt:
+            logger.error("Run ended: {}; a rerun goes on from here", interrupt)
+            sys.exit(interrupt.exit_code)
+
+
+@click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sot-ingest")
 def cli() -> None:
     """Load verified daily snapshots into ClickHouse."""
@@ -110,10 +122,6 @@ def main() -> None:
     """Run the command; errors are one line on stderr, with the exit code that says what they are."""
     try:
         cli.main(standalone_mode=False)
-    except click.exceptions.Abort as abort:  # what click makes of a KeyboardInterrupt
-        interrupt = abort.__cause__
-        logger.error("Run ended: {}; a rerun goes on from here", interrupt or "aborted")
-        sys.exit(interrupt.exit_code if isinstance(interrupt, process.Interrupted) else 130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

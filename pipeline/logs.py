@@ -79,6 +79,8 @@ def configure(log_format: Literal["text", "json"], level: str, sink: Callable[[s
         diagnose=False,  # shows the values of variables, secrets among them
     )
     logging.basicConfig(handlers=[InterceptHandler()], level=logging.INFO, force=True)
+    logging.captureWarnings(capture=True)
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)  # for developers, who see them in the tests
     for name in _LUIGI:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True

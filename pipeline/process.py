@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -79,6 +81,9 @@ def take_over(chosen: Settings) -> None:
     for section, options in LUIGI_SETTINGS.items():
         for option, value in options.items():
             config.set(section, option, value)
+    # luigi refuses a second process with the same command line: of the same deployment, not of every one on the host.
+    deployment = hashlib.sha256(str(chosen.work_path.absolute()).encode()).hexdigest()[:12]
+    config.set("core", "lock_pid_dir", f"{tempfile.gettempdir()}/sot-ingest-{os.getuid()}-{deployment}")
 
 
 def is_worker() -> bool:

@@ -1,0 +1,132 @@
+"""SIGTERM and SIGINT: work stops, children too, and the rerun goes on from there."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from tests.conftest import Bucket as S3Bucket
+from tests.support.brake import Brake
+from tests.support.clickhouse import ClickHouseServer
+from tests.support.deployment import (
+    SECONDS,
+    Deployment,
+    Result,
+    ServerReader,
+    in_bucket,
+    in_directory,
+    run_of,
+)
+from tests.support.snapshots import Bucket, SnapshotFiles, upload
+
+STOP_SECONDS = 20  #: "within seconds", on a machine that others share
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> SnapshotFiles:
+    """A valid snapshot in a directory."""
+    return Bucket(tmp_path / "bucket").snapshot()
+
+
+@pytest.fixture
+def reader(clickhouse: ClickHouseServer, database_prefix: str) -> ServerReader:
+    """The shared server."""
+    return ServerReader(clickhouse, database_prefix)
+
+
+@pytest.fixture
+def load_brake(clickhouse: ClickHouseServer) -> Iterator[Brake]:
+    """Holds the rows of a load in the middle of the file."""
+    with Brake((clickhouse.host, clickhouse.http_port), limit=20_000).running() as brake:
+        yield brake
+
+
+def commands(files: SnapshotFiles) -> dict[str, list[str]]:
+    """Return both commands for one snapshot."""
+    day = files.snapshot.processing_date.isoformat()
+    ours = run_of(files.snapshot)
+    luigis = ["luigi", "--module", "pipeline.tasks", "IngestSnapshot", "--network", files.snapshot.network]
+    return {"sot-ingest": ours, "luigi": [*luigis, "--processing-date", day, "--local-scheduler"]}
+
+
+def interrupted(deployment: Deployment, brake: Brake, number: signal.Signals, command: list[str]) -> Result:
+    """Start a command, send it a signal while the brake holds it, and return how it ended; no child is left."""
+    process = deployment.start(*command)
+    held = brake.held.wait(SECONDS)
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, number)
+    stdout, stderr = process.communicate(timeout=STOP_SECONDS)
+    assert held, stderr
+    _, alive = psutil.wait_procs(children, timeout=STOP_SECONDS)
+    assert alive == []
+    return Result(process.returncode, stdout, stderr)
+
+
+@pytest.mark.parametrize(
+    ("name", "workers", "number", "exit_code"),
+    [
+        ("sot-ingest", "1", signal.SIGTERM, 143),
+        ("sot-ingest", "2", signal.SIGTERM, 143),
+        ("sot-ingest", "2", signal.SIGINT, 130),
+        ("luigi", "1", signal.SIGINT, 130),
+        ("luigi", "2", signal.SIGTERM, 143),
+    ],
+)
+def test_a_run_stopped_in_the_middle_of_a_load_is_resumed(
+    files: SnapshotFiles,
+    reader: ServerReader,
+    load_brake: Brake,
+    tmp_path: Path,
+    name: str,
+    workers: str,
+    number: signal.Signals,
+    exit_code: int,
+) -> None:
+    """It ends with the signal's code and no traceback, leaves no INSERT behind, says so in the ledger; the rerun
+    publishes without a second download.
+    """
+    deployment = Deployment(in_directory(files.root), reader, tmp_path / "run")
+    deployment.variables["CLICKHOUSE_HTTP_PORT"] = str(load_brake.port)
+    command = [*commands(files)[name], "--workers", workers]
+    result = interrupted(deployment, load_brake, number, command)
+    assert result.exit_code == exit_code, result.stderr
+    assert "Traceback" not in result.stderr
+    assert number.name in result.log()[-1]["message"]
+    running = "SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO%raw_%' AND current_database != ''"
+    assert deployment.query(files.snapshot.network, running) == [(0,)]
+    states = {load["state"] for load in deployment.ledger(files.snapshot)}
+    assert "failed" in states
+    assert "started" not in states
+
+    load_brake.released.set()
+    rerun = deployment.command(*command)
+    assert rerun.exit_code == 0, rerun.stderr
+    assert rerun.events("Downloaded file") == []
+    assert len(deployment.publications(files.snapshot)) == 1
+    deployment.assert_readers_see(files)
+
+
+def test_a_run_stopped_in_the_middle_of_a_download_is_resumed(
+    files: SnapshotFiles, reader: ServerReader, bucket: S3Bucket, tmp_path: Path
+) -> None:
+    """Nothing half downloaded is left, and what was whole is not fetched again."""
+    upload(files.root, bucket.client, bucket.name)
+    address = urlsplit(bucket.endpoint)
+    with Brake((str(address.hostname), int(address.port or 0)), limit=15_000, upload=False).running() as brake:
+        deployment = Deployment(in_bucket(bucket.name, f"http://127.0.0.1:{brake.port}"), reader, tmp_path / "run")
+        result = interrupted(deployment, brake, signal.SIGTERM, [*run_of(files.snapshot), "--workers", "2"])
+        assert result.exit_code == 143, result.stderr
+        assert not list(deployment.work.rglob("*.part"))
+        whole = len(result.events("Downloaded file"))
+
+        brake.released.set()
+        rerun = deployment.run(files.snapshot)
+        assert rerun.exit_code == 0, rerun.stderr
+        assert len(rerun.events("Downloaded file")) == 4 - whole
+    deployment.assert_readers_see(files)
