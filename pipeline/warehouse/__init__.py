@@ -54,6 +54,11 @@ class ParquetInsert:
     structure: str  #: the file's columns that are read, as ``input()`` takes them
     parameters: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def quoted_structure(self) -> str:
+        """The structure as a string literal: types hold quotes, as in DateTime64(3, 'UTC')."""
+        return "'" + self.structure.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
 
 class Warehouse(Protocol):
     """Runs statements in one network's database.

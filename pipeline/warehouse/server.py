@@ -39,7 +39,7 @@ class ServerWarehouse:
                 yield piece
                 report(len(piece))
 
-        select = insert.select.replace("{input}", f"input('{insert.structure}')")
+        select = insert.select.replace("{input}", f"input({insert.quoted_structure})")
         statement = self._in_database(f"INSERT INTO {insert.into} {select} FORMAT Parquet")
         settings = {"query_id": query_id, "wait_end_of_query": 1, **PARQUET_SETTINGS}
         self._server.send(statement, insert.parameters, settings, body())

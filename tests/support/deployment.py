@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -35,6 +36,9 @@ class Reader(Protocol):
 
     def parquet(self, network: str, query: str) -> bytes:
         """Return a query's rows as Parquet; ``{db}`` stands for the network's database."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """Keep the warehouse open for many queries."""
 
 
 @dataclass
@@ -69,12 +73,17 @@ class ServerReader:
             raise LookupError(answer.data.decode("utf-8", "replace")[:1_000])
         return answer.data
 
+    def held(self) -> AbstractContextManager[None]:
+        """See Reader."""
+        return nullcontext()
+
 
 @dataclass
 class EmbeddedReader:
     """An embedded ClickHouse, opened for each query and let go again: it belongs to one process at a time."""
 
     path: Path
+    _held: Any = None
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -83,15 +92,28 @@ class EmbeddedReader:
 
     def parquet(self, network: str, query: str) -> bytes:
         """See Reader."""
-        from chdb.session import Session  # noqa: PLC0415
-
-        session = Session(str(self.path))
+        if self._held is None:
+            with self.held():
+                return self.parquet(network, query)
         try:
-            return bytes(session.query(query.replace("{db}", network), "Parquet").bytes())
+            return bytes(self._held.query(query.replace("{db}", network), "Parquet").bytes())
         except RuntimeError as error:
             raise LookupError(str(error)) from error
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep it open for many queries; meanwhile no command can use it."""
+        from chdb.session import Session  # noqa: PLC0415
+
+        if self._held is not None:  # by a caller of our caller
+            yield
+            return
+        self._held = Session(str(self.path))
+        try:
+            yield
         finally:
-            session.close()
+            self._held.close()
+            self._held = None
 
 
 @dataclass(frozen=True)
@@ -303,8 +325,9 @@ class Deployment:
 
     def assert_readers_see(self, files: SnapshotFiles) -> None:
         """Compare every row of all four views with the files that are in the bucket now."""
-        for table in contract():
-            assert multiset(self.rows(table, files.snapshot)) == multiset(files.expected_rows(table)), table
+        with self.reader.held():
+            for table in contract():
+                assert multiset(self.rows(table, files.snapshot)) == multiset(files.expected_rows(table)), table
 
 
 def run_of(snapshot: Snapshot) -> list[str]:
