@@ -50,7 +50,7 @@ class ParquetInsert:
     path: Path
     into: str  #: the table, with ``{database}``
     select: str  #: with ``{input}`` where the rows come from
-    structure: str  #: the file's columns that are read, as ``input()`` takes them
+    structure: str  #: the file's columns that are read, as ``input()`` takes them: a string literal
     parameters: dict[str, Any] = field(default_factory=dict)
 
 

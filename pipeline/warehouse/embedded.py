@@ -108,7 +108,7 @@ class EmbeddedWarehouse:
 
     def insert_parquet(self, insert: ParquetInsert, *, query_id: str, report: Callable[[int], None]) -> str:  # noqa: ARG002  # the call returns when the query has ended
         """Insert from the file itself, then hash it; see :class:`pipeline.warehouse.Warehouse`."""
-        rows = f"file({{file_path:String}}, 'Parquet', '{insert.structure}')"
+        rows = f"file({{file_path:String}}, 'Parquet', {insert.structure})"
         settings = ", ".join(f"{name} = {value}" for name, value in PARQUET_SETTINGS.items())
         self.execute(
             f"INSERT INTO {insert.into} SETTINGS {settings} {insert.select.replace('{input}', rows)}",

@@ -99,7 +99,7 @@ class ServerWarehouse:
                 yield piece
                 report(len(piece))
 
-        select = insert.select.replace("{input}", f"input('{insert.structure}')")
+        select = insert.select.replace("{input}", f"input({insert.structure})")
         statement = f"INSERT INTO {insert.into} {select} FORMAT Parquet"
         self._post(statement, insert.parameters, query_id, body())
         return digest.hexdigest()
