@@ -149,10 +149,11 @@ def _compare(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, load_id
 def content_digest(table: Table) -> str:
     """Return the SQL of a digest over all cells that a file brought, the same for any order of the rows.
 
-    SipHash-128 of each row, added modulo 2**128; hex.
+    Two independent 64-bit hashes of each row, each added modulo 2**64; hex. It finds accidents: against a forger
+    there is the SHA-256 of the file. SipHash-128 was measured to take three times as long as these two together.
     """
     columns = ", ".join(column.name for column in table.file_columns)
-    return f"lower(hex(sum(reinterpretAsUInt128(sipHash128({columns})))))"
+    return f"lower(concat(hex(sum(cityHash64({columns}))), hex(sum(xxHash64({columns})))))"
 
 
 def _repeated(warehouse: Warehouse, snapshot: Snapshot, table: Table, load_id: str) -> str:
