@@ -40,7 +40,7 @@ class MissingTableError(WarehouseError):
 
 
 class RowsRefusedError(WarehouseError):
-    """The rows of a file cannot be stored: a conversion raised."""
+    """The rows of a file cannot be stored: a conversion raised, or the file is damaged."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,12 @@ _TRANSIENT = {
 _MISSING = {60: "UNKNOWN_TABLE", 81: "UNKNOWN_DATABASE"}
 _REFUSED_ROWS = {
     6: "CANNOT_PARSE_TEXT",
+    33: "CANNOT_READ_ALL_DATA",
     69: "ARGUMENT_OUT_OF_BOUND",
     70: "CANNOT_CONVERT_TYPE",
+    117: "INCORRECT_DATA",
+    271: "CANNOT_DECOMPRESS",
+    321: "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
     349: "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
     395: "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO",
     407: "DECIMAL_OVERFLOW",
@@ -131,5 +135,5 @@ def error_of_code(code: int, text: str, uri: str) -> WarehouseError:
     if code in _MISSING:
         return MissingTableError(message, hint="tables are created by the first load")
     if code in _REFUSED_ROWS:
-        return RowsRefusedError(message, hint="the file holds a value that does not fit its column")
+        return RowsRefusedError(message, hint="the rows are damaged, or hold a value that does not fit its column")
     return WarehouseError(message, hint=_HINTS.get(code, "see ClickHouse's own log for the cause"))
