@@ -104,6 +104,15 @@ class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # a
     def output(self) -> luigi.Target:
         return targets.ManifestAtSource(context(), self.snapshot)
 
+    def complete(self) -> bool:
+        """Look; when it is not there say what is missing, for nothing after this step runs."""
+        found: bool = super().complete()
+        if not found:
+            with self._telling("Could not find the snapshot"):
+                event = logger.bind(hint="upstream writes META.json last: run again later, or ask upstream for it")
+                event.error("Found no snapshot: {} has no {}", context().source.uri, self.snapshot.manifest_key)
+        return found
+
 
 class DownloadManifest(SnapshotTask):
     """META.json on disk, its digest recorded."""
