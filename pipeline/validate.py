@@ -127,7 +127,8 @@ def check_lists(path: Path, table: Table, name: str) -> None:
                     if batch[column].null_count:
                         where = row + batch[column].is_null().index(True).as_py()
                         raise RefusedValueError(
-                            f"{name}: {column} is NULL in row {where}, expected a list", hint=ASK_UPSTREAM
+                            f"{name}: {column} is NULL in row {where} (the first is 0), expected a list",
+                            hint=ASK_UPSTREAM,
                         )
                 row += batch.num_rows
             row += 0 if doubtful else file.metadata.row_group(group).num_rows
