@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
-from pipeline.settings import Settings, settings
+from pipeline.clickhouse import ClickHouse
+from pipeline.settings import ServerAddress, Settings, settings
 from pipeline.snapshot import Snapshot
+from pipeline.warehouse import ROLE
 from pipeline.warehouse.embedded import EmbeddedWarehouse, Engine
 from pipeline.warehouse.server import ServerWarehouse
 from pipeline.workspace import Workspace
@@ -27,17 +29,29 @@ class Context:
     @cached_property
     def source(self) -> Source:
         """Where snapshots come from."""
+        from pipeline.sources import sot  # noqa: PLC0415
         from pipeline.sources.directory import DirectorySource  # noqa: PLC0415  # only the one that is used
         from pipeline.sources.s3 import S3Source  # noqa: PLC0415
+        from pipeline.sources.sot import SotSource  # noqa: PLC0415
 
-        if self.settings.sot_path is not None:
-            return DirectorySource(self.settings.sot_path)
+        chosen = self.settings
+        if chosen.sot_host is not None:
+            address = ServerAddress(chosen.sot_host, chosen.sot_port, chosen.sot_http_port)
+            return SotSource(
+                ClickHouse(address, chosen.sot_user, chosen.sot_password, chosen.sot_secure, sot.ROLE),
+                chosen.sot_database,
+                chosen.work_path.absolute() / "export",
+                settle_seconds=chosen.sot_settle_seconds,
+                may_be_empty=chosen.sot_may_be_empty,
+            )
+        if chosen.sot_path is not None:
+            return DirectorySource(chosen.sot_path)
         return S3Source(
-            self.settings.s3_bucket or "",
-            endpoint=self.settings.s3_endpoint,
-            region=self.settings.s3_region,
-            prefix=self.settings.s3_prefix,
-            anonymous=self.settings.s3_anonymous,
+            chosen.s3_bucket or "",
+            endpoint=chosen.s3_endpoint,
+            region=chosen.s3_region,
+            prefix=chosen.s3_prefix,
+            anonymous=chosen.s3_anonymous,
         )
 
     @property
@@ -62,13 +76,8 @@ class Context:
             return EmbeddedWarehouse(self.engine, database)
         if address is None:
             raise ValueError(f"no ClickHouse server for {network}; the settings were not checked")
-        return ServerWarehouse(
-            address,
-            database,
-            user=self.settings.clickhouse_user,
-            password=self.settings.clickhouse_password,
-            secure=self.settings.clickhouse_secure,
-        )
+        account = (self.settings.clickhouse_user, self.settings.clickhouse_password, self.settings.clickhouse_secure)
+        return ServerWarehouse(ClickHouse(address, *account, ROLE), database)
 
     def workspace(self, snapshot: Snapshot) -> Workspace:
         """Return the snapshot's work directory."""

@@ -155,10 +155,8 @@ def _decimal_refused(name: str, stored: str, read_as: str) -> str | None:
 
 
 def structure(conversions: Iterable[Conversion]) -> str:
-    """Return the columns to read from the file as ``input()`` and ``file()`` take them: a string literal."""
-    columns = ", ".join(f"{c.column.name} {c.read_as}" for c in conversions if c.read_as)
-    quoted = columns.replace("'", "\\'")  # a time zone's quotes
-    return f"'{quoted}'"
+    """Return the columns to read from the file, as ``input()`` and ``file()`` take them."""
+    return ", ".join(f"{c.column.name} {c.read_as}" for c in conversions if c.read_as)
 
 
 def select(conversions: Iterable[Conversion]) -> str:

@@ -54,6 +54,10 @@ class RowCountError(DataError):
     """The rows that arrived are not as many as the file or the manifest says."""
 
 
+class RowDigestError(DataError):
+    """The rows that arrived are not those that the source computed a digest over."""
+
+
 class DuplicateKeyError(DataError):
     """Two rows of one file have the same key."""
 
@@ -66,6 +70,10 @@ class SourceUnavailableError(SourceError):
     """The source does not answer, or not in full, right now."""
 
     transient = True
+
+
+class SourceChangedError(SourceError):
+    """What the manifest describes is no longer what the source holds."""
 
 
 class WarehouseError(PipelineError):

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,6 +64,17 @@ def remove(*paths: Path) -> None:
     for path in paths:
         with reported(path):
             path.unlink(missing_ok=True)
+
+
+def remove_directory(path: Path, *, below: Path) -> None:
+    """Remove a directory, and those between it and ``below`` that this leaves empty. Raises WorkDirectoryError."""
+    with reported(path):
+        if path.exists():
+            shutil.rmtree(path)
+        for parent in path.parents:
+            if parent == below or not parent.is_dir() or any(parent.iterdir()):
+                return
+            parent.rmdir()
 
 
 def pieces(path: Path) -> Iterator[bytes]:

@@ -66,6 +66,7 @@ class FileEntry:
     digest: str  #: lower-case hex
     size: int | None  #: bytes, where the manifest says so
     rows: int | None  #: where the manifest says so
+    content_digest: str | None = None  #: over the cells (pipeline.digest), where the manifest says so; hex
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,9 @@ def parse_manifest(data: bytes, snapshot: Snapshot, *, allow_md5: bool) -> Manif
     _check_header(meta, snapshot)
     listing = _listing(meta)
     entries = _entries(listing)
-    counts, sizes = (meta[key].members() if key in meta else {} for key in ("counts", "sizes"))
+    counts, sizes, contents = (
+        meta[key].members() if key in meta else {} for key in ("counts", "sizes", "content_digests")
+    )
     files = {}
     for table in TABLES:
         name = _name_of(table, listing, entries)
@@ -97,7 +100,8 @@ def parse_manifest(data: bytes, snapshot: Snapshot, *, allow_md5: bool) -> Manif
         size = _agreed(_present(facts, _SIZE_KEYS) + _present(sizes, table.file_names), _Node.count)
         count_keys = (table.stem, table.name, *table.file_names)
         rows = _agreed(_present(facts, _ROWS_KEYS) + _present(counts, count_keys), _Node.count)
-        files[table.name] = FileEntry(table.name, name, algorithm, digest, size, rows)
+        content = _agreed(_present(contents, [table.stem]), _Node.text)
+        files[table.name] = FileEntry(table.name, name, algorithm, digest, size, rows, content)
     generated_at = meta["generated_at"].instant() if "generated_at" in meta else None
     return Manifest(hashlib.sha256(data).hexdigest(), generated_at, files)
 

@@ -1,14 +1,17 @@
-"""luigi parameters whose default is computed when a task is made, not when the module is imported."""
+"""luigi parameters that say what is wrong with a value, and whose default is computed when a task is made."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import luigi
 
+from pipeline.process import EXIT_CONFIG
 from pipeline.settings import settings
+from pipeline.snapshot import NETWORK_PATTERN
 
 
 def yesterday() -> date:
@@ -16,12 +19,27 @@ def yesterday() -> date:
     return datetime.now(UTC).date() - timedelta(days=1)
 
 
-class _ComputedDefault(luigi.Parameter[Any]):
-    """Takes the default from a function unless the command line or the configuration gives a value."""
+def _refuse(problem: str) -> NoReturn:
+    """End the command: luigi would answer any other exception with a traceback and exit 40."""
+    sys.stderr.write(f"{problem}\n")
+    raise SystemExit(EXIT_CONFIG)
+
+
+class _Checked(luigi.Parameter[Any]):
+    """Parses a value or ends the command; takes the default from a function when no value is given.
+
+    luigi computes a default when a module is imported, which freezes a date.
+    """
 
     def __init__(self, default: Callable[[], Any], **options: Any) -> None:
         super().__init__(**options)
         self._compute = default
+
+    def parse(self, x: str) -> Any:
+        try:
+            return super().parse(x)
+        except ValueError as error:
+            _refuse(f"{self.description}: found {x!r}: {error}")
 
     def has_task_value(self, task_name: str, param_name: str) -> bool:  # noqa: ARG002  # luigi's signature
         return True
@@ -32,28 +50,42 @@ class _ComputedDefault(luigi.Parameter[Any]):
         return self.normalize(self._compute())
 
 
-class _Date(_ComputedDefault, luigi.DateParameter):
+class _Network(_Checked):
+    def parse(self, x: str) -> str:
+        if not NETWORK_PATTERN.fullmatch(x):
+            _refuse(f"{self.description}: found {x!r}, expected the form {NETWORK_PATTERN.pattern}")
+        return x
+
+
+class _Date(_Checked, luigi.DateParameter):
     pass
 
 
-class _Int(_ComputedDefault, luigi.IntParameter):
+class _Window(_Checked, luigi.IntParameter):
+    def parse(self, x: str) -> Any:
+        days = super().parse(x)
+        return days if 1 <= days <= 65_535 else _refuse(f"{self.description}: found {days}, expected 1 to 65535")
+
+
+class _List(_Checked, luigi.ListParameter[Any]):
     pass
 
 
-class _List(_ComputedDefault, luigi.ListParameter[Any]):
-    pass
+def network() -> Any:
+    """Return the parameter for the network, which has no default."""
+    return _Network(lambda: _refuse("--network: expected a network, for example torus"), description="--network")
 
 
 def processing_date() -> Any:
     """Return the parameter for the UTC day that a snapshot describes; yesterday by default."""
-    return _Date(yesterday, description="UTC day that the snapshot describes; yesterday by default")
+    return _Date(yesterday, description="--processing-date (UTC day of the snapshot; yesterday by default)")
 
 
 def window_days() -> Any:
     """Return the parameter for the days of history; INGESTION_WINDOW_DAYS by default."""
-    return _Int(lambda: settings().window_days, description="days of history in the snapshot")
+    return _Window(lambda: settings().window_days, description="--window-days (days of history; as configured)")
 
 
 def networks() -> Any:
     """Return the parameter for the networks; INGESTION_NETWORKS by default."""
-    return _List(lambda: settings().networks, description='networks, as JSON: ["torus"]')
+    return _List(lambda: settings().networks, description='--networks (JSON, for example ["torus"]; as configured)')

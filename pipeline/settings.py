@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from pipeline.errors import ConfigError
 from pipeline.snapshot import NETWORK_PATTERN
+from pipeline.tables import TABLES
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
@@ -86,6 +87,22 @@ class Settings(BaseModel):
         False, alias="SOT_S3_ANONYMOUS", description="send unsigned requests (public-read buckets)"
     )
 
+    sot_host: str | None = Field(None, alias="SOT_HOST", description="source: the SOT ClickHouse")
+    sot_port: Port = Field(9000, alias="SOT_PORT", description="its native port")
+    sot_http_port: Port = Field(8123, alias="SOT_HTTP_PORT", description="its HTTP port")
+    sot_database: str = Field(
+        "sot_production", alias="SOT_DATABASE", description="its database; `{network}` stands for the network"
+    )
+    sot_user: str = Field("default", alias="SOT_USER", description="user who may read the four tables")
+    sot_password: SecretStr = Field(SecretStr(""), alias="SOT_PASSWORD", description="password")
+    sot_secure: bool = Field(False, alias="SOT_SECURE", description="TLS on both ports, certificates verified")
+    sot_settle_seconds: float = Field(
+        60, alias="SOT_SETTLE_SECONDS", ge=0, description="seconds without a change before a date counts as written"
+    )
+    sot_may_be_empty: tuple[str, ...] = Field(
+        (), alias="SOT_MAY_BE_EMPTY", description="tables that a date may have no rows in, comma-separated"
+    )
+
     warehouse_path: Path | None = Field(
         None, alias="WAREHOUSE_PATH", description="warehouse: directory of an embedded ClickHouse"
     )
@@ -104,9 +121,9 @@ class Settings(BaseModel):
         "INFO", alias="LOG_LEVEL", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`"
     )
 
-    @field_validator("networks", mode="before")
+    @field_validator("networks", "sot_may_be_empty", mode="before")
     @classmethod
-    def _split_networks(cls, value: Any) -> Any:
+    def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
     @field_validator("networks")
@@ -117,6 +134,14 @@ class Settings(BaseModel):
             raise ValueError(f"{', '.join(map(repr, wrong))} is not of the form {NETWORK_PATTERN.pattern}")
         if len(set(value)) < len(value):
             raise ValueError("a network is named twice")
+        return value
+
+    @field_validator("sot_may_be_empty")
+    @classmethod
+    def _check_may_be_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        allowed = [table.name for table in TABLES if table.may_be_empty]
+        if wrong := set(value) - set(allowed):
+            raise ValueError(f"{', '.join(sorted(wrong))}: expected some of {', '.join(allowed)}")
         return value
 
     @field_validator("s3_endpoint")
@@ -148,7 +173,15 @@ class Settings(BaseModel):
 
     def mistakes(self) -> Iterator[str]:
         """Yield what is wrong with the settings taken together."""
-        yield from _not_one("source", {"SOT_S3_BUCKET": self.s3_bucket, "SOT_PATH": self.sot_path})
+        sources = {"SOT_S3_BUCKET": self.s3_bucket, "SOT_PATH": self.sot_path, "SOT_HOST": self.sot_host}
+        yield from _not_one("source", sources)
+        if self.sot_host and len(self.networks) > 1 and "{network}" not in self.sot_database:
+            yield (
+                f"SOT_DATABASE: {self.sot_database!r} is the same for {', '.join(self.networks)}, and its tables do "
+                "not say which network a row is of: put {network} into it, or name one network"
+            )
+        if not _DATABASE.fullmatch(self.sot_database.replace("{network}", "network")):
+            yield f"SOT_DATABASE: {self.sot_database!r} is not a database name"
         hosts = [self.clickhouse_host, *(override.host for override in self.overrides.values())]
         host = next((host for host in hosts if host), None)
         yield from _not_one("warehouse", {"CLICKHOUSE_HOST": host, "WAREHOUSE_PATH": self.warehouse_path})

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline import download, validate
 from pipeline.context import Context
-from pipeline.errors import DataError, FileError, SourceUnavailableError
+from pipeline.errors import DataError, FileError, SourceChangedError, SourceUnavailableError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, TABLES, Table
 from pipeline.warehouse import ledger
@@ -112,6 +112,11 @@ def load_table(context: Context, snapshot: Snapshot, table: Table, report: Repor
     workspace, warehouse = context.workspace(snapshot), context.warehouse(snapshot.network)
     ensure_schema(warehouse)
     file = proven_file(workspace, table)
+    try:
+        context.source.confirm(snapshot, table, file.content_digest)
+    except SourceChangedError:
+        workspace.discard()
+        raise
     sent = 0
 
     def add(count: int) -> None:
@@ -154,12 +159,14 @@ def clean_up(context: Context, snapshot: Snapshot) -> Facts:
     """Remove the work files of a published snapshot."""
     workspace = context.workspace(snapshot)
     size = workspace.bytes
+    context.source.discard(snapshot)
     workspace.discard()
     return {"bytes": size}
 
 
 def forget(context: Context, snapshot: Snapshot, tables: tuple[str, ...] = tuple(BY_NAME)) -> None:
     """Take the proofs of a snapshot back, so that a run does all steps anew; readers see what they saw."""
+    context.source.discard(snapshot)
     context.workspace(snapshot).discard()
     ledger.forget(context.warehouse(snapshot.network), snapshot, tables)
 
@@ -195,4 +202,5 @@ def proven_file(workspace: Workspace, table: Table) -> ProvenFile:
         superseded_by=file.superseded_by,
         manifest_sha256=manifest.sha256,
         source=manifest.uri,
+        content_digest=entry.content_digest,
     )

@@ -8,12 +8,12 @@ import luigi
 from loguru import logger
 
 from pipeline.context import Context
-from pipeline.errors import DataError, SourceUnavailableError
+from pipeline.errors import SourceUnavailableError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
 from pipeline.warehouse import ledger
 from pipeline.warehouse.publish import newest
-from pipeline.workspace import Workspace, sha256_of_bytes
+from pipeline.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class SnapshotTarget(luigi.Target):
         return self.context.workspace(self.snapshot)
 
 
-class ManifestAtSource(SnapshotTarget):
-    """META.json, which upstream writes last, is at the source."""
+class ReadySnapshot(SnapshotTarget):
+    """Upstream has finished the snapshot: META.json, which it writes last, is at the source."""
 
     def exists(self) -> bool:
         """Ask the source. Raises SourceError."""
-        return self.context.source.manifest_uri(self.snapshot) is not None
+        return self.context.source.is_ready(self.snapshot)
 
 
 class ManifestOnDisk(SnapshotTarget):
@@ -109,21 +109,10 @@ class PublishedSnapshot(SnapshotTarget):
             on_disk = self.workspace.downloaded_manifest()
             return on_disk is not None and on_disk.sha256 == publication.manifest_sha256
         try:
-            return self._is_newest(publication.source, publication.manifest_sha256)
+            return self.context.source.is_current(self.snapshot, publication.source, publication.manifest_sha256)
         except SourceUnavailableError as error:
             logger.warning("Could not ask whether upstream published the snapshot anew: {}", error)
             return True
-
-    def _is_newest(self, published_uri: str, published_sha256: str) -> bool:
-        """Ask the source; a manifest that is gone from it supersedes nothing."""
-        uri = self.context.source.manifest_uri(self.snapshot)
-        if uri is None or uri == published_uri:
-            return True
-        try:
-            text = self.context.source.read_manifest(self.snapshot)
-        except DataError:
-            return False  # the run that follows says what is wrong with it
-        return text is None or sha256_of_bytes(text.data) == published_sha256
 
 
 class CleanedUp(SnapshotTarget):

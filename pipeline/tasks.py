@@ -26,7 +26,7 @@ from pipeline.tables import BY_NAME, TABLES, Table
 class SnapshotTask(luigi.Task):
     """A step for one snapshot: what it needs, what proves it, one call."""
 
-    network: str = luigi.Parameter(description="network, lower case")
+    network: str = parameters.network()
     processing_date: date = parameters.processing_date()
     window_days: int = parameters.window_days()
 
@@ -102,15 +102,15 @@ class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # a
     """Upstream's: META.json is at the source."""
 
     def output(self) -> luigi.Target:
-        return targets.ManifestAtSource(context(), self.snapshot)
+        return targets.ReadySnapshot(context(), self.snapshot)
 
     def complete(self) -> bool:
         """Look; when it is not there say what is missing, for nothing after this step runs."""
         found: bool = super().complete()
         if not found:
             with self._telling("Could not find the snapshot"):
-                event = logger.bind(hint="upstream writes META.json last: run again later, or ask upstream for it")
-                event.error("Found no snapshot: {} has no {}", context().source.uri, self.snapshot.manifest_key)
+                hint = "upstream has not finished it (META.json comes last): run again later, or ask upstream for it"
+                logger.bind(hint=hint).error("Found no {} at {}", self.snapshot.folder, context().source.uri)
         return found
 
 

@@ -6,7 +6,6 @@ A proof is bound to the digest of what it proved; when that changes, the proof i
 from __future__ import annotations
 
 import hashlib
-import shutil
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -153,18 +152,9 @@ class Workspace:
 
     def discard(self) -> None:
         """Remove the directory, and those above it that this leaves empty."""
-        with files.reported(self.path):
-            shutil.rmtree(self.path, ignore_errors=False) if self.path.exists() else None
-            for parent in (self.path.parent, self.path.parent.parent):
-                if parent.is_dir() and not any(parent.iterdir()):
-                    parent.rmdir()
+        files.remove_directory(self.path, below=self.root)
 
     @cached_property
     def bytes(self) -> int:
         """Bytes of the files that are on disk."""
         return sum(path.stat().st_size for path in self.path.glob("*.parquet"))
-
-
-def sha256_of_bytes(data: bytes) -> str:
-    """Return the SHA-256 of a manifest's text as lower-case hex."""
-    return hashlib.sha256(data).hexdigest()

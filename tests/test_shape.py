@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
-
 from pipeline.errors import WarehouseError
-from pipeline.settings import ServerAddress
 from pipeline.tables import BY_NAME, schema_sql
 from pipeline.warehouse import Warehouse
-from pipeline.warehouse.embedded import EmbeddedWarehouse, Engine
 from pipeline.warehouse.schema import OBJECTS, ensure_schema
-from pipeline.warehouse.server import ServerWarehouse
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User, free_ports
 from tests.support.deployment import Deployment, ServerReader, in_directory
 from tests.support.snapshots import Bucket, SnapshotFiles
+from tests.support.warehouses import Databases, embedded, on_server
 
 
 @pytest.fixture(scope="module", params=["server", "embedded"])
-def connect(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], Warehouse]]:
-    """Both warehouses, in this process: ``connect(database)``."""
+def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """Both warehouses, in this process."""
     if request.param == "embedded":
-        engine = Engine(tmp_path_factory.mktemp("shape"))
-        yield lambda database: EmbeddedWarehouse(engine, database)
-        engine.close()
-        return
-    server: ClickHouseServer = request.getfixturevalue("clickhouse")
-    address = ServerAddress(server.host, server.port, server.http_port)
-    password = SecretStr(server.password)
-    yield lambda database: ServerWarehouse(address, database, user=server.user, password=password, secure=False)
+        opened = embedded(tmp_path_factory.mktemp("shape") / "warehouse")
+    else:
+        opened = on_server(request.getfixturevalue("clickhouse"))
+    with opened as made:
+        yield made
 
 
 @pytest.fixture
-def warehouse(connect: Callable[[str], Warehouse]) -> Iterator[Warehouse]:
+def warehouse(databases: Databases) -> Warehouse:
     """A database in the pipeline's shape."""
-    made = connect(f"t{secrets.token_hex(4)}_torus")
+    made = databases.new()
     ensure_schema(made)
-    yield made
-    made.execute("DROP DATABASE IF EXISTS {database} SYNC")
+    return made
 
 
 def shape(warehouse: Warehouse) -> list[tuple[object, ...]]:
@@ -195,7 +184,7 @@ def test_a_run_shows_another_shape(
 
 def test_a_closed_http_port(own_clickhouse: Callable[..., OwnClickHouse], files: SnapshotFiles, tmp_path: Path) -> None:
     """Exit 30 after some tries; the message names the port; with the right one the run goes on and loads one table."""
-    server, closed = own_clickhouse(), free_ports()[0]
+    server, closed = own_clickhouse(), free_ports(1)[0]
     wrong = deployment(files, server, tmp_path, CLICKHOUSE_HTTP_PORT=str(closed))
     result = wrong.run(files.snapshot)
     assert result.exit_code == 30

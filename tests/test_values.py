@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import itertools
 import math
-import secrets
 import struct
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,20 +23,15 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
 from pipeline.conversion import convert, is_convertible, select, structure
 from pipeline.errors import RefusedValueError, SchemaError
 from pipeline.refusal import first_refused, fits
-from pipeline.settings import ServerAddress
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Column, Table
 from pipeline.validate import check_columns, check_lists, read_footer
 from pipeline.warehouse import ParquetInsert, RowsRefusedError, Warehouse
-from pipeline.warehouse.embedded import EmbeddedWarehouse, Engine
-from pipeline.warehouse.server import ServerWarehouse
-from tests.support.clickhouse import ClickHouseServer
-from tests.support.deployment import ServerReader
+from tests.support.warehouses import embedded, on_server
 
 SNAPSHOT = Snapshot("torus", date(2025, 8, 1), 195)
 D = Decimal
@@ -104,22 +98,14 @@ def one_column(name: str, stored: str) -> Table:
 @pytest.fixture(scope="module", params=["server", "embedded"])
 def columns(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Columns]:
     """Both warehouses, in this process."""
-    directory, database = tmp_path_factory.mktemp("values"), f"t{secrets.token_hex(4)}_torus"
+    directory = tmp_path_factory.mktemp("values")
     if request.param == "embedded":
-        engine = Engine(directory / "warehouse")
-        embedded = EmbeddedWarehouse(engine, database)
-        embedded.execute("CREATE DATABASE {database}")
-        yield Columns(embedded, lambda sql: engine.run(sql.replace("{db}", database), {}, "Parquet"), directory)
-        engine.close()
-        return
-    server: ClickHouseServer = request.getfixturevalue("clickhouse")
-    address = ServerAddress(server.host, server.port, server.http_port)
-    password = SecretStr(server.password)
-    warehouse = ServerWarehouse(address, database, user=server.user, password=password, secure=False)
-    warehouse.execute("CREATE DATABASE {database}")
-    reader = ServerReader(server, database.removesuffix("torus"))
-    yield Columns(warehouse, lambda sql: reader.parquet("torus", sql), directory)
-    warehouse.execute("DROP DATABASE {database} SYNC")
+        opened = embedded(directory / "warehouse")
+    else:
+        opened = on_server(request.getfixturevalue("clickhouse"))
+    with opened as databases:
+        warehouse = databases.new()
+        yield Columns(warehouse, lambda query: databases.parquet(warehouse.database, query), directory)
 
 
 def bits(value: Any) -> Any:

@@ -1,4 +1,5 @@
--- What readers see: the rows of the load that the newest publication of each snapshot names.
+-- What readers see: the rows of the load that the newest publication of each snapshot names. Of two publications in
+-- the same microsecond all four views choose the same one.
 CREATE VIEW IF NOT EXISTS {database}.raw_clusters AS
 SELECT
     window_days,
@@ -23,7 +24,7 @@ WHERE (processing_date, window_days, load_id) IN
     SELECT
         processing_date,
         window_days,
-        argMax(load_ids['raw_clusters'], published_at)
+        argMax(load_ids['raw_clusters'], (published_at, mapValues(load_ids)))
     FROM {database}.sot_publications
     GROUP BY
         processing_date,

@@ -8,6 +8,7 @@ exponential backoff, before it raises the first.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +16,7 @@ from typing import Protocol
 from pipeline.errors import ManifestError
 from pipeline.manifest import MAX_MANIFEST_BYTES
 from pipeline.snapshot import Snapshot, snapshot_of_manifest_key
+from pipeline.tables import Table
 
 PIECE_BYTES = 1 << 18  #: a connection that is reset loses the piece on its way, so less than 1 MiB
 
@@ -43,10 +45,19 @@ class Source(Protocol):
     def uri(self) -> str:
         """The source's root, for people: s3://bucket/prefix or file:///path."""
 
+    def is_ready(self, snapshot: Snapshot) -> bool:
+        """Tell whether upstream has finished the snapshot."""
+
     def manifest_uri(self, snapshot: Snapshot) -> str | None:
         """Return the manifest's URI with its version as the fragment, or None when there is no manifest.
 
         Costs no download: two equal URIs mean the same bytes.
+        """
+
+    def is_current(self, snapshot: Snapshot, uri: str, sha256: str) -> bool:
+        """Tell whether a manifest that was read as ``uri`` and has this digest is still the newest.
+
+        A manifest that is gone supersedes nothing.
         """
 
     def read_manifest(self, snapshot: Snapshot) -> ManifestText | None:
@@ -68,6 +79,36 @@ class Source(Protocol):
 
     def manifests(self, network: str) -> Iterator[Snapshot]:
         """Yield the network's snapshots that have a manifest, the newest processing date first."""
+
+    def confirm(self, snapshot: Snapshot, table: Table, content_digest: str | None) -> None:
+        """Raise SourceChangedError when the table's rows are no longer those of the manifest."""
+
+    def discard(self, snapshot: Snapshot) -> None:
+        """Remove what reading the snapshot left with us."""
+
+
+class ManifestAtSource:
+    """What sources have in common whose manifest upstream writes, when all files are there, with their digests."""
+
+    def is_ready(self: Source, snapshot: Snapshot) -> bool:
+        """Tell whether there is a manifest."""
+        return self.manifest_uri(snapshot) is not None
+
+    def is_current(self: Source, snapshot: Snapshot, uri: str, sha256: str) -> bool:
+        """Compare the version, and where that is another, the digest."""
+        if self.manifest_uri(snapshot) in {None, uri}:
+            return True
+        try:
+            text = self.read_manifest(snapshot)
+        except ManifestError:
+            return False  # the run that follows says what is wrong with it
+        return text is None or hashlib.sha256(text.data).hexdigest() == sha256
+
+    def confirm(self, snapshot: Snapshot, table: Table, content_digest: str | None) -> None:
+        """Do nothing: the digest of the file proves the rows."""
+
+    def discard(self, snapshot: Snapshot) -> None:
+        """Do nothing: reading leaves nothing."""
 
 
 def newest_first(keys: Iterable[str]) -> Iterator[Snapshot]:

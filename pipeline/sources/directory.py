@@ -15,6 +15,7 @@ from pipeline.manifest import MAX_MANIFEST_BYTES
 from pipeline.snapshot import MANIFEST_NAME, Snapshot
 from pipeline.sources import (
     PIECE_BYTES,
+    ManifestAtSource,
     ManifestText,
     RemoteFile,
     newest_first,
@@ -31,7 +32,7 @@ _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EISDIR})
 
 
-class DirectorySource:
+class DirectorySource(ManifestAtSource):
     """Reads files under ``path``, and only there: a link that leads out is refused.
 
     A disk that fails is reported at once (SourceUnavailableError), not tried again as a network is.

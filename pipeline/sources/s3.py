@@ -11,6 +11,7 @@ from pipeline.manifest import MAX_MANIFEST_BYTES
 from pipeline.snapshot import Snapshot
 from pipeline.sources import (
     PIECE_BYTES,
+    ManifestAtSource,
     ManifestText,
     RemoteFile,
     newest_first,
@@ -25,7 +26,7 @@ _REPLACED_HINT = "upstream published again: run again and the new version is fet
 _WAIT_HINT = "something between here and the store changes answers: run again, then check SOT_S3_ENDPOINT"
 
 
-class S3Source:
+class S3Source(ManifestAtSource):
     """Reads a bucket with the credentials of the standard AWS chain, or with none when ``anonymous``.
 
     ``endpoint`` and ``region`` are those of the AWS chain when None. ``prefix`` is where the bucket's layout

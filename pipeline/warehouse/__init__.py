@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.clickhouse import INSERT_SECONDS, Role
 from pipeline.errors import WarehouseError, WarehouseUnavailableError
 
 #: Settings of every statement that writes. async_insert is on by default since 26.3; a block that equals an earlier
@@ -31,7 +32,7 @@ PARQUET_SETTINGS: dict[str, int] = {
     "input_format_skip_unknown_fields": 1,  # only the columns of the structure are read
     "max_insert_threads": 2,
     "max_memory_usage": 12_000_000_000,
-    "max_execution_time": 3_600,
+    "max_execution_time": INSERT_SECONDS,
 }
 
 
@@ -50,8 +51,13 @@ class ParquetInsert:
     path: Path
     into: str  #: the table, with ``{database}``
     select: str  #: with ``{input}`` where the rows come from
-    structure: str  #: the file's columns that are read, as ``input()`` takes them: a string literal
+    structure: str  #: the file's columns that are read, as ``input()`` takes them
     parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def quoted_structure(self) -> str:
+        """The structure as a string literal: types hold quotes, as in DateTime64(3, 'UTC')."""
+        return "'" + self.structure.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 class Warehouse(Protocol):
@@ -85,55 +91,11 @@ class Warehouse(Protocol):
         """Return when no query of that id runs any more."""
 
 
-#: Codes of ClickHouse errors after which trying again can help.
-_TRANSIENT = {
-    159: "TIMEOUT_EXCEEDED",
-    202: "TOO_MANY_SIMULTANEOUS_QUERIES",
-    203: "NO_FREE_CONNECTION",
-    209: "SOCKET_TIMEOUT",
-    210: "NETWORK_ERROR",
-    225: "NO_ZOOKEEPER",
-    236: "ABORTED",
-    241: "MEMORY_LIMIT_EXCEEDED",
-    242: "TABLE_IS_READ_ONLY",
-    243: "NOT_ENOUGH_SPACE",
-    252: "TOO_MANY_PARTS",
-    285: "TOO_FEW_LIVE_REPLICAS",
-    319: "UNKNOWN_STATUS_OF_INSERT",
-    394: "QUERY_WAS_CANCELLED",
-    425: "SYSTEM_ERROR",
-    439: "CANNOT_SCHEDULE_TASK",
-    999: "KEEPER_EXCEPTION",
-}
-_MISSING = {60: "UNKNOWN_TABLE", 81: "UNKNOWN_DATABASE"}
-_REFUSED_ROWS = {
-    6: "CANNOT_PARSE_TEXT",
-    33: "CANNOT_READ_ALL_DATA",
-    69: "ARGUMENT_OUT_OF_BOUND",
-    70: "CANNOT_CONVERT_TYPE",
-    117: "INCORRECT_DATA",
-    271: "CANNOT_DECOMPRESS",
-    321: "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
-    349: "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
-    395: "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO",
-    407: "DECIMAL_OVERFLOW",
-}
-_HINTS = {
-    192: "check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD",
-    193: "check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD",
-    194: "check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD",
-    497: "the ClickHouse user lacks a grant; README.md lists those that are needed",
-    516: "check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD",
-}
-
-
-def error_of_code(code: int, text: str, uri: str) -> WarehouseError:
-    """Return the error for a ClickHouse exception. ``text`` is its message; only the first line is kept."""
-    message = f"{uri}: ClickHouse error {code}: {text.strip().splitlines()[0][:500] if text.strip() else 'no message'}"
-    if code in _TRANSIENT:
-        return WarehouseUnavailableError(message, hint="ClickHouse is short of something; run again when it recovered")
-    if code in _MISSING:
-        return MissingTableError(message, hint="tables are created by the first load")
-    if code in _REFUSED_ROWS:
-        return RowsRefusedError(message, hint="the rows are damaged, or hold a value that does not fit its column")
-    return WarehouseError(message, hint=_HINTS.get(code, "see ClickHouse's own log for the cause"))
+#: What a server is when it is the warehouse.
+ROLE = Role(
+    variables="CLICKHOUSE",
+    error=WarehouseError,
+    unavailable=WarehouseUnavailableError,
+    missing=MissingTableError,
+    refused_rows=RowsRefusedError,
+)

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import WarehouseError
+from pipeline.errors import PipelineError, WarehouseError
 from pipeline.files import sha256_of
-from pipeline.warehouse import PARQUET_SETTINGS, ParquetInsert, error_of_code
+from pipeline.warehouse import PARQUET_SETTINGS, ROLE, ParquetInsert
 
 if TYPE_CHECKING:
     from chdb.session import Session
@@ -83,10 +83,10 @@ class Engine:
                     hint="wait until it ends; only one process at a time can use WAREHOUSE_PATH",
                 ) from None
 
-    def _error(self, error: Exception) -> WarehouseError:
+    def _error(self, error: Exception) -> PipelineError:
         text = " ".join(str(error).split())
         code = re.search(r"Code: (\d+)\.", text)
-        return error_of_code(int(code[1]) if code else 0, text, f"file://{self.path}")
+        return ROLE.of_code(int(code[1]) if code else 0, text, f"file://{self.path}")
 
 
 class EmbeddedWarehouse:
@@ -108,7 +108,7 @@ class EmbeddedWarehouse:
 
     def insert_parquet(self, insert: ParquetInsert, *, query_id: str, report: Callable[[int], None]) -> str:  # noqa: ARG002  # the call returns when the query has ended
         """Insert from the file itself, then hash it; see :class:`pipeline.warehouse.Warehouse`."""
-        rows = f"file({{file_path:String}}, 'Parquet', {insert.structure})"
+        rows = f"file({{file_path:String}}, 'Parquet', {insert.quoted_structure})"
         settings = ", ".join(f"{name} = {value}" for name, value in PARQUET_SETTINGS.items())
         self.execute(
             f"INSERT INTO {insert.into} SETTINGS {settings} {insert.select.replace('{input}', rows)}",

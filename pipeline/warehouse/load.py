@@ -6,7 +6,6 @@ us, and told in the ledger; whatever is left of it nobody names.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +15,15 @@ from loguru import logger
 
 from pipeline.attempts import with_backoff
 from pipeline.conversion import Conversion, convert, select, structure
-from pipeline.errors import DuplicateKeyError, FileError, PipelineError, RefusedValueError, RowCountError
+from pipeline.digest import content_digest
+from pipeline.errors import (
+    DuplicateKeyError,
+    FileError,
+    PipelineError,
+    RefusedValueError,
+    RowCountError,
+    RowDigestError,
+)
 from pipeline.refusal import first_refused
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
@@ -39,6 +46,7 @@ class ProvenFile:
     superseded_by: str
     manifest_sha256: str
     source: str
+    content_digest: str | None  #: over the cells, where the manifest lists it
 
 
 def load(
@@ -146,17 +154,13 @@ def _compare(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, load_id
             + _repeated(warehouse, snapshot, file.table, load_id),
             hint=ASK_UPSTREAM,
         )
+    if file.content_digest not in {None, digest}:
+        raise RowDigestError(
+            f"{file.name}: the rows in {file.table.loads} have digest {digest}, the manifest says "
+            f"{file.content_digest}",
+            hint="the source and the tables disagree about a value: compare their column types; nothing was published",
+        )
     return row_count, digest
-
-
-def content_digest(table: Table) -> str:
-    """Return the SQL of a digest over all cells that a file brought, the same for any order of the rows.
-
-    Two independent 64-bit hashes of each row, each added modulo 2**64; hex. It finds accidents: against a forger
-    there is the SHA-256 of the file. SipHash-128 was measured to take three times as long as these two together.
-    """
-    columns = ", ".join(column.name for column in table.file_columns)
-    return f"lower(concat(hex(sum(cityHash64({columns}))), hex(sum(xxHash64({columns})))))"
 
 
 def _repeated(warehouse: Warehouse, snapshot: Snapshot, table: Table, load_id: str) -> str:
@@ -178,17 +182,27 @@ def _repeated(warehouse: Warehouse, snapshot: Snapshot, table: Table, load_id: s
 
 
 def _take_back(warehouse: Warehouse, snapshot: Snapshot, table: Table, entry: Entry, error: BaseException) -> None:
-    """Stop the insert, drop its rows, and say so in the ledger; each as far as the warehouse answers."""
-    with contextlib.suppress(PipelineError):
-        warehouse.kill(_query_id(entry))
-        warehouse.execute(
-            f"ALTER TABLE {{database}}.{table.loads} DROP PARTITION "
-            "({processing_date:Date}, {window_days:UInt16}, {load_id:UUID})",
-            **partition(snapshot, entry.load_id),
+    """Stop the insert, drop its rows, and say so in the ledger; each as far as the warehouse lets us."""
+    statement = (
+        f"ALTER TABLE {{database}}.{table.loads} DROP PARTITION "
+        "({processing_date:Date}, {window_days:UInt16}, {load_id:UUID})"
+    )
+    failed = entry.now("failed", error=f"{type(error).__name__}: {error}")
+    undoing: list[Callable[[], None]] = [
+        lambda: warehouse.kill(_query_id(entry)),
+        lambda: warehouse.execute(statement, **partition(snapshot, entry.load_id)),
+        lambda: record(warehouse, failed),
+    ]
+    problems = []
+    for undo in undoing:
+        try:
+            undo()
+        except PipelineError as problem:
+            problems.append(problem)
+    if problems:
+        logger.bind(load_id=entry.load_id, hint=problems[0].hint).warning(
+            "A failed load left traces that no reader sees: {}", problems[0]
         )
-    with contextlib.suppress(PipelineError):
-        record(warehouse, entry.now("failed", error=f"{type(error).__name__}: {error}"))
-    logger.bind(load_id=entry.load_id).debug("Took back a failed load")
 
 
 def _query_id(entry: Entry) -> str:

@@ -31,17 +31,18 @@ class Publication:
 
 
 _NEWEST = f"""
+    WITH (published_at, mapValues(load_ids)) AS newest  -- as the views choose
     SELECT
         toString(processing_date),
         window_days,
-        argMax(p.manifest_sha256, published_at),
-        CAST(argMax(load_ids, published_at), 'Map(String, String)'),
-        argMax(row_counts, published_at),
-        argMax(p.source, published_at),
+        argMax(p.manifest_sha256, newest),
+        CAST(argMax(load_ids, newest), 'Map(String, String)'),
+        argMax(row_counts, newest),
+        argMax(p.source, newest),
         toUnixTimestamp64Micro(max(published_at)),
-        argMax(published_by, published_at),
+        argMax(published_by, newest),
         toUInt8(hasAny(
-            mapValues(argMax(load_ids, published_at)),
+            mapValues(argMax(load_ids, newest)),
             (SELECT groupArray(load_id) FROM {{database}}.{LEDGER} WHERE state = 'forgotten')
         ))
     FROM {{database}}.{PUBLICATIONS} AS p

@@ -1,0 +1,247 @@
+"""One ClickHouse server: statements over the native port, the bytes of files over the HTTP port.
+
+Native clients can neither send nor receive Parquet, and ClickHouse decodes it several times faster than Python can.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from pydantic import SecretStr
+
+from pipeline.errors import PipelineError
+from pipeline.settings import ServerAddress
+
+if TYPE_CHECKING:
+    import urllib3
+    from clickhouse_driver import Client
+
+CONNECT_SECONDS, ANSWER_SECONDS, INSERT_SECONDS = 10, 300, 3_600
+PIECE = 1 << 20  #: bytes
+
+#: Codes of ClickHouse errors after which trying again can help.
+TRANSIENT = {
+    159: "TIMEOUT_EXCEEDED",
+    202: "TOO_MANY_SIMULTANEOUS_QUERIES",
+    203: "NO_FREE_CONNECTION",
+    209: "SOCKET_TIMEOUT",
+    210: "NETWORK_ERROR",
+    225: "NO_ZOOKEEPER",
+    236: "ABORTED",
+    241: "MEMORY_LIMIT_EXCEEDED",
+    242: "TABLE_IS_READ_ONLY",
+    243: "NOT_ENOUGH_SPACE",
+    252: "TOO_MANY_PARTS",
+    285: "TOO_FEW_LIVE_REPLICAS",
+    319: "UNKNOWN_STATUS_OF_INSERT",
+    394: "QUERY_WAS_CANCELLED",
+    425: "SYSTEM_ERROR",
+    439: "CANNOT_SCHEDULE_TASK",
+    999: "KEEPER_EXCEPTION",
+}
+MISSING = {60: "UNKNOWN_TABLE", 81: "UNKNOWN_DATABASE"}
+REFUSED_ROWS = {
+    6: "CANNOT_PARSE_TEXT",
+    33: "CANNOT_READ_ALL_DATA",
+    69: "ARGUMENT_OUT_OF_BOUND",
+    70: "CANNOT_CONVERT_TYPE",
+    117: "INCORRECT_DATA",
+    271: "CANNOT_DECOMPRESS",
+    321: "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
+    349: "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
+    395: "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO",
+    407: "DECIMAL_OVERFLOW",
+}
+_LOGIN = {192: "UNKNOWN_USER", 193: "WRONG_PASSWORD", 194: "REQUIRED_PASSWORD", 516: "AUTHENTICATION_FAILED"}
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a server is to us: which errors its faults are, and which variables describe it."""
+
+    variables: str  #: prefix of the variables: CLICKHOUSE or SOT
+    error: type[PipelineError]
+    unavailable: type[PipelineError]
+    missing: type[PipelineError]
+    refused_rows: type[PipelineError]
+
+    def of_code(self, code: int, text: str, where: str) -> PipelineError:
+        """Return the error for a ClickHouse exception; ``text`` is its message."""
+        message = f"{where}: ClickHouse error {code}: {one_line(text)[:500] or 'no message'}"
+        if code in TRANSIENT:
+            return self.unavailable(message, hint="ClickHouse is short of something; run again when it recovered")
+        if code in MISSING:
+            return self.missing(message, hint=f"check {self.variables}_DATABASE, and that the table exists")
+        if code in REFUSED_ROWS:
+            return self.refused_rows(message, hint="the rows are damaged, or hold a value that does not fit its column")
+        hint = "see ClickHouse's own log for the cause"
+        if code in _LOGIN:
+            hint = f"check {self.variables}_USER and {self.variables}_PASSWORD"
+        elif code == 497:
+            hint = "the ClickHouse user lacks a grant; README.md lists those that are needed"
+        return self.error(message, hint=hint)
+
+    def of_network(self, error: BaseException, where: str) -> PipelineError:
+        """Return the error for a connection that failed."""
+        cause = _root(error)
+        if isinstance(cause, ssl.SSLError) or "[SSL: " in str(cause):  # the driver keeps only the text
+            hint = (
+                f"check {self.variables}_SECURE, the ports, and the server's certificate; "
+                "SSL_CERT_FILE names the file of a private authority"
+            )
+            return self.error(f"{where}: TLS failed: {one_line(str(cause))}", hint=hint)
+        if isinstance(cause, socket.gaierror):
+            return self.unavailable(f"{where}: no such host", hint=f"check {self.variables}_HOST")
+        hint = "see that ClickHouse runs and can be reached; what was proven is kept, run again"
+        return self.unavailable(f"{where}: {type(cause).__name__}: {one_line(str(cause))}", hint=hint)
+
+    def of_status(self, status: int, text: str, where: str) -> PipelineError:
+        """Return the error for an HTTP answer that is not ClickHouse's."""
+        message = f"{where} answered HTTP {status}: {one_line(text)[:300]}"
+        if status in {429, 502, 503, 504}:
+            return self.unavailable(message, hint="something between here and ClickHouse is busy: run again")
+        return self.error(message, hint=f"check that {self.variables}_HTTP_PORT is ClickHouse's HTTP port")
+
+
+@dataclass(frozen=True)
+class ClickHouse:
+    """A server and an account on it. Connections are this process's own: a forked worker must not share them."""
+
+    address: ServerAddress
+    user: str
+    password: SecretStr
+    secure: bool
+    role: Role
+    _clients: dict[int, Client] = field(default_factory=dict, repr=False)
+
+    @property
+    def where(self) -> str:
+        """Host and native port, for people."""
+        return f"clickhouse at {self.address.host}:{self.address.port}"
+
+    @property
+    def _where_http(self) -> str:
+        return f"clickhouse at {self.address.host}:{self.address.http_port}"
+
+    def query(
+        self, statement: str, parameters: Mapping[str, Any], settings: Mapping[str, int] | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Run a statement once and return its rows. Raises the role's errors."""
+        from clickhouse_driver.errors import Error, ServerException  # noqa: PLC0415  # 0.2 s
+
+        client = self._client()
+        try:
+            rows = client.execute(statement, dict(parameters) or None, settings=dict(settings or {}))
+        except ServerException as error:
+            raise self.role.of_code(error.code, error.message, self.where) from None
+        except (Error, OSError, EOFError) as error:
+            client.disconnect()
+            raise self.role.of_network(error, self.where) from error
+        except BaseException:
+            client.disconnect()  # an interrupted conversation cannot be taken up again
+            raise
+        return rows if isinstance(rows, list) else []
+
+    def _client(self) -> Client:
+        from clickhouse_driver import Client  # noqa: PLC0415  # 0.2 s
+
+        if os.getpid() not in self._clients:
+            self._clients[os.getpid()] = Client(
+                self.address.host,
+                port=self.address.port,
+                user=self.user,
+                password=self.password.get_secret_value(),
+                secure=self.secure,
+                # The driver trusts certifi's authorities alone; SSL_CERT_FILE is what everything else goes by.
+                ca_certs=ssl.get_default_verify_paths().cafile,
+                connect_timeout=CONNECT_SECONDS,
+                send_receive_timeout=ANSWER_SECONDS,
+                tcp_keepalive=True,
+                client_name="sot-ingest",
+                settings={"server_side_params": True},
+            )
+        return self._clients[os.getpid()]
+
+    def send(
+        self, statement: str, parameters: Mapping[str, Any], settings: Mapping[str, Any], body: Iterator[bytes]
+    ) -> None:
+        """Send an INSERT with its rows. HTTP 200 can carry an exception: header and body are looked at, too."""
+        with self._http(statement, parameters, settings, body) as answer:
+            text = answer.read().decode("utf-8", "replace")
+        self._check(answer, text)
+        if text.strip():
+            raise self.role.of_status(answer.status, text, self._where_http)
+
+    def receive(self, statement: str, parameters: Mapping[str, Any]) -> Iterator[bytes]:
+        """Yield the bytes of a SELECT … FORMAT Parquet as they come, in pieces of at most 1 MiB.
+
+        ClickHouse appends an exception to what it has sent: the bytes are good only when a reader finds them whole.
+        Raises the role's errors when the query fails at once or the connection breaks.
+        """
+        with self._http(statement, parameters, {}, None) as answer:
+            if answer.status != 200 or "X-ClickHouse-Exception-Code" in answer.headers:
+                self._check(answer, answer.read().decode("utf-8", "replace"))
+            yield from answer.stream(PIECE)
+
+    def _check(self, answer: urllib3.BaseHTTPResponse, text: str) -> None:
+        code = answer.headers.get("X-ClickHouse-Exception-Code") or _code_in(text)
+        if code:
+            raise self.role.of_code(int(code), text, self._where_http)
+        if answer.status != 200:
+            raise self.role.of_status(answer.status, text, self._where_http)
+
+    @contextmanager
+    def _http(
+        self,
+        statement: str,
+        parameters: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        body: Iterator[bytes] | None,
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        import urllib3  # noqa: PLC0415
+
+        query = {**settings, **{f"param_{name}": value for name, value in parameters.items()}}
+        url = f"{'https' if self.secure else 'http'}://{self.address.host}:{self.address.http_port}/"
+        headers = {"X-ClickHouse-User": self.user, "X-ClickHouse-Key": self.password.get_secret_value()}
+        # The first timeout holds for sending, too, and the server may pause reading while it writes a part.
+        timeout = urllib3.Timeout(connect=ANSWER_SECONDS, read=INSERT_SECONDS + 60)
+        if body is None:
+            body, timeout = iter([statement.encode()]), urllib3.Timeout(connect=CONNECT_SECONDS, read=ANSWER_SECONDS)
+        else:
+            query["query"] = statement
+        try:
+            with urllib3.PoolManager(retries=False, timeout=timeout) as http:
+                answer = http.request(
+                    "POST", f"{url}?{urlencode(query)}", body=body, headers=headers, preload_content=False
+                )
+                try:
+                    yield answer
+                finally:
+                    answer.close()
+        except urllib3.exceptions.HTTPError as error:
+            raise self.role.of_network(error, self._where_http) from error
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return the first cause of an error."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error
+
+
+def one_line(text: str) -> str:
+    """Return a server's message without its stack trace, on one line."""
+    return " ".join(text.partition("Stack trace:")[0].removeprefix("DB::Exception:").split())
+
+
+def _code_in(text: str) -> str | None:
+    match = re.search(r"\bCode: (\d+)\. DB::\w*Exception", text)
+    return match[1] if match else None
