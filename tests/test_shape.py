@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from pipeline.errors import WarehouseError
 from pipeline.tables import BY_NAME, schema_sql
 from pipeline.warehouse import Warehouse
