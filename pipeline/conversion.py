@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 #: Whole digits that Decimal(38, 18) holds. ClickHouse does not check them: Int128 has room for a 39th digit.
-_WHOLE_DIGITS, _SCALE = 20, 18
+WHOLE_DIGITS, SCALE = 20, 18
 
 #: The smallest Float64 that rounds to an infinite Float32: half a step above the largest finite one.
 _FLOAT32_OVERFLOWS = (2 - 2**-24) * 2.0**127
@@ -146,11 +146,9 @@ def _decimal_refused(name: str, stored: str, read_as: str) -> str | None:
     """
     precision, scale = map(int, re.findall(r"\d+", read_as))
     conditions = []
-    if precision - scale > _WHOLE_DIGITS:
-        conditions.append(
-            f"abs(CAST({name}, 'Nullable(Decimal(76, {scale}))')) >= toDecimal256('1e{_WHOLE_DIGITS}', 0)"
-        )
-    if precision - scale > _WHOLE_DIGITS or scale > _SCALE:
+    if precision - scale > WHOLE_DIGITS:
+        conditions.append(f"abs(CAST({name}, 'Nullable(Decimal(76, {scale}))')) >= toDecimal256('1e{WHOLE_DIGITS}', 0)")
+    if precision - scale > WHOLE_DIGITS or scale > SCALE:
         there = f"CAST({name}, 'Nullable({stored})')"
         conditions.append(f"CAST({there}, 'Nullable(Decimal(76, {scale}))') != {name}")
     return " OR ".join(conditions) or None

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _LUIGI = ("luigi", "luigi-interface", "luigi.scheduler")
 
 
+#: In messages of luigi's about what an event of our own has told: a traceback of our errors, a missing snapshot.
+_TOLD = ("\npipeline.", "The task is an external data dependency")
+
+
 class InterceptHandler(logging.Handler):
     """Hands the records of the standard library's logging to loguru."""
 
@@ -30,11 +34,12 @@ class InterceptHandler(logging.Handler):
         """Log the record's message under its level, luigi's chatter under DEBUG."""
         error = record.exc_info[1] if record.exc_info else None
         level: str | int = record.levelname if record.levelname in _LEVELS else record.levelno
-        told = isinstance(error, PipelineError | KeyboardInterrupt) or "\npipeline." in record.getMessage()
+        message = record.getMessage()
+        told = isinstance(error, PipelineError | KeyboardInterrupt) or any(sign in message for sign in _TOLD)
         if record.name in _LUIGI and (record.levelno <= logging.INFO or told):
             level = "DEBUG"  # our own event has told it, on one line
         exception = None if told else record.exc_info
-        logger.bind(logger=record.name).opt(exception=exception).log(level, "{}", record.getMessage())
+        logger.bind(logger=record.name).opt(exception=exception).log(level, "{}", message)
 
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

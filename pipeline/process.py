@@ -81,9 +81,17 @@ def take_over(chosen: Settings) -> None:
     for section, options in LUIGI_SETTINGS.items():
         for option, value in options.items():
             config.set(section, option, value)
-    # luigi refuses a second process with the same command line: of the same deployment, not of every one on the host.
-    deployment = hashlib.sha256(str(chosen.work_path.absolute()).encode()).hexdigest()[:12]
-    config.set("core", "lock_pid_dir", f"{tempfile.gettempdir()}/sot-ingest-{os.getuid()}-{deployment}")
+    config.set("core", "lock_pid_dir", str(_lock_directory(chosen.work_path)))
+
+
+def _lock_directory(work_path: Path) -> Path:
+    """Return where luigi keeps what tells that the same command runs already: one directory a deployment.
+
+    In luigi's own, which all of a host share, the command of another deployment is the same command, and another
+    user's directory cannot be written.
+    """
+    key = hashlib.sha256(str(work_path.absolute()).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"sot-ingest-{os.getuid()}-{key}"
 
 
 def is_worker() -> bool:

@@ -104,6 +104,15 @@ class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # a
     def output(self) -> luigi.Target:
         return targets.ReadySnapshot(context(), self.snapshot)
 
+    def complete(self) -> bool:
+        """Look; when it is not there say what is missing, for nothing after this step runs."""
+        found: bool = super().complete()
+        if not found:
+            with self._telling("Could not find the snapshot"):
+                hint = "upstream has not finished it (META.json comes last): run again later, or ask upstream for it"
+                logger.bind(hint=hint).error("Found no {} at {}", self.snapshot.folder, context().source.uri)
+        return found
+
 
 class DownloadManifest(SnapshotTask):
     """META.json on disk, its digest recorded."""

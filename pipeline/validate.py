@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,22 +42,33 @@ def check_size(path: Path, entry: FileEntry) -> int:
 
 def read_footer(path: Path, name: str) -> Footer:
     """Return a Parquet file's row count and columns. Raises FileError when it is not Parquet."""
-    with _parquet(path, name) as file:
+    with parquet(path, name) as file:
         schema = file.schema.to_arrow_schema()
-        if len(set(schema.names)) < len(schema.names):
-            raise SchemaError(f"{name}: a column name stands twice among {schema.names}", hint=ASK_UPSTREAM)
+        twice = sorted({column for column in schema.names if schema.names.count(column) > 1})
+        if twice:
+            raise SchemaError(
+                f"{name}: found {', '.join(twice)} more than once, expected each column once", hint=ASK_UPSTREAM
+            )
         return Footer(file.metadata.num_rows, {field.name: field.type for field in schema})
 
 
-def _parquet(path: Path, name: str) -> pq.ParquetFile:
+@contextmanager
+def parquet(path: Path, name: str) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file. Raises FileError, also inside the block, when pyarrow cannot read what is in it."""
     import pyarrow as pa  # noqa: PLC0415  # slow to import; luigi needs it only when a task runs
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     try:
-        with files.reported(path):
-            return pq.ParquetFile(path)
+        with files.reported(path), pq.ParquetFile(path) as file:
+            yield file
     except (pa.ArrowException, WorkDirectoryError) as error:
-        raise FileError(f"{name}: not a Parquet file that can be read: {error}", hint=ASK_UPSTREAM) from error
+        cause = error.__cause__ or error
+        if isinstance(cause, OSError) and cause.errno:  # the disk's fault and not the file's: pyarrow's have none
+            raise
+        what = " ".join(str(cause).split())
+        raise FileError(
+            f"{name}: expected a Parquet file, pyarrow cannot read it: {what}", hint=ASK_UPSTREAM
+        ) from error
 
 
 def check_columns(footer: Footer, table: Table, name: str, *, ignore_extra: bool) -> None:
@@ -106,7 +118,7 @@ def check_lists(path: Path, table: Table, name: str) -> None:
     A list column without any NULL at any level says so in its statistics; only others are read.
     """
     lists = {column.name for column in table.file_columns if column.type.startswith("Array")}
-    with _parquet(path, name) as file:
+    with parquet(path, name) as file:
         row = 0
         for group in range(file.num_row_groups):
             doubtful = sorted(lists & _may_hold_null(file, group))
@@ -115,7 +127,8 @@ def check_lists(path: Path, table: Table, name: str) -> None:
                     if batch[column].null_count:
                         where = row + batch[column].is_null().index(True).as_py()
                         raise RefusedValueError(
-                            f"{name}: {column} is NULL in row {where}, expected a list", hint=ASK_UPSTREAM
+                            f"{name}: {column} is NULL in row {where} (the first is 0), expected a list",
+                            hint=ASK_UPSTREAM,
                         )
                 row += batch.num_rows
             row += 0 if doubtful else file.metadata.row_group(group).num_rows

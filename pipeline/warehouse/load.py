@@ -125,9 +125,12 @@ def _insert(
 def _refusal(
     snapshot: Snapshot, file: ProvenFile, conversions: tuple[Conversion, ...], error: RowsRefusedError
 ) -> PipelineError:
-    """Name the value that was refused, or pass on what ClickHouse said."""
-    found = first_refused(file.path, conversions, snapshot)
-    return RefusedValueError(f"{file.name}: {found or error}", hint=ASK_UPSTREAM)
+    """Name the value that was refused, or pass on what ClickHouse said. Raises FileError when the file is damaged."""
+    found = first_refused(file.path, file.name, conversions, snapshot)
+    if found is None:
+        hint = "no single value of the file explains it: report this line; nothing was loaded"
+        return RefusedValueError(f"{file.name}: refused, {error}", hint=hint)
+    return RefusedValueError(f"{file.name}: {found}", hint=ASK_UPSTREAM)
 
 
 def _compare(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, load_id: str) -> tuple[int, str]:

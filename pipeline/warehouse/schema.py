@@ -12,6 +12,9 @@ from pipeline.warehouse import Warehouse
 #: Views come last: they read the tables.
 OBJECTS = (LEDGER, PUBLICATIONS, *(table.loads for table in TABLES), *(table.name for table in TABLES))
 
+#: Those that keep every row: a Replacing or Summing one would make others of them.
+_ENGINES = {"MergeTree", "ReplicatedMergeTree", "SharedMergeTree"}
+
 _VIEWS = {table.name: table for table in TABLES}
 
 
@@ -63,7 +66,7 @@ def _differences(warehouse: Warehouse, name: str, existing: dict[str, tuple[str,
     if view and engine != "View":
         yield f"{name} is a table with engine {engine}, expected a view"
         return
-    if not view and not engine.endswith("MergeTree"):
+    if not view and engine not in _ENGINES:
         yield f"{name} has engine {engine}, expected MergeTree"
         return
     wanted = view.columns if view else columns_of(name)

@@ -1,0 +1,269 @@
+"""A database that is not in the pipeline's shape, a server that cannot be reached, a user who may not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import WarehouseError
+from pipeline.tables import BY_NAME, schema_sql
+from pipeline.warehouse import Warehouse
+from pipeline.warehouse.schema import OBJECTS, ensure_schema
+from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User, free_ports
+from tests.support.deployment import Deployment, ServerReader, in_directory
+from tests.support.snapshots import Bucket, SnapshotFiles
+from tests.support.warehouses import Databases, embedded, on_server
+
+
+@pytest.fixture(scope="module", params=["server", "embedded"])
+def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """Both warehouses, in this process."""
+    if request.param == "embedded":
+        opened = embedded(tmp_path_factory.mktemp("shape") / "warehouse")
+    else:
+        opened = on_server(request.getfixturevalue("clickhouse"))
+    with opened as made:
+        yield made
+
+
+@pytest.fixture
+def warehouse(databases: Databases) -> Warehouse:
+    """A database in the pipeline's shape."""
+    made = databases.new()
+    ensure_schema(made)
+    return made
+
+
+def shape(warehouse: Warehouse) -> list[tuple[object, ...]]:
+    """Return all that is in the database, as it would be created, and which one it is."""
+    query = """
+        SELECT name, create_table_query, toString(uuid)
+        FROM system.tables
+        WHERE database = {name:String}
+        ORDER BY name
+    """
+    return warehouse.query(query, name=warehouse.database)
+
+
+def edited(name: str, old: str, new: str) -> str:
+    """Return the statement that creates a table, with something else in it."""
+    statement = schema_sql(name)
+    assert old in statement
+    return statement.replace(old, new)
+
+
+LOADS = "{database}.raw_alerts_loads"
+OTHER_SHAPES = {
+    "missing column": (
+        [f"ALTER TABLE {LOADS} DROP COLUMN description"],
+        "raw_alerts_loads.description is missing, expected String",
+    ),
+    "another type": (
+        [f"ALTER TABLE {LOADS} MODIFY COLUMN volume_usd Float64"],
+        "raw_alerts_loads.volume_usd is Float64, expected Decimal(38, 18)",
+    ),
+    "nullable": (
+        [f"ALTER TABLE {LOADS} MODIFY COLUMN volume_usd Nullable(Decimal(38, 18))"],
+        "raw_alerts_loads.volume_usd is Nullable(Decimal(38, 18)), expected Decimal(38, 18)",
+    ),
+    "extra column": (
+        [f"ALTER TABLE {LOADS} ADD COLUMN risk Float64"],
+        "raw_alerts_loads.risk is not expected",
+    ),
+    "another order": (
+        [f"ALTER TABLE {LOADS} MODIFY COLUMN created_at DateTime FIRST"],
+        "raw_alerts_loads has its columns in another order",
+    ),
+    "another partition key": (
+        [f"DROP TABLE {LOADS} SYNC", edited("raw_alerts_loads", "window_days, load_id)\nORDER", "window_days)\nORDER")],
+        "raw_alerts_loads is partitioned by '(processing_date, window_days)', "
+        "expected '(processing_date, window_days, load_id)'",
+    ),
+    "an engine that merges rows": (
+        [f"DROP TABLE {LOADS} SYNC", edited("raw_alerts_loads", "= MergeTree", "= ReplacingMergeTree")],
+        "raw_alerts_loads has engine ReplacingMergeTree, expected MergeTree",
+    ),
+    "an engine that keeps nothing": (
+        [f"DROP TABLE {LOADS} SYNC", f"CREATE TABLE {LOADS} (alert_id String) ENGINE = Null"],
+        "raw_alerts_loads has engine Null, expected MergeTree",
+    ),
+    "a table for a view": (
+        [
+            "DROP VIEW {database}.raw_features SYNC",
+            edited("raw_features_loads", "raw_features_loads", "raw_features"),
+        ],
+        "raw_features is a table with engine MergeTree, expected a view",
+    ),
+    "a view for a table": (
+        ["DROP TABLE {database}.sot_publications SYNC", "CREATE VIEW {database}.sot_publications AS SELECT 1 AS one"],
+        "sot_publications has engine View, expected MergeTree",
+    ),
+    "a view over something else": (
+        [edited("raw_clusters", "CREATE VIEW IF NOT EXISTS", "CREATE OR REPLACE VIEW").partition("\nWHERE")[0]],
+        "raw_clusters is a view over something else than the newest publications",
+    ),
+    "a view of other columns": (
+        [
+            edited("raw_clusters", "CREATE VIEW IF NOT EXISTS", "CREATE OR REPLACE VIEW").replace(
+                "    pattern_id,\n", ""
+            )
+        ],
+        "raw_clusters.pattern_id is missing, expected String",
+    ),
+    "another ledger": (
+        ["ALTER TABLE {database}.sot_table_loads DROP COLUMN error"],
+        "sot_table_loads.error is missing, expected String",
+    ),
+}
+
+
+@pytest.mark.parametrize(("statements", "difference"), OTHER_SHAPES.values(), ids=OTHER_SHAPES)
+def test_another_shape_is_shown_and_left_alone(warehouse: Warehouse, statements: list[str], difference: str) -> None:
+    """The error says which table differs and how; nothing is changed, and nothing that is missing is created."""
+    for statement in [*statements, "DROP VIEW {database}.raw_address_labels SYNC"]:
+        warehouse.execute(statement)
+    before = shape(warehouse)
+    with pytest.raises(WarehouseError) as refused:
+        ensure_schema(warehouse)
+    assert difference in str(refused.value)
+    assert warehouse.uri in str(refused.value)
+    assert "nothing was changed" in refused.value.hint
+    assert shape(warehouse) == before
+
+
+def test_all_differences_are_shown_at_once(warehouse: Warehouse) -> None:
+    """An operator does not have to run again to learn of the next."""
+    warehouse.execute(f"ALTER TABLE {LOADS} DROP COLUMN description")
+    warehouse.execute("ALTER TABLE {database}.raw_features_loads MODIFY COLUMN kcore UInt64")
+    with pytest.raises(WarehouseError, match=r"description is missing.*kcore is UInt64, expected UInt32"):
+        ensure_schema(warehouse)
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_what_is_missing_is_created(warehouse: Warehouse, name: str) -> None:
+    """A run that was cut short in between goes on; the rest stays as it is."""
+    before = {row[0]: row for row in shape(warehouse)}
+    kind = "VIEW" if name in BY_NAME else "TABLE"
+    warehouse.execute(f"DROP {kind} {{database}}.{name} SYNC")
+    ensure_schema(warehouse)
+    after = {row[0]: row for row in shape(warehouse)}
+    assert after.pop(name)[:2] == before.pop(name)[:2]
+    assert after == before
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> SnapshotFiles:
+    """A snapshot of which one file has rows: one request over HTTP."""
+    made = Bucket(tmp_path / "bucket").snapshot()
+    for table in ("raw_alerts", "raw_clusters", "raw_address_labels"):
+        made.without_rows(table)
+    return made
+
+
+def deployment(files: SnapshotFiles, server: ClickHouseServer, directory: Path, **variables: str) -> Deployment:
+    """Return a deployment on a server, with some variables another."""
+    return Deployment(in_directory(files.root), ServerReader(server, "own_"), directory / "run", variables)
+
+
+def test_a_run_shows_another_shape(
+    own_clickhouse: Callable[..., OwnClickHouse], files: SnapshotFiles, tmp_path: Path
+) -> None:
+    """Exit 30; every table's step says the difference."""
+    server = own_clickhouse()
+    server.execute("CREATE DATABASE own_torus")
+    server.execute("CREATE TABLE own_torus.raw_alerts (alert_id String) ENGINE = MergeTree ORDER BY alert_id")
+    result = deployment(files, server, tmp_path).run(files.snapshot)
+    assert result.exit_code == 30
+    assert {error["step"] for error in result.errors()} == {"LoadTable"}
+    for error in result.errors():
+        assert "raw_alerts is a table with engine MergeTree, expected a view" in error["message"]
+        assert "TORUS_CLICKHOUSE_DATABASE" in error["hint"]
+    assert server.execute("SELECT name FROM system.tables WHERE database = 'own_torus'") == [("raw_alerts",)]
+
+
+def test_a_closed_http_port(own_clickhouse: Callable[..., OwnClickHouse], files: SnapshotFiles, tmp_path: Path) -> None:
+    """Exit 30 after some tries; the message names the port; with the right one the run goes on and loads one table."""
+    server, closed = own_clickhouse(), free_ports(1)[0]
+    wrong = deployment(files, server, tmp_path, CLICKHOUSE_HTTP_PORT=str(closed))
+    result = wrong.run(files.snapshot)
+    assert result.exit_code == 30
+    (error,) = result.errors()
+    assert (error["step"], error["table"]) == ("LoadTable", "raw_features")
+    assert f"clickhouse at 127.0.0.1:{closed}: ConnectionRefusedError" in error["message"]
+    assert "see that ClickHouse runs and can be reached" in error["hint"]
+    result = deployment(files, server, tmp_path).run(files.snapshot)
+    assert result.exit_code == 0
+    assert [event["table"] for event in result.events("Loaded table")] == ["raw_features"]
+
+
+def test_an_http_port_that_is_something_else(
+    own_clickhouse: Callable[..., OwnClickHouse], files: SnapshotFiles, tmp_path: Path
+) -> None:
+    """The native port answers with 400 and a hint of its own: exit 30 at once."""
+    server = own_clickhouse()
+    result = deployment(files, server, tmp_path, CLICKHOUSE_HTTP_PORT=str(server.port)).run(files.snapshot)
+    assert result.exit_code == 30
+    (error,) = result.errors()
+    assert f"{server.port}" in error["message"]
+    assert "CLICKHOUSE_HTTP_PORT" in error["hint"]
+
+
+def test_a_server_that_is_down(
+    own_clickhouse: Callable[..., OwnClickHouse], files: SnapshotFiles, tmp_path: Path
+) -> None:
+    """Exit 35: nothing could be told; nothing was done; when it is back the run succeeds."""
+    server = own_clickhouse()
+    server.stop()
+    result = deployment(files, server, tmp_path).run(files.snapshot)
+    assert result.exit_code == 35
+    (error,) = result.errors()
+    assert error["step"] == "CleanUp"
+    assert f"clickhouse at 127.0.0.1:{server.port}: ConnectionRefusedError" in error["message"]
+    assert "see that ClickHouse runs and can be reached" in error["hint"]
+    assert result.events("Downloaded manifest") == []
+    server.start()
+    assert deployment(files, server, tmp_path).run(files.snapshot).exit_code == 0
+
+
+def test_a_wrong_password(own_clickhouse: Callable[..., OwnClickHouse], files: SnapshotFiles, tmp_path: Path) -> None:
+    """Exit 35 at once, without the password; the hint names the variables."""
+    result = deployment(files, own_clickhouse(), tmp_path, CLICKHOUSE_PASSWORD="wr0ng-secret").run(files.snapshot)
+    assert result.exit_code == 35
+    (error,) = result.errors()
+    assert "516" in error["message"]
+    assert "CLICKHOUSE_PASSWORD" in error["hint"]
+    assert "wr0ng-secret" not in result.stderr + result.stdout
+
+
+def test_a_user_who_may_only_read(
+    own_clickhouse: Callable[..., OwnClickHouse], files: SnapshotFiles, tmp_path: Path
+) -> None:
+    """Exit 30; the message says which grant is missing; a user with the grants of README.md goes on from there."""
+    reader = User("r3ad", grants=("GRANT SELECT ON *.*",))
+    server = own_clickhouse(users={"reader": reader})
+    user = {"CLICKHOUSE_USER": "reader", "CLICKHOUSE_PASSWORD": reader.password}
+    result = deployment(files, server, tmp_path, **user).run(files.snapshot)
+    assert result.exit_code == 30
+    for error in result.errors():
+        assert error["step"] == "LoadTable"
+        assert "Not enough privileges" in error["message"]
+        assert "CREATE DATABASE" in error["message"]
+        assert "grant" in error["hint"]
+    assert deployment(files, server, tmp_path).run(files.snapshot).exit_code == 0
+
+
+def test_a_user_who_may_nothing(
+    own_clickhouse: Callable[..., OwnClickHouse], files: SnapshotFiles, tmp_path: Path
+) -> None:
+    """Exit 35: not even what is published can be told."""
+    nobody = User("n0ne", grants=("GRANT SELECT ON elsewhere.*",))
+    server = own_clickhouse(users={"nobody": nobody})
+    assert deployment(files, server, tmp_path).run(files.snapshot).exit_code == 0
+    user = {"CLICKHOUSE_USER": "nobody", "CLICKHOUSE_PASSWORD": nobody.password}
+    result = deployment(files, server, tmp_path, **user).run(files.snapshot)
+    assert result.exit_code == 35
+    (error,) = result.errors()
+    assert "Not enough privileges" in error["message"]
+    assert "grant" in error["hint"]
