@@ -50,11 +50,8 @@ TRANSIENT = {
 MISSING = {60: "UNKNOWN_TABLE", 81: "UNKNOWN_DATABASE"}
 REFUSED_ROWS = {
     6: "CANNOT_PARSE_TEXT",
-    33: "CANNOT_READ_ALL_DATA",
     69: "ARGUMENT_OUT_OF_BOUND",
     70: "CANNOT_CONVERT_TYPE",
-    117: "INCORRECT_DATA",
-    271: "CANNOT_DECOMPRESS",
     321: "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
     349: "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
     395: "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO",
@@ -81,7 +78,7 @@ class Role:
         if code in MISSING:
             return self.missing(message, hint=f"check {self.variables}_DATABASE, and that the table exists")
         if code in REFUSED_ROWS:
-            return self.refused_rows(message, hint="the rows are damaged, or hold a value that does not fit its column")
+            return self.refused_rows(message, hint="a value does not fit its column")
         hint = "see ClickHouse's own log for the cause"
         if code in _LOGIN:
             hint = f"check {self.variables}_USER and {self.variables}_PASSWORD"

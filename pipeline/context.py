@@ -25,6 +25,7 @@ class Context:
 
     settings: Settings
     _warehouses: dict[str, Warehouse] = field(default_factory=dict)
+    newest_manifests: set[str] = field(default_factory=set)  #: URIs that the source said, in this run, are the newest
 
     @cached_property
     def source(self) -> Source:

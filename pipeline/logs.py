@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 #: luigi tells every decision of its scheduler at INFO, and a summary of many lines; our own events say it shorter.
 _LUIGI = ("luigi", "luigi-interface", "luigi.scheduler")
 
-
 #: In messages of luigi's about what an event of our own has told: a traceback of our errors, a missing snapshot.
 _TOLD = ("\npipeline.", "The task is an external data dependency")
 
@@ -38,6 +37,9 @@ class InterceptHandler(logging.Handler):
         told = isinstance(error, PipelineError | KeyboardInterrupt) or any(sign in message for sign in _TOLD)
         if record.name in _LUIGI and (record.levelno <= logging.INFO or told):
             level = "DEBUG"  # our own event has told it, on one line
+        elif str(error).startswith("Unfulfilled "):  # luigi's text holds its targets, and a traceback
+            level, told = "WARNING", True
+            message = f"Step was not run, for a proof that it needs was taken back:{message.partition(' failed ')[2]}"
         exception = None if told else record.exc_info
         logger.bind(logger=record.name).opt(exception=exception).log(level, "{}", message)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import luigi
 from loguru import logger
@@ -20,7 +20,7 @@ from pipeline.workspace import Workspace
 class SnapshotTarget(luigi.Target):
     """Something that is there or not for one snapshot."""
 
-    context: Context
+    context: Context = field(repr=False)  # luigi puts targets into its messages
     snapshot: Snapshot
 
     @property
@@ -41,54 +41,72 @@ class ManifestOnDisk(SnapshotTarget):
     """META.json on disk is whole, and is the one at the source."""
 
     def exists(self) -> bool:
-        """Compare digest and version; while the source does not answer, what is on disk counts."""
+        """Compare digest and version; while the source does not answer, what is on disk counts.
+
+        The source is asked until it has said yes, and then no more: a run is about one manifest.
+        """
         manifest = self.workspace.downloaded_manifest()
         if manifest is None:
             return False
-        try:
-            return self.context.source.manifest_uri(self.snapshot) == manifest.uri
-        except SourceUnavailableError as error:
-            logger.warning("Could not ask whether the manifest is still the newest: {}", error)
-            return True
+        if manifest.uri not in self.context.newest_manifests:
+            try:
+                if self.context.source.manifest_uri(self.snapshot) != manifest.uri:
+                    return False
+            except SourceUnavailableError as error:
+                logger.warning("Could not ask whether the manifest is still the newest: {}", error)
+            self.context.newest_manifests.add(manifest.uri)
+        return True
 
 
-class ValidManifest(SnapshotTarget):
-    """The manifest on disk was validated."""
+class ProofOnDisk(SnapshotTarget):
+    """A step's proof, which is about the manifest on disk: none when upstream has published another since."""
 
     def exists(self) -> bool:
+        """Ask for the manifest, then for the proof."""
+        return ManifestOnDisk(self.context, self.snapshot).exists() and self.is_proven()
+
+    def is_proven(self) -> bool:
+        """Look at the proof."""
+        raise NotImplementedError
+
+
+class ValidManifest(ProofOnDisk):
+    """The manifest on disk was validated."""
+
+    def is_proven(self) -> bool:
         """Look at the proof, which is bound to the manifest's digest."""
         return self.workspace.is_manifest_valid()
 
 
 @dataclass(frozen=True)
-class FileOnDisk(SnapshotTarget):
+class FileOnDisk(ProofOnDisk):
     """A table's file is on disk, as the manifest lists it."""
 
     table: Table
 
-    def exists(self) -> bool:
+    def is_proven(self) -> bool:
         """Look at the proof, which is bound to the listed digest, and at size and time of the file."""
         return self.workspace.downloaded_file(self.table) is not None
 
 
 @dataclass(frozen=True)
-class ValidFiles(SnapshotTarget):
+class ValidFiles(ProofOnDisk):
     """All four files on disk passed a validation."""
 
     step: str
 
-    def exists(self) -> bool:
+    def is_proven(self) -> bool:
         """Look at the proof, which is bound to the digests of the manifest and of the files."""
         return self.workspace.are_files_valid(self.step)
 
 
 @dataclass(frozen=True)
-class TableLoad(SnapshotTarget):
+class TableLoad(ProofOnDisk):
     """The table's file was loaded, and all its rows are in the warehouse."""
 
     table: Table
 
-    def exists(self) -> bool:
+    def is_proven(self) -> bool:
         """Look into the ledger for a proven load of the file on disk, and count its rows."""
         file = self.workspace.downloaded_file(self.table)
         if file is None:

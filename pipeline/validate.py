@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,18 +90,29 @@ def check_columns(footer: Footer, table: Table, name: str, *, ignore_extra: bool
         for name_, arrow in footer.columns.items()
         if name_ in wanted and not is_convertible(table, wanted[name_], arrow)
     ]
-    hint = ASK_UPSTREAM
     known = {*wanted, *table.dropped_columns}
-    extra = {name_: arrow for name_, arrow in footer.columns.items() if name_ not in known}
-    if extra and not ignore_extra:
-        problems += [f"unexpected {name_!r} ({arrow})" for name_, arrow in extra.items()]
-        add = ", ".join(f"ADD COLUMN `{name_}` {read_type(arrow) or arrow}" for name_, arrow in extra.items())
-        hint = (
-            f"decide about the new column: ALTER TABLE {table.loads} {add} (and add it to schema/ and its view) "
-            "stores it, INGESTION_IGNORE_EXTRA_COLUMNS=true loads the file without it; nothing was loaded"
-        )
+    extra = {name_: arrow for name_, arrow in footer.columns.items() if name_ not in known and not ignore_extra}
+    hint = _hint_about(extra, table) if extra and not problems else ASK_UPSTREAM
+    problems += [f"unexpected {name_!r} ({arrow}){_twin(name_, known)}" for name_, arrow in extra.items()]
     if problems:
         raise SchemaError(f"{name}: columns are not those of {table.name}: {'; '.join(problems)}", hint=hint)
+
+
+def _hint_about(extra: Mapping[str, pa.DataType], table: Table) -> str:
+    """Return what to do about columns that are new."""
+    names = {name: name.replace("\\", "\\\\").replace("`", "\\`") for name in extra}
+    types = {name: re.sub(r"Nullable\((.*)\)", r"\1", read_type(arrow) or str(arrow)) for name, arrow in extra.items()}
+    add = ", ".join(f"ADD COLUMN `{names[name]}` {types[name]}" for name in extra)
+    return (
+        f"decide about the new column: ALTER TABLE {table.loads} {add} (and add it to schema/ and its view) "
+        "stores it, INGESTION_IGNORE_EXTRA_COLUMNS=true loads the file without it; nothing was loaded"
+    )
+
+
+def _twin(name: str, known: set[str]) -> str:
+    """Say that a column is a known one in other letters: names are compared byte for byte, as ClickHouse does."""
+    twins = [other for other in known if other.lower() == name.lower()]
+    return f", which differs from {twins[0]} in case" if twins else ""
 
 
 def check_rows(footer: Footer, table: Table, entry: FileEntry) -> int:

@@ -73,8 +73,8 @@ def corrupt_page(files: SnapshotFiles, table: str, column: str) -> None:
     chunks = [group.column(index) for index in range(group.num_columns)]
     chunk = next(chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] == column)
     data = bytearray(path.read_bytes())
-    end = chunk.data_page_offset + 200
-    data[chunk.data_page_offset : end] = bytes(200)
+    end = (chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size
+    data[chunk.data_page_offset : end] = bytes(end - chunk.data_page_offset)
     files.overwrite(table, bytes(data), digest=True)
 
 
@@ -221,8 +221,8 @@ CASES = [
     of_columns("truncated Parquet", ALERTS, truncated, "expected a Parquet file"),
     of_columns(
         "damaged list",
-        FEATURES,
-        lambda files: corrupt_page(files, FEATURES, "hourly_activity"),
+        ALERTS,
+        lambda files: corrupt_page(files, ALERTS, "risk_indicators"),
         "expected a Parquet file",
     ),
     Case(
@@ -248,7 +248,7 @@ CASES = [
         ALERTS,
         lambda files: files.rename_column(ALERTS, "severity", "Severity"),
         "missing severity (String)",
-        "unexpected 'Severity'",
+        "unexpected 'Severity' (large_string), which differs from severity in case",
     ),
     of_columns(
         "unconvertible column",
@@ -453,8 +453,8 @@ def test_a_missing_manifest_is_a_missing_snapshot(base: Base, tmp_path: Path) ->
     assert result.exit_code == 20
     (error,) = result.errors()
     assert (error["network"], error["date"], error["step"]) == ("torus", "2025-08-03", "FindSnapshot")
-    assert "has no snapshots/torus/2025-08-03/195/META.json" in error["message"]
-    assert "run again later" in error["hint"]
+    assert f"Found no snapshots/torus/2025-08-03/195 at file://{files.root}" in error["message"]
+    assert "META.json comes last" in error["hint"]
     assert [event["level"] for event in result.log()] == ["ERROR", "ERROR"]
     assert base.look() == base.state
 

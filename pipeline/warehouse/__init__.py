@@ -41,7 +41,7 @@ class MissingTableError(WarehouseError):
 
 
 class RowsRefusedError(WarehouseError):
-    """The rows of a file cannot be stored: a conversion raised, or the file is damaged."""
+    """The rows of a file cannot be stored: a conversion raised."""
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,13 @@ from pipeline.errors import (
     RefusedValueError,
     RowCountError,
     RowDigestError,
+    WarehouseError,
 )
 from pipeline.refusal import first_refused
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
-from pipeline.validate import ASK_UPSTREAM, Footer
-from pipeline.warehouse import ParquetInsert, RowsRefusedError, Warehouse
+from pipeline.validate import ASK_UPSTREAM, Footer, check_sha256
+from pipeline.warehouse import MissingTableError, ParquetInsert, RowsRefusedError, Warehouse
 from pipeline.warehouse.ledger import PARTITION, Entry, partition, record
 
 
@@ -113,7 +114,10 @@ def _insert(
     )
     try:
         sent = warehouse.insert_parquet(insert, query_id=_query_id(entry), report=report)
-    except RowsRefusedError as error:
+    except WarehouseError as error:
+        if error.transient or isinstance(error, MissingTableError):
+            raise
+        check_sha256(file.path, file.name, file.sha256)
         raise _refusal(snapshot, file, conversions, error) from None
     if sent != file.sha256:
         raise FileError(
@@ -123,10 +127,15 @@ def _insert(
 
 
 def _refusal(
-    snapshot: Snapshot, file: ProvenFile, conversions: tuple[Conversion, ...], error: RowsRefusedError
+    snapshot: Snapshot, file: ProvenFile, conversions: tuple[Conversion, ...], error: WarehouseError
 ) -> PipelineError:
-    """Name the value that was refused, or pass on what ClickHouse said. Raises FileError when the file is damaged."""
+    """Name the value that was refused, or pass on what ClickHouse said. Raises FileError when the file is damaged.
+
+    ClickHouse has many codes for a damaged file, those of a damaged table among them: pyarrow judges, too.
+    """
     found = first_refused(file.path, file.name, conversions, snapshot)
+    if not isinstance(error, RowsRefusedError):
+        return error
     if found is None:
         hint = "no single value of the file explains it: report this line; nothing was loaded"
         return RefusedValueError(f"{file.name}: refused, {error}", hint=hint)
