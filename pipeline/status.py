@@ -46,7 +46,7 @@ class Status:
 def collect(*, days: int, last: date, window_days: int) -> list[Status]:
     """Return the status of each configured network and of ``days`` days up to ``last``, the newest first.
 
-    One query a network. Raises WarehouseError.
+    Two queries a network. Raises WarehouseError.
     """
     shared = context()
     first = last - timedelta(days=days - 1)
@@ -56,16 +56,21 @@ def collect(*, days: int, last: date, window_days: int) -> list[Status]:
             publication.processing_date: publication
             for publication in publications(shared.warehouse(network), first, last, window_days)
         }
+        loaded = ledger.loaded_tables(shared.warehouse(network), first, last, window_days)
         for day in (last - timedelta(days=back) for back in range(days)):
             snapshot = Snapshot(network, day, window_days)
-            found.append(_status(shared, snapshot, seen.get(day)))
+            found.append(_status(shared, snapshot, seen.get(day), loaded.get(day)))
     return found
 
 
-def _status(shared: Context, snapshot: Snapshot, publication: Publication | None) -> Status:
+def _status(shared: Context, snapshot: Snapshot, publication: Publication | None, loaded: set[str] | None) -> Status:
+    """Tell the state from what is published, from this host's work directory, and from every host's ledger."""
     workspace = shared.workspace(snapshot)
     if workspace.path.exists() or (publication and publication.forgotten):
         return Status(snapshot, "half done", next_step(shared, workspace, publication), publication)
+    if publication is None and loaded is not None:  # on another host, or its work directory is gone
+        missing = [table.name for table in TABLES if table.name not in loaded]
+        return Status(snapshot, "half done", f"LoadTable {', '.join(missing)}" if missing else "PublishSnapshot", None)
     return Status(snapshot, "published" if publication else "missing", None, publication)
 
 

@@ -110,6 +110,30 @@ def loaded(warehouse: Warehouse, snapshot: Snapshot, table: Table, file_sha256: 
         return None
 
 
+def loaded_tables(warehouse: Warehouse, first: date, last: date, window_days: int) -> dict[date, set[str]]:
+    """Return, for each date with an attempt to load a table, the tables with a proven load; one query."""
+    try:
+        rows = warehouse.query(
+            f"""
+            SELECT toString(processing_date), groupUniqArrayIf(toString(table_name), state = 'loaded')
+            FROM
+            (
+                SELECT processing_date, table_name, argMax(state, recorded_at) AS state
+                FROM {{database}}.{LEDGER}
+                WHERE processing_date BETWEEN {{first:Date}} AND {{last:Date}} AND window_days = {{window_days:UInt16}}
+                GROUP BY processing_date, table_name, load_id
+            )
+            GROUP BY processing_date
+            """,
+            first=first.isoformat(),
+            last=last.isoformat(),
+            window_days=window_days,
+        )
+    except MissingTableError:
+        return {}
+    return {date.fromisoformat(day): set(tables) for day, tables in rows}
+
+
 def count_rows(warehouse: Warehouse, snapshot: Snapshot, table: Table, load_id: str) -> int:
     """Return how many rows of a load are in its table."""
     ((count,),) = warehouse.query(
