@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from moto.server import ThreadedMotoServer
 from mypy_boto3_s3 import S3Client
 
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User, given_server
+from tests.support.deployment import EmbeddedReader, Reader, ServerReader
 
 REGION = "us-east-1"
 
@@ -57,11 +59,27 @@ def database_prefix(clickhouse: ClickHouseServer) -> Iterator[str]:
 
     Ten characters of ``[a-z][a-z0-9_]*``, so that a network may have such a name too.
     """
+    with own_databases(clickhouse) as prefix:
+        yield prefix
+
+
+@contextmanager
+def own_databases(clickhouse: ClickHouseServer) -> Iterator[str]:
+    """The same for what several tests share."""
     prefix = f"t{secrets.token_hex(4)}_"
     yield prefix
     found = clickhouse.http(f"SELECT name FROM system.databases WHERE startsWith(name, '{prefix}')")
     for name in found.splitlines():
         clickhouse.http(f"DROP DATABASE {name} SYNC")
+
+
+@pytest.fixture(params=["server", "embedded"])
+def reader(request: pytest.FixtureRequest, tmp_path: Path) -> Reader:
+    """Both warehouses, empty."""
+    if request.param == "embedded":
+        return EmbeddedReader(tmp_path / "warehouse")
+    server: ClickHouseServer = request.getfixturevalue("clickhouse")
+    return ServerReader(server, request.getfixturevalue("database_prefix"))
 
 
 @pytest.fixture

@@ -7,27 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Bucket
-from tests.support.clickhouse import ClickHouseServer
-from tests.support.deployment import (
-    Deployment,
-    EmbeddedReader,
-    Reader,
-    ServerReader,
-    a_day,
-    in_bucket,
-    in_directory,
-    multiset,
-)
-from tests.support.snapshots import SnapshotFiles, contract
-
-
-@pytest.fixture(params=["server", "embedded"])
-def reader(request: pytest.FixtureRequest, tmp_path: Path) -> Reader:
-    """Both warehouses."""
-    if request.param == "embedded":
-        return EmbeddedReader(tmp_path / "warehouse")
-    server: ClickHouseServer = request.getfixturevalue("clickhouse")
-    return ServerReader(server, request.getfixturevalue("database_prefix"))
+from tests.support.deployment import Deployment, EmbeddedReader, Reader, a_day, in_bucket, in_directory
+from tests.support.snapshots import SnapshotFiles
 
 
 @pytest.fixture(params=["directory", "s3"])
@@ -48,10 +29,7 @@ def test_every_cell_of_the_samples_arrives(deployment: Deployment, samples: Path
         assert result.exit_code == 0, result.stderr
     for network in ("ethereum", "bitcoin", "torus"):
         for day in ("2025-08-01", "2025-08-02"):
-            files = SnapshotFiles(samples, a_day(day, network))
-            for table in contract():
-                seen = deployment.rows(table, files.snapshot)
-                assert multiset(seen) == multiset(files.expected_rows(table))
+            deployment.assert_readers_see(SnapshotFiles(samples, a_day(day, network)))
 
 
 @pytest.mark.parametrize(

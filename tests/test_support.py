@@ -1,11 +1,14 @@
 """The parts that the other tests stand on are real, and do what they are trusted to do."""
 
 import os
+import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import urllib3
+from clickhouse_driver import Client
 from clickhouse_driver.errors import ServerException
 
 from tests.conftest import Bucket
@@ -65,6 +68,22 @@ def test_a_server_that_cannot_start_says_why(own_clickhouse: Callable[..., OwnCl
     with pytest.raises(ClickHouseError, match="Address already in use"):
         late.start()
     assert not late.running
+
+
+def test_a_client_that_is_killed_ends_no_server(own_clickhouse: Callable[..., OwnClickHouse]) -> None:
+    """Its connections are reset, in the middle of a query or not; the server lives on."""
+    server = own_clickhouse()
+    query = "SELECT count(), sleepEachRow(0.1) FROM numbers(20) GROUP BY 2"
+    for statement in ("", query):
+        client = Client(server.host, port=server.port, user=server.user, password=server.password)
+        client.execute("SELECT 1")
+        if statement:
+            client.connection.send_query(statement)
+        client.connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.connection.socket.close()  # sends RST
+    while server.http("SELECT count() FROM system.processes WHERE query LIKE '%sleepEachRow(0.1)%'").strip() != "1":
+        assert server.running
+    assert server.execute("SELECT 1") == [(1,)]
 
 
 def test_users_have_passwords_and_grants(own_clickhouse: Callable[..., OwnClickHouse]) -> None:

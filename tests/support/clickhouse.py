@@ -26,6 +26,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -135,7 +136,8 @@ class OwnClickHouse(ClickHouseServer):
 
     def __init__(self, directory: Path, *, users: Mapping[str, User] | None = None, timezone: str = "UTC") -> None:
         password = f"p@ss'w\"ord#1%2F&<+ {secrets.token_hex(4)}"
-        super().__init__("127.0.0.1", *free_ports(), user="ingest", password=password)
+        port, http_port, self._hidden_port = free_ports(3)
+        super().__init__("127.0.0.1", port, http_port, user="ingest", password=password)
         self.directory = directory.resolve()
         self.users = {"default": User(""), self.user: User(password), **(users or {})}
         self.timezone = timezone
@@ -146,6 +148,11 @@ class OwnClickHouse(ClickHouseServer):
     def log(self) -> Path:
         """The file that holds what the server wrote to its standard output and error."""
         return self.directory / "server.log"
+
+    @property
+    def engine_port(self) -> int:
+        """Where the engine itself listens: the library does so behind a relay, see its host."""
+        return self._hidden_port if self.command[0] == sys.executable else self.port
 
     @property
     def running(self) -> bool:
@@ -164,7 +171,7 @@ class OwnClickHouse(ClickHouseServer):
         config.write_text(server_config(self), encoding="utf-8")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self.command, str(config)],
+                [*self.command, str(config), str(self.port), str(self.engine_port)],
                 cwd=self.directory,  # where file('…') looks, and where nobody else's config.xml lies
                 # The watchdog would be a second process, between us and the server that we mean to kill.
                 env={**os.environ, "TZ": self.timezone, "CLICKHOUSE_WATCHDOG_ENABLE": "0"},
@@ -241,16 +248,17 @@ def given_server(environ: Mapping[str, str]) -> ClickHouseServer | None:
     )
 
 
-def free_ports() -> tuple[int, int]:
-    """Return two TCP ports of the loopback interface that nobody listened on a moment ago."""
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1]
+def free_ports(count: int) -> list[int]:
+    """Return TCP ports of the loopback interface that nobody listened on a moment ago."""
+    with ExitStack() as stack:
+        found = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in found:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in found]
 
 
 def engine_command() -> Sequence[str]:
-    """Return the command that serves the configuration named by one more argument.
+    """Return the command that serves the configuration named by one more argument; a library takes two ports more.
 
     Raises ClickHouseError when neither a program nor the library is here.
     """
@@ -287,12 +295,12 @@ def server_config(server: OwnClickHouse) -> str:
     data = escape(str(server.directory / "data"))
     users = "".join(_user_config(name, user) for name, user in server.users.items())
     # The library logs everything to the console as soon as it is told to log anything.
-    logger = "" if server.command[0] == sys.executable else "<level>warning</level><console>1</console>"
+    logger = "" if server.engine_port != server.port else "<level>warning</level><console>1</console>"
     return f"""\
 <clickhouse>
   <logger>{logger}</logger>
   <listen_host>{server.host}</listen_host>
-  <tcp_port>{server.port}</tcp_port>
+  <tcp_port>{server.engine_port}</tcp_port>
   <http_port>{server.http_port}</http_port>
   <path>{data}/</path>
   <user_files_path>{data}/user_files/</user_files_path>

@@ -5,18 +5,22 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.snapshot import Snapshot
 from tests.support.clickhouse import ClickHouseServer
+from tests.support.snapshots import SnapshotFiles, contract
 
 COMMANDS = Path(sys.executable).parent
 SECONDS = 120  #: longer than any command takes on a busy machine
@@ -98,6 +102,12 @@ class Result:
     stdout: str
     stderr: str  #: the log
 
+    @property
+    def done(self) -> list[str]:
+        """What this command's steps did, in order: their events, each with the table that it is about."""
+        events = [event for event in self.log() if "step" in event and "logger" not in event]  # boto logs, too
+        return [" ".join(filter(None, (event["message"], event.get("table")))) for event in events]
+
     def events(self, message: str) -> list[dict[str, Any]]:
         """Return the log's events with this message (LOG_FORMAT=json)."""
         return [event for event in self.log() if event["message"] == message]
@@ -162,7 +172,32 @@ class Deployment:
 
     def run(self, snapshot: Snapshot, *options: str) -> Result:
         """Run ``sot-ingest run`` for one snapshot, without luigid."""
-        return self.command("sot-ingest", "run", *selection(snapshot), "--local-scheduler", *options)
+        return self.command(*run_of(snapshot), *options)
+
+    def killed(self, after: str, count: int, *command: str) -> Result:
+        """Run a command until the log's ``count``-th event ``after``, then kill it and its children (SIGKILL).
+
+        The kill comes a moment later than the event: what else was done is to be asked, not assumed.
+        """
+        process = self.start(*command)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        deadline = threading.Timer(SECONDS, os.killpg, (process.pid, signal.SIGKILL))
+        deadline.start()
+        lines, seen = [], 0
+        for line in process.stderr:
+            lines.append(line)
+            seen += json.loads(line)["message"] == after
+            if seen == count:
+                break
+        os.killpg(process.pid, signal.SIGKILL)
+        result = Result(process.wait(), process.stdout.read(), "".join(lines) + process.stderr.read())
+        deadline.cancel()
+        process.stdout.close()
+        process.stderr.close()
+        assert seen == count, result.stderr
+        assert result.exit_code == -signal.SIGKILL, result.stderr
+        return result
 
     def rows(self, table: str, snapshot: Snapshot) -> list[tuple[Any, ...]]:
         """Return what readers see of a snapshot in a table: every column but created_at, every row."""
@@ -183,10 +218,98 @@ class Deployment:
 
     def query(self, network: str, query: str) -> list[tuple[Any, ...]]:
         """Return a query's rows as Python values; ``{db}`` stands for the network's database."""
-        settings = "output_format_parquet_string_as_string = 1, output_format_parquet_date_as_uint16 = 0"
-        table = pq.read_table(io.BytesIO(self.reader.parquet(network, f"{query} SETTINGS {settings}")))
-        columns = [column.to_pylist() for column in table.columns]
+        columns = [column.to_pylist() for column in self._arrow(network, query).columns]
         return list(zip(*columns, strict=True))
+
+    def records(self, network: str, query: str) -> list[dict[str, Any]]:
+        """Return a query's rows by column; none when there is no such table (yet)."""
+        try:
+            records: list[dict[str, Any]] = self._arrow(network, query).to_pylist()
+        except LookupError as error:
+            if "UNKNOWN_TABLE" in str(error) or "UNKNOWN_DATABASE" in str(error):
+                return []
+            raise
+        return records
+
+    def _arrow(self, network: str, query: str) -> pa.Table:
+        settings = "output_format_parquet_string_as_string = 1, output_format_parquet_date_as_uint16 = 0"
+        return pq.read_table(io.BytesIO(self.reader.parquet(network, f"{query} SETTINGS {settings}")))
+
+    # What the pipeline wrote about its work
+
+    def ledger(self, snapshot: Snapshot) -> list[dict[str, Any]]:
+        """Return each load of a snapshot with its newest state, the oldest load first."""
+        return self.records(
+            snapshot.network,
+            f"""
+            SELECT
+                * REPLACE (toString(load_id) AS load_id)
+            FROM {{db}}.sot_table_loads
+            WHERE processing_date = '{snapshot.processing_date}' AND window_days = {snapshot.window_days}
+            ORDER BY recorded_at DESC
+            LIMIT 1 BY load_id
+            """,
+        )[::-1]
+
+    def loads(self, snapshot: Snapshot) -> dict[str, list[str]]:
+        """Return the proven loads of each table, the oldest first; a table without any is left out."""
+        found: dict[str, list[str]] = {}
+        for load in self.ledger(snapshot):
+            if load["state"] == "loaded":
+                found.setdefault(load["table_name"], []).append(load["load_id"])
+        return found
+
+    def publications(self, snapshot: Snapshot) -> list[dict[str, Any]]:
+        """Return all publications of a snapshot, the oldest first; ``load_ids`` as strings by table."""
+        found = self.records(
+            snapshot.network,
+            f"""
+            SELECT
+                * REPLACE (CAST(load_ids, 'Map(String, String)') AS load_ids)
+            FROM {{db}}.sot_publications
+            WHERE processing_date = '{snapshot.processing_date}' AND window_days = {snapshot.window_days}
+            ORDER BY published_at
+            """,
+        )
+        return [{**row, "load_ids": dict(row["load_ids"]), "row_counts": dict(row["row_counts"])} for row in found]
+
+    def published(self, snapshot: Snapshot) -> dict[str, str]:
+        """Return the load of each table that readers see."""
+        load_ids: dict[str, str] = self.publications(snapshot)[-1]["load_ids"]
+        return load_ids
+
+    def written(self, network: str) -> list[tuple[Any, ...]]:
+        """Return what changes with every insert into a network's tables, and with nothing else: not with a merge."""
+        return self.query(
+            network,
+            """
+            SELECT table, partition_id, min(min_block_number), max(max_block_number), sum(rows)
+            FROM system.parts
+            WHERE database = '{db}' AND active
+            GROUP BY table, partition_id
+            ORDER BY table, partition_id
+            """,
+        )
+
+    def work_files(self) -> dict[str, tuple[int, int]]:
+        """Return size and time of every file in the work directory.
+
+        Without the files of locks: they are empty, and one outlives a process that was killed.
+        """
+        found = [path for path in self.work.rglob("*") if path.is_file() and path.suffix != ".lock"]
+        return {
+            path.relative_to(self.work).as_posix(): (path.stat().st_size, path.stat().st_mtime_ns) for path in found
+        }
+
+    def assert_readers_see(self, files: SnapshotFiles) -> None:
+        """Compare every row of all four views with the files that are in the bucket now."""
+        for table in contract():
+            assert multiset(self.rows(table, files.snapshot)) == multiset(files.expected_rows(table)), table
+
+
+def run_of(snapshot: Snapshot) -> list[str]:
+    """Return the command that ingests one snapshot, without luigid."""
+    return ["sot-ingest", "run", *selection(snapshot), "--local-scheduler"]
 
 
 def selection(snapshot: Snapshot) -> list[str]:
@@ -195,7 +318,7 @@ def selection(snapshot: Snapshot) -> list[str]:
     return ["--date", day, "--network", snapshot.network, "--window-days", str(snapshot.window_days)]
 
 
-def multiset(rows: list[tuple[Any, ...]]) -> list[str]:
+def multiset(rows: Sequence[tuple[object, ...]]) -> list[str]:
     """Return rows in an order of their own, comparable with any others; NaN equals NaN."""
     return sorted(repr(row) for row in rows)
 
