@@ -27,9 +27,10 @@ find_python() {
 
 # make_venv LOCK DIRECTORY: exactly the lock's packages, and this project. Takes no time when there is nothing to do.
 # Asks no registry for anything that is not locked: the project is built with the lock's own setuptools.
+# pip tells whether the directory still works: it does not when it was moved, or when its Python is gone.
 make_venv() {
     local lock=$1 directory=$2
-    if ! is_stamped "$directory" "$lock" || ! "$directory/bin/python" -c '' 2>/dev/null; then
+    if ! is_stamped "$directory" "$lock" || ! "$directory/bin/pip" --version >/dev/null 2>&1; then
         install_lock "$lock" "$directory"
         stamp "$directory" "$lock"
     fi
@@ -45,7 +46,7 @@ install_lock() {
     python=$(find_python)
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
         die "$python cannot make virtual environments; install its venv package (often python3-venv)"
-    say "installing $1 into ${2#"$root"/}"
+    say "installing $1 into ${2#"$root"/}, which takes a minute or two"
     "$python" -m venv --clear "$2"
     "$2/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$root/$1"
 }

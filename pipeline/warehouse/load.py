@@ -6,7 +6,6 @@ us, and told in the ledger; whatever is left of it nobody names.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -180,17 +179,27 @@ def _repeated(warehouse: Warehouse, snapshot: Snapshot, table: Table, load_id: s
 
 
 def _take_back(warehouse: Warehouse, snapshot: Snapshot, table: Table, entry: Entry, error: BaseException) -> None:
-    """Stop the insert, drop its rows, and say so in the ledger; each as far as the warehouse answers."""
-    with contextlib.suppress(PipelineError):
-        warehouse.kill(_query_id(entry))
-        warehouse.execute(
-            f"ALTER TABLE {{database}}.{table.loads} DROP PARTITION "
-            "({processing_date:Date}, {window_days:UInt16}, {load_id:UUID})",
-            **partition(snapshot, entry.load_id),
+    """Stop the insert, drop its rows, and say so in the ledger; each as far as the warehouse lets us."""
+    statement = (
+        f"ALTER TABLE {{database}}.{table.loads} DROP PARTITION "
+        "({processing_date:Date}, {window_days:UInt16}, {load_id:UUID})"
+    )
+    failed = entry.now("failed", error=f"{type(error).__name__}: {error}")
+    undoing: list[Callable[[], None]] = [
+        lambda: warehouse.kill(_query_id(entry)),
+        lambda: warehouse.execute(statement, **partition(snapshot, entry.load_id)),
+        lambda: record(warehouse, failed),
+    ]
+    problems = []
+    for undo in undoing:
+        try:
+            undo()
+        except PipelineError as problem:
+            problems.append(problem)
+    if problems:
+        logger.bind(load_id=entry.load_id, hint=problems[0].hint).warning(
+            "A failed load left traces that no reader sees: {}", problems[0]
         )
-    with contextlib.suppress(PipelineError):
-        record(warehouse, entry.now("failed", error=f"{type(error).__name__}: {error}"))
-    logger.bind(load_id=entry.load_id).debug("Took back a failed load")
 
 
 def _query_id(entry: Entry) -> str:

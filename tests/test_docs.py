@@ -1,0 +1,280 @@
+"""README says what is so: its tables, commands, queries and grants are compared with the real things, or run."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pytest
+from luigi.cmdline_parser import CmdlineParser
+from pydantic import SecretStr
+
+import pipeline.tasks  # noqa: F401  # registers the tasks that commands name
+from pipeline import process, settings
+from pipeline.cli import cli
+from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User
+from tests.support.deployment import COMMANDS, Deployment, ServerReader, a_day, in_directory, selection
+from tests.support.snapshots import SnapshotFiles
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+NETWORK = "torus"
+DAY, OTHER_DAY = a_day("2025-08-01", NETWORK), a_day("2025-08-02", NETWORK)
+
+
+def table(heading: str) -> list[tuple[str, ...]]:
+    """Return the rows of the table under a heading of README, cells without the code's backticks."""
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    return [tuple(cell.strip() for cell in row) for row in rows[2:]]
+
+
+def blocks(language: str) -> list[str]:
+    """Return README's code blocks of a language; "" gives those that name none."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
+
+
+def commands(program: str) -> list[str]:
+    """Return the command lines of a program in README, without comments, the ones in prose and cron included."""
+    lines = [line.split(" #")[0] for block in (*blocks("bash"), *blocks("")) for line in block.splitlines()]
+    found = [match[1] for line in lines if (match := re.search(rf"(?:^|&& \S*)({program} .*)", line))]
+    return [command.strip() for command in (*found, *re.findall(rf"`({program} [^`]*)`", README))]
+
+
+def statements() -> list[str]:
+    """Return README's SQL statements without comments."""
+    text = re.sub(r"--.*", "", "\n;".join(blocks("sql")))
+    return [statement.strip() for statement in text.split(";") if statement.strip()]
+
+
+GRANTS = [statement for statement in statements() if statement.startswith("GRANT")]
+QUERIES = [statement for statement in statements() if not statement.startswith("GRANT")]
+
+# The tables
+
+
+def test_readme_fits_on_five_screens() -> None:
+    """Somebody reads all of it: 250 lines of at most 120 characters."""
+    lines = README.splitlines()
+    assert len(lines) <= 250
+    assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
+
+
+def shown(value: object) -> str:
+    """Return a setting's default as one would write it into the environment, in README's words."""
+    match value:
+        case bool():
+            return f"`{str(value).lower()}`"
+        case tuple():
+            return f"`{','.join(value)}`"
+        case None | "" | SecretStr():
+            return "–"
+        case _:
+            return f"`{value}`"
+
+
+def test_every_variable_is_documented() -> None:
+    """Name, default and meaning are those of the settings, in their order; there are no others."""
+    fields = [field for field in settings.Settings.model_fields.values() if field.alias]
+    expected = [(f"`{field.alias}`", shown(field.default), field.description) for field in fields]
+    assert table("Configuration") == expected
+
+
+def test_every_override_is_documented() -> None:
+    """The variables of one network are those that the settings know."""
+    documented = set(re.findall(r"`<NETWORK>_CLICKHOUSE_(\w+)`", README))
+    assert documented == {name.upper() for name in settings.Override.model_fields}
+
+
+def test_every_variable_in_the_text_exists() -> None:
+    """No sentence names a variable that nobody reads."""
+    text = re.sub(r"<NETWORK>_\w+", "", README)
+    named = set(re.findall(r"\b(?:SOT|INGESTION|WAREHOUSE|WORK|LOG|CLICKHOUSE)_[A-Z0-9_]+\b", text))
+    known = {field.alias for field in settings.Settings.model_fields.values() if field.alias}
+    assert named == known
+
+
+def test_every_exit_code_is_documented() -> None:
+    """Code and meaning are those of the process, in their order."""
+    assert table("Exit codes") == [(str(code), meaning) for code, meaning in process.EXIT_CODES.items()]
+
+
+def test_luigi_is_told_the_same_twice() -> None:
+    """luigi.cfg, which people and luigid read, says what the pipeline tells luigi by itself."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "luigi.cfg", "utf-8")
+    assert {section: dict(config[section]) for section in config.sections()} == process.LUIGI_SETTINGS
+
+
+# The commands
+
+
+@pytest.mark.parametrize("command", commands("sot-ingest"))
+def test_a_sot_ingest_command_parses(command: str) -> None:
+    """click takes the verb and its options."""
+    verb, *options = shlex.split(command)[1:]
+    if not verb.startswith("-"):
+        cli.commands[verb].make_context(verb, options)
+
+
+@pytest.mark.parametrize("command", commands("luigi"))
+def test_a_luigi_command_parses(command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """luigi finds the module, the task and its parameters, and what it makes of them has the type declared."""
+    monkeypatch.setenv("SOT_PATH", str(tmp_path))
+    monkeypatch.setenv("WAREHOUSE_PATH", str(tmp_path))
+    settings.settings.cache_clear()
+    try:
+        with CmdlineParser.global_instance(shlex.split(command)[1:]) as parser:
+            task = parser.get_task_obj()
+    finally:
+        settings.settings.cache_clear()
+    assert isinstance(task.processing_date, date)
+    assert task.window_days == 195
+
+
+def test_both_programs_are_shown() -> None:
+    """A change of README's form does not make the tests above look at nothing."""
+    assert len(commands("sot-ingest")) >= 5
+    assert len(commands("luigi")) >= 2
+    assert len(QUERIES) >= 2
+
+
+def test_every_command_is_documented() -> None:
+    """README has an example of each verb that --help lists, and of no other."""
+    documented = {shlex.split(command)[1] for command in commands("sot-ingest")}
+    assert {verb for verb in documented if not verb.startswith("-")} == set(cli.commands)
+
+
+def test_the_commands_are_installed() -> None:
+    """Both programs answer --help from where the environment has them."""
+    for command in ("sot-ingest", "luigi"):
+        done = subprocess.run([COMMANDS / command, "--help"], capture_output=True, text=True, check=True)
+        assert "--help" in done.stdout
+
+
+def test_every_documented_path_exists() -> None:
+    """Scripts and modules that README names are there, and every script is named."""
+    for path in re.findall(r"\./(scripts/[\w-]+)", README):
+        assert (ROOT / path).stat().st_mode & 0o100
+    layout = README.split("## Where things live")[1].split("```")[1]
+    for name in re.findall(r"\b[\w/]+\.py\b", layout):
+        assert (ROOT / "pipeline" / name).exists(), name
+    scripts = {path.name for path in (ROOT / "scripts").iterdir() if path.suffix != ".sh"}
+    assert [name for name in scripts if name not in layout] == []
+
+
+# The queries and the grants
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """Servers with what README promises on them: databases are named as README names them, so it is our own server."""
+
+    server: OwnClickHouse
+    source: Path  #: both days; the second has a key that stands twice
+    directory: Path
+
+    def deployment(self, user: str) -> Deployment:
+        """Return a deployment that logs in as this user."""
+        reader = ServerReader(self.server, "", (NETWORK,))
+        login = {"CLICKHOUSE_USER": user, "CLICKHOUSE_PASSWORD": self.server.users[user].password}
+        return Deployment(in_directory(self.source), reader, self.directory / user, login)
+
+
+@pytest.fixture
+def warehouse(own_clickhouse: Callable[..., OwnClickHouse], samples: Path, tmp_path: Path) -> Callable[..., Warehouse]:
+    """Start a server with users and their grants."""
+
+    def start(**grants: list[str]) -> Warehouse:
+        source = tmp_path / "bucket"
+        shutil.copytree(samples, source)
+        SnapshotFiles(source, OTHER_DAY).duplicate_row("raw_features")
+        users = {name: User(f"{name}'s", tuple(without_grantee(grants[name]))) for name in grants}
+        return Warehouse(own_clickhouse(users=users), source, tmp_path)
+
+    return start
+
+
+def without_grantee(grants: list[str]) -> list[str]:
+    """Return grants as a server's configuration takes them."""
+    return [re.sub(r" TO \w+$", "", grant) for grant in grants]
+
+
+def single_grants() -> list[str]:
+    """Return README's grants, one privilege each."""
+    single = []
+    for grant in GRANTS:
+        privileges, where = re.fullmatch(r"GRANT (.*) ON (\S+ TO \w+)", grant).groups()  # type: ignore[union-attr]
+        single += [f"GRANT {each} ON {where}" for each in re.split(r", (?![^(]*\))", privileges)]
+    return single
+
+
+def left_behind(server: ClickHouseServer) -> int:
+    """Return how many rows the refused load left."""
+    count = f"SELECT count() FROM {NETWORK}.raw_features_loads WHERE processing_date = '{OTHER_DAY.processing_date}'"
+    return int(server.http(count))
+
+
+def test_the_grants_are_enough(warehouse: Callable[..., Warehouse]) -> None:
+    """A user with them ingests, takes a refused load back and shows the status; the database may be made beforehand."""
+    made = warehouse(granted=GRANTS, given=[grant.replace("CREATE DATABASE, ", "") for grant in GRANTS])
+    for user in ("granted", "given"):
+        made.server.http(f"DROP DATABASE IF EXISTS {NETWORK} SYNC")
+        if user == "given":
+            made.server.http(f"CREATE DATABASE {NETWORK}")
+        deployment = made.deployment(user)
+        assert deployment.run(DAY).exit_code == 0
+        again = deployment.run(DAY)
+        assert (again.exit_code, len(again.log())) == (0, 1)
+        refused = deployment.run(OTHER_DAY)
+        assert refused.exit_code == process.EXIT_TASK_FAILED
+        assert "repeat a key" in refused.errors()[0]["message"]
+        assert [event for event in refused.log() if event["level"] == "WARNING"] == []
+        assert left_behind(made.server) == 0
+        assert deployment.run(DAY, "--again").exit_code == 0
+        status = deployment.command("sot-ingest", "status", "--date", "2025-08-01", "--days", "1")
+        assert "published" in status.stdout
+
+
+def test_no_grant_is_too_many(warehouse: Callable[..., Warehouse]) -> None:
+    """Without any one of them something is refused, and the log names the grant."""
+    grants = single_grants()
+    assert len(grants) == 7
+    users = {f"without_{number}": [g for g in grants if g != grant] for number, grant in enumerate(grants)}
+    made = warehouse(**users)
+    for user, left_out in zip(users, grants, strict=True):
+        deployment = made.deployment(user)
+        events = [*deployment.run(DAY).log(), *deployment.run(OTHER_DAY).log()]
+        assert any("Not enough privileges" in event["message"] for event in events), left_out
+        made.server.http(f"DROP DATABASE IF EXISTS {NETWORK} SYNC")
+
+
+def test_the_queries_answer(warehouse: Callable[..., Warehouse]) -> None:
+    """Every SELECT in README runs against an ingested day and finds rows; a reader needs SELECT alone.
+
+    The pinned one gives the same answer after the day was published again.
+    """
+    made = warehouse(granted=GRANTS, reader=[f"GRANT SELECT ON {NETWORK}.*"])
+    deployment = made.deployment("granted")
+    assert deployment.run(DAY).exit_code == 0
+    for query in QUERIES:
+        assert made.server.http(query, user="reader", password="reader's").strip()
+    (pinned,) = [query for query in QUERIES if "pinned" in query]
+    ((moment,),) = made.server.execute("SELECT toString(now64(6, 'UTC'))")
+    then = pinned.replace("now64(6)", f"toDateTime64('{moment}', 6, 'UTC')")
+    before = sorted(made.server.http(then).splitlines())
+
+    files = SnapshotFiles(made.source, DAY)
+    files.delete_row("raw_alerts")
+    assert deployment.command("sot-ingest", "run", *selection(DAY), "--local-scheduler").exit_code == 0
+
+    assert sorted(made.server.http(then).splitlines()) == before
+    assert sorted(made.server.http(pinned).splitlines()) != before

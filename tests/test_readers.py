@@ -1,0 +1,171 @@
+"""What readers see while snapshots are published, published anew and rolled back: whole ones only, of one version."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from pipeline.clickhouse import ClickHouse
+from pipeline.settings import ServerAddress
+from pipeline.warehouse import ROLE
+from pipeline.warehouse.publish import publish
+from pipeline.warehouse.server import ServerWarehouse
+from tests.support.clickhouse import ClickHouseError, ClickHouseServer
+from tests.support.deployment import SECONDS, Deployment, ServerReader, in_directory
+from tests.support.snapshots import Bucket, SnapshotFiles, contract
+
+Seen = tuple[str, ...]  #: a digest of each view's rows, in the order of the tables; "0" is no rows
+NOTHING: Seen = ("0",) * 4
+
+
+def digest(database: str, table: str) -> str:
+    """Return the SQL of a digest over a view's rows as a multiset; it shows twice the same row, too."""
+    columns = ", ".join(name for name in contract()[table] if name != "created_at")
+    return (
+        f"SELECT if(count() = 0, '0', concat(toString(count()), '-', toString(sum(cityHash64({columns}))))) "
+        f"FROM {database}.{table} WHERE processing_date = '2025-08-01' AND window_days = 195"
+    )
+
+
+@dataclass
+class Poller:
+    """Reads all four views in a loop, as fast as it can: each with a query, and all with one query."""
+
+    server: ClickHouseServer
+    database: str
+    one_by_one: list[Seen] = field(default_factory=list)
+    at_once: list[Seen] = field(default_factory=list)
+    problems: list[Exception] = field(default_factory=list)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def views(self) -> Seen:
+        """Ask for each view by itself."""
+        return tuple(self._answer(digest(self.database, table)) or "0" for table in contract())
+
+    def joined(self) -> Seen:
+        """Ask for all views in one query."""
+        sources = " CROSS JOIN ".join(f"({digest(self.database, table)}) AS {table}" for table in contract())
+        return tuple(self._answer(f"SELECT * FROM {sources}").split("\t")) if self._exists() else NOTHING
+
+    def _exists(self) -> bool:
+        return all(self._answer(f"EXISTS {self.database}.{table}") == "1" for table in contract())
+
+    def _answer(self, query: str) -> str:
+        try:
+            return self.server.http(query).strip()
+        except ClickHouseError as error:
+            if self.one_by_one[-1:] in ([], [NOTHING]) and "UNKNOWN_" in str(error):  # before the first run made it
+                return ""
+            raise
+
+    def loop(self, read: Callable[[], Seen], seen: list[Seen]) -> None:
+        """Read until it is stopped."""
+        try:
+            while not self.stopped.is_set():
+                seen.append(read())
+        except Exception as error:  # noqa: BLE001  # a thread's error fails the test that waits for it
+            self.problems.append(error)
+
+    def wait_for_polls(self, more: int) -> Iterator[None]:
+        """Yield until both loops have read so many times more."""
+        ends = [len(seen) + more for seen in (self.one_by_one, self.at_once)]
+        deadline = time.monotonic() + SECONDS
+        while any(len(seen) < end for seen, end in zip((self.one_by_one, self.at_once), ends, strict=True)):
+            assert not self.problems
+            assert time.monotonic() < deadline
+            yield
+
+
+@pytest.fixture
+def deployment(clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path) -> Deployment:
+    """A server, for the embedded warehouse has no other readers."""
+    return Deployment(in_directory(tmp_path / "bucket"), ServerReader(clickhouse, database_prefix), tmp_path / "run")
+
+
+@pytest.fixture
+def poller(clickhouse: ClickHouseServer, database_prefix: str) -> Iterator[Poller]:
+    """Polls from before the first publication to the end of the test."""
+    poller = Poller(clickhouse, f"{database_prefix}torus")
+    threads = [
+        threading.Thread(target=poller.loop, args=(poller.views, poller.one_by_one)),
+        threading.Thread(target=poller.loop, args=(poller.joined, poller.at_once)),
+    ]
+    for thread in threads:
+        thread.start()
+    yield poller
+    poller.stopped.set()
+    for thread in threads:
+        thread.join()
+
+
+def publish_version(deployment: Deployment, bucket: Bucket, poller: Poller, seed: int) -> tuple[SnapshotFiles, Seen]:
+    """Publish a snapshot with other rows, and return what readers must see of it from now on."""
+    files = bucket.snapshot(seed=seed)
+    result = deployment.run(files.snapshot)
+    assert result.exit_code == 0, result.stderr
+    deployment.assert_readers_see(files)
+    return files, poller.views()
+
+
+def test_readers_see_whole_snapshots_only(deployment: Deployment, poller: Poller, tmp_path: Path) -> None:
+    """First publication, two more, ``--again``: nothing, then each version whole, never an older one or none again."""
+    list(poller.wait_for_polls(1))
+    versions = [NOTHING]
+    for seed in (1, 2, 3):
+        files, seen = publish_version(deployment, Bucket(tmp_path / "bucket"), poller, seed)
+        versions.append(seen)
+    assert len(set(versions)) == 4
+    assert deployment.run(files.snapshot, "--again").exit_code == 0
+    assert len(deployment.publications(files.snapshot)) == 4
+    list(poller.wait_for_polls(1))
+    poller.stopped.set()
+    assert not poller.problems
+    assert len(poller.one_by_one) + len(poller.at_once) > 20
+    order = [versions.index(seen) for seen in poller.at_once]  # one version in all four views
+    assert order == sorted(order)
+    assert set(order) >= {0, 3}
+    views = zip(zip(*poller.one_by_one, strict=True), zip(*versions, strict=True), strict=True)
+    for digests, known in views:
+        order = [known.index(digest) for digest in digests]
+        assert order == sorted(order)
+        assert set(order) >= {0, 3}
+
+
+def test_readers_see_one_version_while_it_changes_all_the_time(
+    deployment: Deployment, poller: Poller, tmp_path: Path
+) -> None:
+    """Two versions published in turn, as fast as it goes: hundreds of polls, every one shows all of one version."""
+    server = poller.server
+    bucket = Bucket(tmp_path / "bucket")
+    files, first = publish_version(deployment, bucket, poller, 1)
+    files, second = publish_version(deployment, bucket, poller, 2)
+    publications = deployment.publications(files.snapshot)
+    begin = len(poller.one_by_one), len(poller.at_once)
+    address = ServerAddress(server.host, server.port, server.http_port)
+    account = ClickHouse(address, server.user, SecretStr(server.password), secure=False, role=ROLE)
+    warehouse = ServerWarehouse(account, poller.database)
+    flips = 0
+    for version, _ in zip(cycle(publications), poller.wait_for_polls(50), strict=False):
+        publish(
+            warehouse,
+            files.snapshot,
+            manifest_sha256=version["manifest_sha256"],
+            source=version["source"],
+            loads={table: (version["load_ids"][table], version["row_counts"][table]) for table in contract()},
+        )
+        flips += 1
+    assert flips > 20
+    poller.stopped.set()
+    assert not poller.problems
+    assert set(poller.at_once[begin[1] + 1 :]) == {first, second}
+    for digests, known in zip(
+        zip(*poller.one_by_one[begin[0] + 1 :], strict=True), zip(first, second, strict=True), strict=True
+    ):
+        assert set(digests) == set(known)
