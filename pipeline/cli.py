@@ -83,7 +83,9 @@ def run(**options: Any) -> None:
     chosen = _take_over()
     day = options["day"] or parameters.yesterday()
     window = options["window_days"] or chosen.window_days
-    snapshots = [Snapshot(network, day, window) for network in options["networks"] or chosen.networks]
+    networks = tuple(dict.fromkeys(options["networks"])) or chosen.networks
+    chosen.check_networks(networks)
+    snapshots = [Snapshot(network, day, window) for network in networks]
     sys.exit(
         ingest(
             snapshots,

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal
 
 from loguru import logger
@@ -40,7 +42,7 @@ class InterceptHandler(logging.Handler):
         elif str(error).startswith("Unfulfilled "):  # luigi's text holds its targets, and a traceback
             level, told = "WARNING", True
             message = f"Step was not run, for a proof that it needs was taken back:{message.partition(' failed ')[2]}"
-        exception = None if told else record.exc_info
+        exception = None if told or error is None else record.exc_info
         logger.bind(logger=record.name).opt(exception=exception).log(level, "{}", message)
 
 
@@ -54,25 +56,33 @@ def _facts(record: Record) -> dict[str, Any]:
 
 def _as_text(record: Record) -> str:
     facts = " ".join(f"{name}={_text(value)}" for name, value in _facts(record).items())
-    message = record["message"].replace("\n", " ")
+    message = _printable(" ".join(record["message"].split("\n")))
     record["extra"]["line"] = f"{record['level'].name:<7} {message}" + (f"  {facts}" if facts else "")
     return "{time:YYYY-MM-DDTHH:mm:ss.SSS!UTC}Z {extra[line]}\n{exception}"
 
 
 def _text(value: object) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return json.dumps(text, ensure_ascii=False) if any(c in text for c in ' "\n\t=') or not text else text
+    quoted = not text or any(c in ' "=' or not c.isprintable() for c in text)
+    return _printable(json.dumps(text, ensure_ascii=False) if quoted else text)
+
+
+def _printable(text: str) -> str:
+    """Escape what cannot be seen: what an error quotes must neither end the line nor steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _as_json(record: Record) -> str:
     event = {
-        "time": record["time"].astimezone().isoformat(),
+        "time": record["time"].astimezone(UTC).isoformat(),
         "level": record["level"].name,
         "message": record["message"],
         **_facts(record),
     }
-    record["extra"]["line"] = json.dumps(event, default=str, ensure_ascii=False)
-    return "{extra[line]}\n{exception}"
+    if record["exception"]:
+        event["exception"] = "".join(traceback.format_exception(*record["exception"]))
+    record["extra"]["line"] = json.dumps(event, default=str)  # ASCII, so that no reader finds a line's end inside
+    return "{extra[line]}\n"
 
 
 def configure(log_format: Literal["text", "json"], level: str, sink: Callable[[str], None] | None = None) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import luigi
 
+from pipeline.errors import ConfigError
 from pipeline.process import EXIT_CONFIG
 from pipeline.settings import settings
 from pipeline.snapshot import NETWORK_PATTERN
@@ -38,7 +39,7 @@ class _Checked(luigi.Parameter[Any]):
     def parse(self, x: str) -> Any:
         try:
             return super().parse(x)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:  # a number, where luigi expects a list
             _refuse(f"{self.description}: found {x!r}: {error}")
 
     def has_task_value(self, task_name: str, param_name: str) -> bool:  # noqa: ARG002  # luigi's signature
@@ -50,10 +51,20 @@ class _Checked(luigi.Parameter[Any]):
         return self.normalize(self._compute())
 
 
+def _check_networks(what: str | None, networks: tuple[Any, ...]) -> None:
+    """End the command unless these are networks that have a place for their tables."""
+    for name in networks:
+        if not (isinstance(name, str) and NETWORK_PATTERN.fullmatch(name)):
+            _refuse(f"{what}: found {name!r}, expected the form {NETWORK_PATTERN.pattern}")
+    try:
+        settings().check_networks(networks)
+    except ConfigError as error:
+        _refuse(f"{error}\n{error.hint}")
+
+
 class _Network(_Checked):
     def parse(self, x: str) -> str:
-        if not NETWORK_PATTERN.fullmatch(x):
-            _refuse(f"{self.description}: found {x!r}, expected the form {NETWORK_PATTERN.pattern}")
+        _check_networks(self.description, (x,))
         return x
 
 
@@ -67,8 +78,13 @@ class _Window(_Checked, luigi.IntParameter):
         return days if 1 <= days <= 65_535 else _refuse(f"{self.description}: found {days}, expected 1 to 65535")
 
 
-class _List(_Checked, luigi.ListParameter[Any]):
-    pass
+class _Networks(_Checked, luigi.ListParameter[Any]):
+    def parse(self, x: str) -> Any:
+        names = super().parse(x)
+        if not names:
+            _refuse(f"{self.description}: found {x!r}")
+        _check_networks(self.description, tuple(names))
+        return tuple(dict.fromkeys(names))
 
 
 def network() -> Any:
@@ -88,4 +104,4 @@ def window_days() -> Any:
 
 def networks() -> Any:
     """Return the parameter for the networks; INGESTION_NETWORKS by default."""
-    return _List(lambda: settings().networks, description='--networks (JSON, for example ["torus"]; as configured)')
+    return _Networks(lambda: settings().networks, description='--networks (JSON, for example ["torus"]; as configured)')

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -20,10 +20,15 @@ from pipeline.errors import ConfigError
 from pipeline.snapshot import NETWORK_PATTERN
 from pipeline.tables import TABLES
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 _OVERRIDE = re.compile(r"([A-Z][A-Z0-9_]{0,31})_CLICKHOUSE_(HOST|PORT|HTTP_PORT|DATABASE)")
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_HINT = "see the configuration table in README.md"
 
 
 class Override(BaseModel):
@@ -62,7 +67,11 @@ class Settings(BaseModel):
         3, alias="INGESTION_RETRY_ATTEMPTS", ge=1, description="tries of a step whose service is unavailable"
     )
     retry_delay: float = Field(
-        300, alias="INGESTION_RETRY_DELAY", ge=0, description="seconds between two tries of a step"
+        300,
+        alias="INGESTION_RETRY_DELAY",
+        ge=0,
+        allow_inf_nan=False,
+        description="seconds between two tries of a step",
     )
     allow_md5: bool = Field(
         False, alias="INGESTION_ALLOW_MD5", description="accept manifests that prove files by MD5 only"
@@ -97,7 +106,11 @@ class Settings(BaseModel):
     sot_password: SecretStr = Field(SecretStr(""), alias="SOT_PASSWORD", description="password")
     sot_secure: bool = Field(False, alias="SOT_SECURE", description="TLS on both ports, certificates verified")
     sot_settle_seconds: float = Field(
-        60, alias="SOT_SETTLE_SECONDS", ge=0, description="seconds without a change before a date counts as written"
+        60,
+        alias="SOT_SETTLE_SECONDS",
+        ge=0,
+        allow_inf_nan=False,
+        description="seconds without a change before a date counts as written",
     )
     sot_may_be_empty: tuple[str, ...] = Field(
         (), alias="SOT_MAY_BE_EMPTY", description="tables that a date may have no rows in, comma-separated"
@@ -117,9 +130,7 @@ class Settings(BaseModel):
     overrides: dict[str, Override] = Field(default_factory=dict, exclude=True)
 
     log_format: Literal["text", "json"] = Field("text", alias="LOG_FORMAT", description="`text` or `json`")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", alias="LOG_LEVEL", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`"
-    )
+    log_level: LogLevel = Field("INFO", alias="LOG_LEVEL", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`")
 
     @field_validator("networks", "sot_may_be_empty", mode="before")
     @classmethod
@@ -154,7 +165,8 @@ class Settings(BaseModel):
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: Any) -> Any:
-        return value.upper() if isinstance(value, str) else value
+        upper = value.upper() if isinstance(value, str) else value
+        return upper if upper in get_args(LogLevel) else value
 
     def database(self, network: str) -> str:
         """Return the name of the network's database."""
@@ -182,12 +194,19 @@ class Settings(BaseModel):
             )
         if not _DATABASE.fullmatch(self.sot_database.replace("{network}", "network")):
             yield f"SOT_DATABASE: {self.sot_database!r} is not a database name"
-        hosts = [self.clickhouse_host, *(override.host for override in self.overrides.values())]
-        host = next((host for host in hosts if host), None)
-        yield from _not_one("warehouse", {"CLICKHOUSE_HOST": host, "WAREHOUSE_PATH": self.warehouse_path})
+        own = [name for name in self.networks if self.overrides.get(name, Override()).host]
+        hosts = {"CLICKHOUSE_HOST": self.clickhouse_host}
+        if own and not self.clickhouse_host:
+            hosts = {f"{own[0].upper()}_CLICKHOUSE_HOST": self.overrides[own[0]].host}
+        yield from _not_one("warehouse", {**hosts, "WAREHOUSE_PATH": self.warehouse_path})
+        if any(hosts.values()):
+            yield from self.network_mistakes(self.networks)
+
+    def network_mistakes(self, networks: Iterable[str]) -> Iterator[str]:
+        """Yield what is wrong with where these networks' tables go: no server, or a database that is no one's own."""
         owners: dict[tuple[ServerAddress | None, str], str] = {}
-        for network in self.networks:
-            if host and not self.server(network) and self.warehouse_path is None:
+        for network in dict.fromkeys(networks):
+            if not self.server(network) and self.warehouse_path is None:
                 yield f"{network.upper()}_CLICKHOUSE_HOST: not set, and neither is CLICKHOUSE_HOST"
             place = (self.server(network), self.database(network))
             if not _DATABASE.fullmatch(place[1]):
@@ -197,6 +216,11 @@ class Settings(BaseModel):
                     f"{network.upper()}_CLICKHOUSE_DATABASE: {place[1]!r} is {owner}'s database already; "
                     "every network needs its own"
                 )
+
+    def check_networks(self, networks: Iterable[str]) -> None:
+        """Raise ConfigError unless these networks, which need not be configured ones, have a place of their own."""
+        if mistakes := list(self.network_mistakes((*self.networks, *networks))):
+            raise ConfigError("\n".join(mistakes), hint=_HINT)
 
 
 def _not_one(what: str, values: Mapping[str, object]) -> Iterator[str]:
@@ -227,19 +251,38 @@ def _variable(location: tuple[int | str, ...]) -> str:
 
 def load_settings() -> Settings:
     """Read the environment. Raises ConfigError that lists every mistake, one per line, with its variable."""
-    given, overrides, mistakes = _given(), _overrides(os.environ), []
+    given: dict[str, Any] = {**_given(), "overrides": _overrides(os.environ)}
+    mistakes = []
     try:
-        settings = Settings.model_validate({**given, "overrides": overrides})
+        settings = Settings.model_validate(given)
     except ValidationError as error:
         for mistake in error.errors():
             variable = _variable(mistake["loc"])
-            mistakes.append(f"{variable}: {mistake['msg'].removeprefix('Value error, ')}, found {mistake['input']!r}")
-            given.pop(variable, None)
-        settings = Settings.model_validate(given)
+            mistakes.append(f"{variable}: {mistake['msg'].removeprefix('Value error, ')}, found {_shown(mistake)}")
+            _leave_out(given, mistake["loc"])
+        settings = Settings.model_validate(given)  # what else is wrong does not depend on the wrong values
     mistakes += settings.mistakes()
     if mistakes:
-        raise ConfigError("\n".join(mistakes), hint="see the configuration table in README.md")
+        raise ConfigError("\n".join(mistakes), hint=_HINT)
     return settings
+
+
+def _shown(mistake: ErrorDetails) -> str:
+    """Return the value that is wrong, without the user and password that a URL can hold."""
+    return re.sub(r"//.*@", "//…@", repr(mistake["input"]))
+
+
+def _leave_out(given: dict[str, Any], location: tuple[int | str, ...]) -> None:
+    """Take away what a validation error is about, so that the rest can be looked at together."""
+    match location:
+        case ("INGESTION_NETWORKS", *_):
+            names = [name.strip() for name in given.pop("INGESTION_NETWORKS").split(",")]
+            if right := dict.fromkeys(filter(NETWORK_PATTERN.fullmatch, names)):
+                given["INGESTION_NETWORKS"] = ",".join(right)
+        case ("overrides", network, field):
+            given["overrides"][network].pop(field)
+        case (variable, *_):
+            given.pop(str(variable), None)
 
 
 def _given() -> dict[str, str]:

@@ -1,0 +1,274 @@
+"""The configuration: every mistake at once, by the name of its variable, and no secret in what is said."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.settings import ServerAddress, Settings, load_settings
+from tests.support.deployment import COMMANDS
+
+GOOD = {"SOT_PATH": "bucket", "CLICKHOUSE_HOST": "db"}
+SECRET = "canary-5ecr3t"
+
+
+def load(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> Settings:
+    """Return the settings of an environment."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return load_settings()
+
+
+def mistakes(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> list[str]:
+    """Return what is said about an environment, line by line."""
+    with pytest.raises(ConfigError) as error:
+        load(monkeypatch, variables)
+    return str(error.value).splitlines()
+
+
+def variables_in(lines: list[str]) -> list[str]:
+    """Return what stands before the colon of each line."""
+    return sorted(line.partition(":")[0] for line in lines)
+
+
+def test_the_defaults_are_those_of_the_system_that_this_replaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source and a warehouse are all that must be said."""
+    found = load(monkeypatch, GOOD)
+    assert found.networks == ("ethereum", "bitcoin", "torus")
+    assert (found.window_days, found.retry_attempts, found.retry_delay) == (195, 3, 300)
+    assert found.server("torus") == ServerAddress("db", 9000, 8123)
+    assert found.database("torus") == "torus"
+    assert (found.log_format, found.log_level) == ("text", "INFO")
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an env file or a compose file leaves empty changes nothing."""
+    everything = {field.alias: "" for field in Settings.model_fields.values() if field.alias}
+    empty = everything | {"TORUS_CLICKHOUSE_HOST": "", "TORUS_CLICKHOUSE_PORT": "", "TORUS_CLICKHOUSE_DATABASE": ""}
+    assert load(monkeypatch, empty | GOOD) == Settings.model_validate(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("INGESTION_NETWORKS", "torus,Bitcoin"),
+        ("INGESTION_NETWORKS", "torus,,bitcoin"),
+        ("INGESTION_NETWORKS", "torus,torus"),
+        ("INGESTION_WINDOW_DAYS", "0"),
+        ("INGESTION_WINDOW_DAYS", "65536"),
+        ("INGESTION_WINDOW_DAYS", "7d"),
+        ("INGESTION_RETRY_ATTEMPTS", "0"),
+        ("INGESTION_RETRY_ATTEMPTS", "three"),
+        ("INGESTION_RETRY_DELAY", "-1"),
+        ("INGESTION_RETRY_DELAY", "inf"),
+        ("INGESTION_RETRY_DELAY", "nan"),
+        ("INGESTION_ALLOW_MD5", "perhaps"),
+        ("INGESTION_IGNORE_EXTRA_COLUMNS", "2"),
+        ("SOT_S3_ENDPOINT", "minio:9000"),
+        ("SOT_S3_ENDPOINT", "http://minio:9000/bucket"),
+        ("SOT_S3_ANONYMOUS", "maybe"),
+        ("CLICKHOUSE_PORT", "0"),
+        ("CLICKHOUSE_PORT", "65536"),
+        ("CLICKHOUSE_HTTP_PORT", "http"),
+        ("CLICKHOUSE_SECURE", "tls"),
+        ("TORUS_CLICKHOUSE_PORT", "none"),
+        ("TORUS_CLICKHOUSE_HTTP_PORT", "-8123"),
+        ("TORUS_CLICKHOUSE_DATABASE", "torus; DROP"),
+        ("LOG_FORMAT", "xml"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_wrong_value_is_told_by_its_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, which shows what was found."""
+    (line,) = mistakes(monkeypatch, {**GOOD, name: value})
+    assert line.startswith(f"{name}: ")
+    assert any(part in line for part in (repr(value), *map(repr, value.split(",")), "twice"))
+
+
+def test_all_mistakes_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrong values, and what is wrong with the right ones taken together, in one go; each once."""
+    wrong = {
+        "INGESTION_NETWORKS": "Torus,bitcoin,ethereum",
+        "INGESTION_RETRY_ATTEMPTS": "x",
+        "CLICKHOUSE_PORT": "0",
+        "BITCOIN_CLICKHOUSE_HOST": "db",
+        "BITCOIN_CLICKHOUSE_HTTP_PORT": "x",
+        "LOG_LEVEL": "loud",
+    }
+    assert variables_in(mistakes(monkeypatch, wrong)) == [
+        "BITCOIN_CLICKHOUSE_HTTP_PORT",
+        "CLICKHOUSE_PORT",
+        "ETHEREUM_CLICKHOUSE_HOST",
+        "INGESTION_NETWORKS",
+        "INGESTION_RETRY_ATTEMPTS",
+        "LOG_LEVEL",
+        "SOT_S3_BUCKET or SOT_PATH or SOT_HOST",
+    ]
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        {},
+        {"SOT_PATH": "bucket", "SOT_S3_BUCKET": "bucket"},
+        {"SOT_PATH": "bucket", "SOT_HOST": "sot", "SOT_DATABASE": "sot_{network}"},
+    ],
+)
+def test_exactly_one_source(sources: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """None and two are mistakes that name the variables which are set."""
+    (line,) = mistakes(monkeypatch, {"CLICKHOUSE_HOST": "db", **sources})
+    assert "exactly one source must be configured" in line
+    found = line.rpartition("configured, ")[2]
+    named = [name for name in ("SOT_PATH", "SOT_S3_BUCKET", "SOT_HOST") if name in found]
+    assert named == [name for name in ("SOT_PATH", "SOT_S3_BUCKET", "SOT_HOST") if name in sources]
+
+
+@pytest.mark.parametrize(
+    "warehouses",
+    [
+        {},
+        {"CLICKHOUSE_HOST": "db", "WAREHOUSE_PATH": "warehouse"},
+        {"TORUS_CLICKHOUSE_HOST": "db", "WAREHOUSE_PATH": "warehouse"},
+    ],
+)
+def test_exactly_one_warehouse(warehouses: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """None and two are mistakes that name the variables which are set, one network's own server too."""
+    (line,) = mistakes(monkeypatch, {"SOT_PATH": "bucket", **warehouses})
+    assert "exactly one warehouse must be configured" in line
+    found = line.rpartition("configured, ")[2]
+    assert found == (" and ".join(warehouses) + " are set" if warehouses else "none is set")
+
+
+def test_a_server_of_nobodys_is_no_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable of our form for a network that is not configured, as other software may have, counts for nothing."""
+    variables = {"SOT_PATH": "bucket", "WAREHOUSE_PATH": "warehouse", "GRAFANA_CLICKHOUSE_HOST": "elsewhere"}
+    assert load(monkeypatch, variables).server("torus") is None
+
+
+def test_a_network_overrides_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Host, ports and database, each by itself; the others keep what is common."""
+    found = load(
+        monkeypatch,
+        {
+            **GOOD,
+            "CLICKHOUSE_PORT": "9100",
+            "TORUS_CLICKHOUSE_HOST": "other",
+            "TORUS_CLICKHOUSE_HTTP_PORT": "8999",
+            "BITCOIN_CLICKHOUSE_PORT": "9200",
+            "BITCOIN_CLICKHOUSE_DATABASE": "btc",
+        },
+    )
+    assert found.server("torus") == ServerAddress("other", 9100, 8999)
+    assert found.server("bitcoin") == ServerAddress("db", 9200, 8123)
+    assert found.server("ethereum") == ServerAddress("db", 9100, 8123)
+    assert [found.database(network) for network in ("torus", "bitcoin")] == ["torus", "btc"]
+
+
+def test_every_network_may_have_a_server_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then CLICKHOUSE_HOST is not needed, until a network without one comes."""
+    own = {"SOT_PATH": "bucket", "INGESTION_NETWORKS": "torus", "TORUS_CLICKHOUSE_HOST": "db"}
+    assert load(monkeypatch, own).server("torus") == ServerAddress("db", 9000, 8123)
+    more = mistakes(monkeypatch, {"INGESTION_NETWORKS": "torus,tron"})
+    assert variables_in(more) == ["TRON_CLICKHOUSE_HOST"]
+
+
+def test_two_networks_do_not_share_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one server; of the same name on two servers they are two databases."""
+    shared = {**GOOD, "TORUS_CLICKHOUSE_DATABASE": "ethereum"}
+    (line,) = mistakes(monkeypatch, shared)
+    assert line.startswith("TORUS_CLICKHOUSE_DATABASE: 'ethereum' is ethereum's database already")
+    assert load(monkeypatch, {"TORUS_CLICKHOUSE_HOST": "other"}).database("torus") == "ethereum"
+
+
+def test_passwords_have_no_representation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the settings nor a list of mistakes shows one, nor the one that a URL holds."""
+    secrets = {"CLICKHOUSE_PASSWORD": SECRET, "SOT_PASSWORD": SECRET}
+    found = load(monkeypatch, {**GOOD, **secrets})
+    assert found.clickhouse_password.get_secret_value() == SECRET
+    shown = f"{found!r} {found} {found.model_dump()} {found.model_dump_json()}"
+    assert SECRET not in shown
+    wrong = {"SOT_S3_ENDPOINT": f"http://user:{SECRET}@minio", "CLICKHOUSE_PORT": "x", "SOT_PATH": ""}
+    assert SECRET not in "\n".join(mistakes(monkeypatch, wrong))
+
+
+def command(directory: Path, variables: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with nothing but these variables."""
+    base = {"PATH": f"{COMMANDS}{os.pathsep}{os.environ['PATH']}", "HOME": os.environ["HOME"]}
+    return subprocess.run(
+        arguments, env={**base, **variables}, cwd=directory, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sot-ingest", "run", "--local-scheduler"),
+        ("sot-ingest", "status"),
+        ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--local-scheduler"),
+        ("python", "-m", "luigi", "--module", "pipeline.tasks", "IngestDaily"),
+    ],
+    ids=" ".join,
+)
+def test_every_command_refuses_a_wrong_configuration(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """All mistakes on stderr, exit 2, nothing made, no traceback, no password."""
+    wrong = {"CLICKHOUSE_PORT": "x", "LOG_LEVEL": "loud", "SOT_PATH": "a", "SOT_S3_BUCKET": "b"}
+    result = command(tmp_path, {**wrong, "CLICKHOUSE_PASSWORD": SECRET}, *arguments)
+    assert result.returncode == 2
+    *lines, hint = result.stderr.splitlines()
+    assert variables_in(lines) == [
+        "CLICKHOUSE_HOST or WAREHOUSE_PATH",
+        "CLICKHOUSE_PORT",
+        "LOG_LEVEL",
+        "SOT_S3_BUCKET or SOT_PATH or SOT_HOST",
+    ]
+    assert "README.md" in hint
+    assert SECRET not in result.stdout + result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sot-ingest", "run", "--network", "tron", "--local-scheduler"),
+        ("luigi", "--module", "pipeline.tasks", "IngestSnapshot", "--network", "tron", "--local-scheduler"),
+        ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--networks", '["tron"]', "--local-scheduler"),
+    ],
+    ids=lambda arguments: " ".join(arguments[:4]),
+)
+def test_a_network_that_is_asked_for_needs_a_place_too(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """It need not be one of INGESTION_NETWORKS; its server and database are looked at before anything starts."""
+    variables = {"SOT_PATH": str(tmp_path), "INGESTION_NETWORKS": "torus", "TORUS_CLICKHOUSE_HOST": "db"}
+    result = command(tmp_path, variables, *arguments)
+    assert (result.returncode, result.stderr.splitlines()[0]) == (
+        2,
+        "TRON_CLICKHOUSE_HOST: not set, and neither is CLICKHOUSE_HOST",
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sot-ingest", "run", "--date", "2025-13-01"),
+        ("sot-ingest", "run", "--network", "Torus"),
+        ("sot-ingest", "run", "--workers", "0"),
+        ("sot-ingest", "status", "--days", "0"),
+        ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--networks", '["Torus"]', "--local-scheduler"),
+        ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--networks", "torus", "--local-scheduler"),
+        ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--networks", "3", "--local-scheduler"),
+        ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--networks", "[]", "--local-scheduler"),
+        ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--no-such-parameter", "--local-scheduler"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_is_refused_like_a_wrong_configuration(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """Exit 2, a line that names the option, no traceback."""
+    result = command(tmp_path, {"SOT_PATH": ".", "WAREHOUSE_PATH": "warehouse"}, *arguments)
+    assert result.returncode == 2
+    option = next(argument for argument in arguments[4 if arguments[0] == "luigi" else 2 :] if argument[:2] == "--")
+    assert option in result.stderr
+    assert "Traceback" not in result.stderr
