@@ -73,10 +73,10 @@ def shown(value: object) -> str:
     match value:
         case bool():
             return f"`{str(value).lower()}`"
+        case None | "" | () | SecretStr():
+            return "–"
         case tuple():
             return f"`{','.join(value)}`"
-        case None | "" | SecretStr():
-            return "–"
         case _:
             return f"`{value}`"
 
