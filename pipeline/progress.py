@@ -65,16 +65,16 @@ def close_writer() -> None:
         _pipe = None
 
 
-def reporter(snapshot: str, step: str, also: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    """Return a function that takes bytes done and in all; it passes some of them on, the last one always."""
+def reporter(snapshot: str, step: str, also: Callable[[int, int], None]) -> Callable[..., None]:
+    """Return a function that takes bytes done and in all, and a note; it passes some on, the last one always."""
     next_at = 0.0
 
-    def report(done: int, total: int) -> None:
+    def report(done: int, total: int, note: str = "") -> None:
         nonlocal next_at
         if done < total and time.monotonic() < next_at:
             return
         next_at = time.monotonic() + _SECONDS_BETWEEN
-        send(Progress(snapshot, step, done, total))
+        send(Progress(snapshot, step, done, total, note))
         also(done, total)
 
     return report

@@ -21,7 +21,7 @@ from pipeline.warehouse.schema import ensure_schema
 from pipeline.workspace import DownloadedFile, DownloadedManifest, Workspace
 
 Facts = dict[str, Any]
-Report = Callable[[int, int], None]  #: bytes done, bytes in all
+Report = Callable[..., None]  #: bytes done, bytes in all, and what a person may want to know beside them
 
 RUN_AGAIN = "run again: what is missing is fetched anew"
 
@@ -122,7 +122,8 @@ def load_table(context: Context, snapshot: Snapshot, table: Table, report: Repor
     def add(count: int) -> None:
         nonlocal sent
         sent += count
-        report(min(sent, file.bytes), file.bytes)
+        done, rows = min(sent, file.bytes), file.footer.rows
+        report(done, file.bytes, f"{rows * done // max(file.bytes, 1):,} of {rows:,} rows")
 
     try:
         entry = load(warehouse, snapshot, file, add)
