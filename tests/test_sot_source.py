@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import urllib3
 
-from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User
-from tests.support.deployment import Deployment, Reader, a_day, multiset
+from tests.support.clickhouse import ClickHouseServer
+from tests.support.deployment import Deployment, Reader, a_day
 from tests.support.snapshots import LABELS, SnapshotFiles, contract
 
 #: Table of ours: table of theirs, and the key by which ReplacingMergeTree replaces.
@@ -110,86 +109,7 @@ def test_what_final_gives_arrives(deployment: Deployment, sot: Sot) -> None:
     assert [event for event in again.log() if "step" in event] == []
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "INSERT INTO {table} SELECT * REPLACE ('another' AS alert_id) FROM {table} LIMIT 1",
-        "INSERT INTO {table} SELECT * REPLACE ('other' AS severity, 9 AS _version) FROM {table} LIMIT 1",
-        "DELETE FROM {table} WHERE alert_id = (SELECT min(alert_id) FROM {table} WHERE processing_date = '2025-08-01')",
-    ],
-    ids=["added", "changed", "removed"],
-)
-def test_a_change_after_the_manifest_is_caught(deployment: Deployment, sot: Sot, change: str) -> None:
-    """The message names the table and both digests, nothing is published, and the rerun brings the new rows."""
-    snapshot = a_day()
-    deployment.killed(
-        "Validated checksums",
-        1,
-        *("sot-ingest", "run", "--date", "2025-08-01", "--network", "torus", "--local-scheduler", "--workers", "1"),
-    )
-    table = f"{sot.database}.analyzers_alerts"
-    for load in deployment.loads(snapshot):  # what was loaded before the kill came is not this test's
-        assert load
-    sot.server.http(change.format(table=table))
-    caught = deployment.run(snapshot)
-    if caught.exit_code == 0:  # the kill came before the first load, and the manifest was made anew
-        assert caught.events("Downloaded manifest")
-    else:
-        assert any("analyzers_alerts changed" in error["message"] for error in caught.errors()), caught.stderr
-        assert deployment.publications(snapshot) == []
-        repaired = deployment.run(snapshot)
-        assert repaired.exit_code == 0, repaired.stderr
-    columns = ", ".join(name for name in contract()["raw_alerts"] if name != "created_at")
-    final = deployment_query(sot, f"SELECT {columns} FROM {table} FINAL WHERE processing_date = '2025-08-01'")
-    assert multiset(deployment.rows("raw_alerts", snapshot)) == multiset(final)
-
-
-def deployment_query(sot: Sot, query: str) -> list[tuple[object, ...]]:
-    """Return rows of the SOT as an independent reader sees them."""
-    import io  # noqa: PLC0415
-
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    headers = {"X-ClickHouse-User": sot.server.user, "X-ClickHouse-Key": sot.server.password}
-    url = f"http://{sot.server.host}:{sot.server.http_port}/"
-    answer = urllib3.request("POST", url, body=f"{query} FORMAT Parquet".encode(), headers=headers)
-    assert answer.status == 200, answer.data[:500]
-    table = pq.read_table(io.BytesIO(answer.data))
-    return list(zip(*[column.to_pylist() for column in table.columns], strict=True))
-
-
 def test_a_date_without_rows_is_a_missing_snapshot(deployment: Deployment) -> None:
     """Exit 20, as for S3."""
     result = deployment.run(a_day("2025-08-09"))
     assert result.exit_code == 20, result.stderr
-
-
-@pytest.mark.parametrize(
-    ("statement", "said"),
-    [
-        ("DROP TABLE {db}.analyzers_alert_clusters", "analyzers_alert_clusters"),
-        ("ALTER TABLE {db}.analyzers_alerts ADD COLUMN surprise String", "surprise"),
-    ],
-    ids=["missing table", "unexpected column"],
-)
-def test_another_shape_is_refused(deployment: Deployment, sot: Sot, statement: str, said: str) -> None:
-    """The error names what is not as it should be; nothing is published."""
-    sot.server.http(statement.format(db=sot.database))
-    result = deployment.run(a_day())
-    assert result.exit_code in {30, 35}
-    assert any(said in error["message"] for error in result.errors()), result.stderr
-    assert deployment.publications(a_day()) == []
-
-
-def test_a_user_who_may_read_nothing_else_is_enough(
-    own_clickhouse: Callable[..., OwnClickHouse], reader: Reader, samples: Path, tmp_path: Path
-) -> None:
-    """SELECT on the four tables: so no other table of the SOT is ever read, raw money flows among them."""
-    grants = [f"GRANT SELECT ON sot.{name}" for name, _ in THEIRS.values()]
-    server = own_clickhouse(users={"reader": User("p@ss'w\"ord", grants=tuple(grants))})
-    sot = Sot(server, "sot", samples)
-    server.http("CREATE TABLE sot.core_money_flows (amount UInt64) ENGINE = MergeTree ORDER BY amount")
-    deployment = Deployment(sot.variables("reader", "p@ss'w\"ord"), reader, tmp_path / "run")
-    result = deployment.run(a_day())
-    assert result.exit_code == 0, result.stderr
-    deployment.assert_readers_see(SnapshotFiles(samples, a_day()))
