@@ -38,7 +38,7 @@ def with_backoff(call: Callable[[], T]) -> T:
     return Retrying(
         retry=retry_if_exception(is_transient),
         stop=stop_after_attempt(BACKOFF_TRIES),
-        wait=wait_exponential_jitter(initial=0.5, max=BACKOFF_LONGEST),
+        wait=wait_exponential_jitter(multiplier=0.5, max=BACKOFF_LONGEST),
         reraise=True,
     )(call)
 

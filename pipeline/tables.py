@@ -1,6 +1,6 @@
 """The four tables, as data; the only place that spells them.
 
-A fifth table is one entry in :data:`TABLES` and its two files in ``schema/``. ``raw_money_flows`` is not one
+A fifth table is one entry in :data:`TABLES` and its file in ``schema/``. ``raw_money_flows`` is not one
 of them and never will be.
 """
 
@@ -18,7 +18,12 @@ _COLUMN_LINE = re.compile(r"^    (?P<name>[a-z]\w*) (?P<type>[A-Z].*?),?$", re.M
 
 
 def schema_sql(name: str) -> str:
-    """Return the statement in ``schema/{name}.sql``; ``{database}`` stands for the database's name."""
+    """Return the statement that creates a table or view; ``{database}`` stands for the database's name.
+
+    It is in ``schema/{name}.sql``, and in ``schema/view.sql`` for the views of all :data:`TABLES`.
+    """
+    if name in BY_NAME:
+        return _view_sql(BY_NAME[name])
     return (resources.files("pipeline") / "schema" / f"{name}.sql").read_text(encoding="utf-8")
 
 
@@ -83,6 +88,13 @@ TABLES: tuple[Table, ...] = (
         shared=True,
     ),
 )
+
+
+def _view_sql(table: Table) -> str:
+    columns = ", ".join(column.name for column in table.columns)
+    statement = schema_sql("view").replace("{columns}", columns)
+    return statement.replace("{view}", table.name).replace("{loads}", table.loads)
+
 
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}
 

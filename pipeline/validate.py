@@ -110,7 +110,7 @@ def _hint_about(extra: Mapping[str, pa.DataType], table: Table) -> str:
     types = {name: re.sub(r"Nullable\((.*)\)", r"\1", read_type(arrow) or str(arrow)) for name, arrow in extra.items()}
     add = ", ".join(f"ADD COLUMN `{names[name]}` {types[name]}" for name in extra)
     return (
-        f"decide about the new column: ALTER TABLE {table.loads} {add} (and add it to schema/ and its view) "
+        f"decide about the new column: ALTER TABLE {table.loads} {add} (add it to schema/, too, and drop the view) "
         "stores it, INGESTION_IGNORE_EXTRA_COLUMNS=true loads the file without it; nothing was loaded"
     )
 

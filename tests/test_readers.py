@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
@@ -169,3 +171,33 @@ def test_readers_see_one_version_while_it_changes_all_the_time(
         zip(*poller.one_by_one[begin[0] + 1 :], strict=True), zip(first, second, strict=True), strict=True
     ):
         assert set(digests) == set(known)
+
+
+@pytest.mark.parametrize("table", contract())
+def test_a_reader_that_stalls_never_misses_the_newest_load(deployment: Deployment, tmp_path: Path, table: str) -> None:
+    """Queries that take their snapshots of the tables far apart, while the same rows are loaded and published anew.
+
+    A query that knew a publication, but not yet the load that it names, would see no row.
+    """
+    files = Bucket(tmp_path / "bucket").snapshot()
+    assert deployment.run(files.snapshot).exit_code == 0
+    assert isinstance(deployment.reader, ServerReader)
+    server, database = deployment.reader.server, f"{deployment.reader.prefix}torus"
+    load_id = deployment.published(files.snapshot)[table]
+    query = digest(database, table)
+    stalled = f"{query} SETTINGS merge_tree_storage_snapshot_sleep_ms = 50"
+    expected = server.http(query)
+    with ThreadPoolExecutor() as pool:
+        polls = pool.submit(lambda: [server.http(stalled) for _ in range(20)])
+        while not polls.done():
+            old, load_id = load_id, str(uuid4())
+            server.http(
+                f"INSERT INTO {database}.{table}_loads SELECT * REPLACE ('{load_id}' AS load_id) "
+                f"FROM {database}.{table}_loads AS loads WHERE loads.load_id = '{old}'"
+            )
+            server.http(
+                f"INSERT INTO {database}.sot_publications SELECT * REPLACE (now64(6, 'UTC') AS published_at, "
+                f"mapUpdate(load_ids, map('{table}', toUUID('{load_id}'))) AS load_ids) "
+                f"FROM {database}.sot_publications AS seen ORDER BY seen.published_at DESC LIMIT 1"
+            )
+    assert set(polls.result()) == {expected}

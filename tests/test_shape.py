@@ -101,15 +101,14 @@ OTHER_SHAPES = {
         "sot_publications has engine View, expected MergeTree",
     ),
     "a view over something else": (
-        [edited("raw_clusters", "CREATE VIEW IF NOT EXISTS", "CREATE OR REPLACE VIEW").partition("\nWHERE")[0]],
-        "raw_clusters is a view over something else than the newest publications",
+        [
+            "CREATE TABLE {database}.other_publications AS {database}.sot_publications",
+            edited("raw_clusters", "CREATE VIEW IF NOT EXISTS", "CREATE OR REPLACE VIEW").replace("sot_", "other_"),
+        ],
+        "raw_clusters is another view than this version makes",
     ),
     "a view of other columns": (
-        [
-            edited("raw_clusters", "CREATE VIEW IF NOT EXISTS", "CREATE OR REPLACE VIEW").replace(
-                "    pattern_id,\n", ""
-            )
-        ],
+        [edited("raw_clusters", "CREATE VIEW IF NOT EXISTS", "CREATE OR REPLACE VIEW").replace(" pattern_id,", "")],
         "raw_clusters.pattern_id is missing, expected String",
     ),
     "another ledger": (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.tables import TABLES, Column, Table, columns_of, schema_sql
+from pipeline.tables import TABLES, Column, Table, columns_of
 
 CONTRACT = Path(__file__).parent / "columns.csv"
 
@@ -24,13 +24,6 @@ def test_the_contract_has_no_other_tables() -> None:
     """Four tables; money flows are not one of them."""
     with CONTRACT.open(encoding="utf-8", newline="") as lines:
         assert {row["table"] for row in csv.DictReader(lines)} == {table.name for table in TABLES}
-
-
-@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-def test_the_view_lists_the_columns_in_order(table: Table) -> None:
-    """The view's SELECT list is the columns and nothing else."""
-    listed = schema_sql(table.name).split("SELECT", 1)[1].split("FROM", 1)[0]
-    assert [name.strip() for name in listed.split(",")] == [column.name for column in table.columns]
 
 
 def test_publications_have_the_columns_that_readers_know() -> None:

@@ -259,7 +259,7 @@ class SotSource:
             listed = ", ".join(f"{name} {found[name]}" for name in sorted(unknown))
             raise SchemaError(
                 f"{SOT_TABLES[table.name]}: unexpected columns: {listed}",
-                hint=f"decide about them: add them to schema/{table.loads}.sql and its view, or ask upstream",
+                hint=f"decide about them: add them to schema/{table.loads}.sql, or ask upstream",
             )
         missing = [c.name for c in table.file_columns if c.name not in {*found, *table.snapshot_columns}]
         if missing:

@@ -74,7 +74,7 @@ def _differences(warehouse: Warehouse, name: str, existing: dict[str, tuple[str,
     if not view and (expected := _partition_key(name)) != partition_key:
         yield f"{name} is partitioned by {partition_key!r}, expected {expected!r}"
     if view and not _same_query(warehouse, query, schema_sql(name)):
-        yield f"{name} is a view over something else than the newest publications"
+        yield f"{name} is another view than this version makes; DROP VIEW, and the next run makes it anew"
 
 
 def _columns(warehouse: Warehouse, name: str) -> tuple[Column, ...]:
