@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
 from typing import Any, NoReturn
 
 import luigi
@@ -12,12 +11,7 @@ import luigi
 from pipeline.errors import ConfigError
 from pipeline.process import EXIT_CONFIG
 from pipeline.settings import settings
-from pipeline.snapshot import NETWORK_PATTERN
-
-
-def yesterday() -> date:
-    """Return the UTC day before today."""
-    return datetime.now(UTC).date() - timedelta(days=1)
+from pipeline.snapshot import NETWORK_PATTERN, yesterday
 
 
 def _refuse(problem: str) -> NoReturn:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 NETWORK_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,31}")
 MANIFEST_NAME = "META.json"
+
+
+def yesterday() -> date:
+    """Return the UTC day before today: the newest that upstream can have finished."""
+    return datetime.now(UTC).date() - timedelta(days=1)
 
 
 @dataclass(frozen=True, order=True)

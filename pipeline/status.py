@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table as RichTable
-
 from pipeline.context import Context, context
 from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES
@@ -100,30 +97,3 @@ def _unproven(shared: Context, workspace: Workspace) -> Iterator[str]:
         if file and not ledger.loaded(warehouse, workspace.snapshot, table, file.sha256)
     ]:
         yield f"LoadTable {', '.join(missing)}"
-
-
-_STYLES = {"published": "green", "half done": "yellow", "missing": "red"}
-
-
-def print_table(found: list[Status]) -> None:
-    """Print the status as a table that a person reads at a glance."""
-    table = RichTable(box=None, pad_edge=False, header_style="bold")
-    for heading in ("date", "network", "state"):
-        table.add_column(heading, no_wrap=True)
-    for each in TABLES:
-        table.add_column(each.stem.removeprefix("address_"), justify="right", no_wrap=True)
-    for heading in ("published (UTC)", "manifest", "next step"):
-        table.add_column(heading, min_width=10)
-    for item in sorted(found, key=lambda item: item.snapshot.processing_date, reverse=True):
-        seen = item.publication
-        table.add_row(
-            item.snapshot.processing_date.isoformat(),
-            item.snapshot.network,
-            f"[{_STYLES[item.state]}]{item.state}[/]",
-            *(f"{seen.row_counts[each.name]:,}" if seen else "-" for each in TABLES),
-            f"{seen.published_at:%Y-%m-%d %H:%M:%S}" if seen else "-",
-            seen.manifest_sha256[:12] if seen else "-",
-            item.step or "",
-        )
-    console = Console()
-    (console if console.is_terminal else Console(width=200)).print(table)

@@ -39,7 +39,8 @@ LEVELS = {
     "pipeline.display": 8,
     "pipeline.tasks": 9,
     "pipeline.run": 10,
-    "pipeline.cli": 11,
+    "pipeline.commands": 11,
+    "pipeline.cli": 12,
 }
 
 MODULES = {

@@ -1,0 +1,44 @@
+"""How the verbs answer: a table that a person reads at a glance, or JSON; and how they ask."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+STYLES = {"published": "green", "half done": "yellow", "missing": "red"}
+WIDTH = 200  #: columns, where there is no terminal to ask
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; what JSON does not know becomes its text."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = ()) -> None:
+    """Print a table; the columns named in ``right`` hold numbers. A state is shown in its colour."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in set(right) else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    console = Console()
+    (console if console.is_terminal else Console(width=WIDTH)).print(table)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something that cannot be undone, unless ``--yes`` said so.
+
+    Raises click.Abort on a no, and click.UsageError where there is no terminal to ask.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question} There is no terminal to ask: say --yes.")
+    click.confirm(question, abort=True, err=True)
