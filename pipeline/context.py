@@ -30,16 +30,16 @@ class Context:
     @cached_property
     def source(self) -> Source:
         """Where snapshots come from."""
-        from pipeline.sources import sot  # noqa: PLC0415
         from pipeline.sources.directory import DirectorySource  # noqa: PLC0415  # only the one that is used
         from pipeline.sources.s3 import S3Source  # noqa: PLC0415
         from pipeline.sources.sot import SotSource  # noqa: PLC0415
+        from pipeline.sources.sot_tables import ROLE as SOT_ROLE  # noqa: PLC0415
 
         chosen = self.settings
         if chosen.sot_host is not None:
             address = ServerAddress(chosen.sot_host, chosen.sot_port, chosen.sot_http_port)
             return SotSource(
-                ClickHouse(address, chosen.sot_user, chosen.sot_password, chosen.sot_secure, sot.ROLE),
+                ClickHouse(address, chosen.sot_user, chosen.sot_password, chosen.sot_secure, SOT_ROLE),
                 chosen.sot_database,
                 chosen.work_path.absolute() / "export",
                 settle_seconds=chosen.sot_settle_seconds,

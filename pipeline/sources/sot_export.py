@@ -1,0 +1,103 @@
+"""What was exported from the SOT ClickHouse, on disk: Parquet files, the proofs about them, and META.json.
+
+In the bucket's layout, so that it is read like any other directory::
+
+    snapshots/{network}/{processing_date}/{window_days}/
+        seen.json                       what the tables held, and when they were first seen to hold it
+        alerts.parquet  …               one file a table
+        alerts.json  …                  the proof that its rows are those of a state
+        META.json                       written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline import files
+from pipeline.snapshot import MANIFEST_NAME, Snapshot
+from pipeline.sources.sot_tables import State, TableState
+from pipeline.tables import TABLES, Table
+from pipeline.validate import read_footer
+
+
+def version_of(state: State) -> str:
+    """Return a digest of what the tables hold; hex."""
+    text = json.dumps({name: asdict(table) for name, table in sorted(state.items())})
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class Export:
+    """The exports of all snapshots under ``root``. Raises WorkDirectoryError when the disk fails."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def seconds_unchanged(self, snapshot: Snapshot, state: State) -> float:
+        """Return for how long the tables have been seen to hold this, and remember it if never."""
+        path, version = self._folder(snapshot) / "seen.json", version_of(state)
+        seen = files.read_proof(path)
+        if seen is None or seen["version"] != version:
+            files.write_proof(path, {"version": version, "since": time.time()})
+            return 0
+        return float(time.time() - seen["since"])
+
+    def write(self, snapshot: Snapshot, table: Table, pieces: Iterator[bytes]) -> int:
+        """Store a table's file and return how many rows it has. Raises FileError when it is not whole Parquet.
+
+        What :meth:`prove` was told before is no proof of it.
+        """
+        path = self._file(snapshot, table)
+        files.remove(self._proof(snapshot, table))
+        with files.replacing(path) as file:
+            for piece in pieces:
+                file.write(piece)
+        return read_footer(path, path.name).rows
+
+    def prove(self, snapshot: Snapshot, table: Table, state: TableState) -> None:
+        """Store the proof that the table's file has the rows of this state."""
+        path = self._file(snapshot, table)
+        facts = {**asdict(state), "sha256": files.sha256_of(path), "bytes": path.stat().st_size}
+        files.write_proof(self._proof(snapshot, table), facts)
+
+    def has(self, snapshot: Snapshot, table: Table, state: TableState) -> bool:
+        """Tell whether the table's file is there with the rows of this state."""
+        proof, path = files.read_proof(self._proof(snapshot, table)), self._file(snapshot, table)
+        if proof is None or not path.exists() or path.stat().st_size != proof["bytes"]:
+            return False
+        return TableState(proof["rows"], proof["content_digest"]) == state
+
+    def write_manifest(self, snapshot: Snapshot, state: State) -> None:
+        """Write META.json in upstream's current dialect, with the digests of the rows beside those of the files."""
+        proofs = {table: files.read_proof(self._proof(snapshot, table)) or {} for table in TABLES}
+        document = {
+            "schema_version": "1.0.0",
+            "batch_id": f"{snapshot.network}-{snapshot.processing_date}-{snapshot.window_days}d",
+            "network": snapshot.network,
+            "processing_date": snapshot.processing_date.isoformat(),
+            "window_days": snapshot.window_days,
+            "generated_at": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "counts": {table.stem: state[table.name].rows for table in TABLES},
+            "sha256": {f"{table.stem}.parquet": proof["sha256"] for table, proof in proofs.items()},
+            "content_digests": {table.stem: state[table.name].content_digest for table in TABLES},
+        }
+        with files.replacing(self._folder(snapshot) / MANIFEST_NAME) as file:
+            file.write(json.dumps(document, indent=2).encode())
+
+    def discard(self, snapshot: Snapshot) -> None:
+        """Remove the export of a snapshot."""
+        files.remove_directory(self._folder(snapshot), below=self.root)
+
+    def _folder(self, snapshot: Snapshot) -> Path:
+        return self.root / snapshot.folder
+
+    def _file(self, snapshot: Snapshot, table: Table) -> Path:
+        return self._folder(snapshot) / f"{table.stem}.parquet"
+
+    def _proof(self, snapshot: Snapshot, table: Table) -> Path:
+        return self._folder(snapshot) / f"{table.stem}.json"
