@@ -18,9 +18,10 @@ The work directory (``WORK_PATH``), empty when nothing is half done:
         META.json
         raw_alerts.parquet  raw_features.parquet  raw_clusters.parquet  raw_address_labels.parquet
         proofs/
-            download-manifest.json    validate-manifest.json
+            download-manifest.json    newest-manifest.json      validate-manifest.json
             download-raw_alerts.json  …
             validate-files.json       validate-checksums.json
+    export/     what was read from the SOT ClickHouse, in the bucket's layout
     locks/
 
     sot-ingest run --date 2025-08-01 --network torus --local-scheduler

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from pipeline.clickhouse import ClickHouse
 from pipeline.settings import ServerAddress, Settings, settings
@@ -25,7 +26,7 @@ class Context:
 
     settings: Settings
     _warehouses: dict[str, Warehouse] = field(default_factory=dict)
-    newest_manifests: set[str] = field(default_factory=set)  #: URIs that the source said, in this run, are the newest
+    run_id: str = field(default_factory=lambda: uuid4().hex)  #: the same in all processes that luigi forks for a run
 
     @cached_property
     def source(self) -> Source:

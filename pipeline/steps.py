@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline import download, validate
 from pipeline.context import Context
-from pipeline.errors import DataError, FileError, SourceChangedError, SourceUnavailableError
+from pipeline.errors import DataError, FileError, SourceUnavailableError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, TABLES, Table
 from pipeline.warehouse import ledger
@@ -34,7 +34,9 @@ def download_manifest(context: Context, snapshot: Snapshot) -> Facts:
             f"{snapshot.manifest_key}: gone from {context.source.uri} since it was found",
             hint="upstream may be publishing right now: run again",
         )
-    manifest = context.workspace(snapshot).keep_manifest(text.data, text.uri)
+    workspace = context.workspace(snapshot)
+    manifest = workspace.keep_manifest(text.data, text.uri)
+    workspace.keep_newest(manifest, context.run_id)
     return {"bytes": len(text.data), "manifest_sha256": manifest.sha256, "source": text.uri}
 
 
@@ -112,11 +114,7 @@ def load_table(context: Context, snapshot: Snapshot, table: Table, report: Repor
     workspace, warehouse = context.workspace(snapshot), context.warehouse(snapshot.network)
     ensure_schema(warehouse)
     file = proven_file(workspace, table)
-    try:
-        context.source.confirm(snapshot, table, file.content_digest)
-    except SourceChangedError:
-        workspace.discard()
-        raise
+    context.source.confirm(snapshot, table, file.content_digest)
     sent = 0
 
     def add(count: int) -> None:

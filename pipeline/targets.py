@@ -48,13 +48,13 @@ class ManifestOnDisk(SnapshotTarget):
         manifest = self.workspace.downloaded_manifest()
         if manifest is None:
             return False
-        if manifest.uri not in self.context.newest_manifests:
+        if not self.workspace.is_newest(manifest, self.context.run_id):
             try:
                 if self.context.source.manifest_uri(self.snapshot) != manifest.uri:
                     return False
             except SourceUnavailableError as error:
                 logger.warning("Could not ask whether the manifest is still the newest: {}", error)
-            self.context.newest_manifests.add(manifest.uri)
+            self.workspace.keep_newest(manifest, self.context.run_id)
         return True
 
 

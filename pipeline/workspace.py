@@ -82,6 +82,14 @@ class Workspace:
         files.write_proof(self._proof("download-manifest"), asdict(manifest))
         return manifest
 
+    def is_newest(self, manifest: DownloadedManifest, run_id: str) -> bool:
+        """Tell whether the source said in this run that the manifest is the newest."""
+        return self._says("newest-manifest", {"run": run_id, "uri": manifest.uri})
+
+    def keep_newest(self, manifest: DownloadedManifest, run_id: str) -> None:
+        """Remember, for all processes of this run, that the source said that the manifest is the newest."""
+        files.write_proof(self._proof("newest-manifest"), {"run": run_id, "uri": manifest.uri})
+
     def manifest(self) -> Manifest:
         """Return what META.json on disk says. Raises ManifestError, WorkDirectoryError."""
         with files.reported(self.manifest_path):

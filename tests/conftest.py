@@ -87,8 +87,11 @@ def own_clickhouse(tmp_path: Path) -> Iterator[Callable[..., OwnClickHouse]]:
     """Start a server for this test alone, to be killed or to have users: ``own_clickhouse(users=…)``."""
     servers: list[OwnClickHouse] = []
 
-    def start(*, users: Mapping[str, User] | None = None, timezone: str = "UTC") -> OwnClickHouse:
-        server = OwnClickHouse(tmp_path / f"clickhouse-{len(servers)}", users=users, timezone=timezone)
+    def start(
+        *, users: Mapping[str, User] | None = None, timezone: str = "UTC", log_level: str = "warning"
+    ) -> OwnClickHouse:
+        directory = tmp_path / f"clickhouse-{len(servers)}"
+        server = OwnClickHouse(directory, users=users, timezone=timezone, log_level=log_level)
         servers.append(server)
         server.start()
         return server

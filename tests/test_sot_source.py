@@ -1,92 +1,48 @@
-"""The SOT ClickHouse as the source: what FINAL gives arrives, and what changes meanwhile is noticed."""
+"""The SOT ClickHouse as the source: what FINAL gives arrives, and nothing else is read."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import urllib3
 
-from tests.support.clickhouse import ClickHouseServer
-from tests.support.deployment import Deployment, Reader, a_day
-from tests.support.snapshots import LABELS, SnapshotFiles, contract
+from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User
+from tests.support.deployment import Deployment, Reader, a_day, multiset
+from tests.support.snapshots import SnapshotFiles
+from tests.support.sot import THEIRS, Sot
 
-#: Table of ours: table of theirs, and the key by which ReplacingMergeTree replaces.
-THEIRS = {
-    "raw_alerts": ("analyzers_alerts", "processing_date, window_days, alert_id"),
-    "raw_features": ("analyzers_features", "processing_date, window_days, address"),
-    "raw_clusters": ("analyzers_alert_clusters", "processing_date, window_days, cluster_id"),
-    LABELS: ("core_address_labels", "network, address, label"),
-}
 DAYS = ("2025-08-01", "2025-08-02")
 
-
-class Sot:
-    """A database like upstream's, for torus, filled from the samples with several versions of every key."""
-
-    def __init__(self, server: ClickHouseServer, database: str, samples: Path) -> None:
-        self.server, self.database, self.samples = server, database, samples
-        server.http(f"CREATE DATABASE {database}")
-        for table in THEIRS:
-            self._create(table)
-            for day in DAYS if table != LABELS else DAYS[:1]:
-                self._fill(table, SnapshotFiles(samples, a_day(day)).path(table).read_bytes())
-
-    def columns(self, table: str) -> dict[str, str]:
-        """Return upstream's columns: the labels know no date, and have times of their own."""
-        ours = {name: kind for name, kind in contract()[table].items() if name != "created_at"}
-        if table != LABELS:
-            return ours
-        known = {name: kind for name, kind in ours.items() if name not in {"processing_date", "window_days"}}
-        return {**known, "created_timestamp": "UInt64", "updated_timestamp": "UInt64"}
-
-    def _create(self, table: str) -> None:
-        name, key = THEIRS[table]
-        columns = ", ".join(f"{column} {kind}" for column, kind in self.columns(table).items())
-        self.server.http(
-            f"CREATE TABLE {self.database}.{name} ({columns}, _version UInt64) "
-            f"ENGINE = ReplacingMergeTree(_version) ORDER BY ({key})"
-        )
-
-    def _fill(self, table: str, data: bytes) -> None:
-        """Insert the rows as version 2, and before and after them, as version 1, others of the same keys."""
-        name, key = THEIRS[table]
-        columns = self.columns(table)
-        structure = ", ".join(f"{column} {kind}" for column, kind in columns.items())
-        text = next(column for column, kind in columns.items() if kind == "String" and column not in key)
-        listed = ", ".join(columns)
-        older = ", ".join(f"'superseded' AS {column}" if column == text else column for column in columns)
-        for values, version in ((older, 1), (listed, 2), (older, 1)):
-            statement = (
-                f"INSERT INTO {self.database}.{name} ({listed}, _version) "
-                f"SELECT {values}, {version} FROM input('{structure}') FORMAT Parquet"
-            )
-            self._post(statement, data)
-
-    def _post(self, statement: str, data: bytes) -> None:
-        headers = {"X-ClickHouse-User": self.server.user, "X-ClickHouse-Key": self.server.password}
-        url = f"http://{self.server.host}:{self.server.http_port}/"
-        answer = urllib3.request("POST", url, fields=None, body=statement.encode() + b"\n" + data, headers=headers)
-        assert answer.status == 200, answer.data[:500]
-
-    def variables(self, user: str | None = None, password: str | None = None) -> dict[str, str]:
-        """Return what points the pipeline at it."""
-        return {
-            "INGESTION_NETWORKS": "torus",
-            "SOT_HOST": self.server.host,
-            "SOT_PORT": str(self.server.port),
-            "SOT_HTTP_PORT": str(self.server.http_port),
-            "SOT_DATABASE": self.database,
-            "SOT_USER": user or self.server.user,
-            "SOT_PASSWORD": password if password is not None else self.server.password,
-            "SOT_SETTLE_SECONDS": "0",
-        }
+#: Types that hold the samples' values, but are not ours.
+OTHER_TYPES = {
+    "severity": "LowCardinality(Nullable(String))",
+    "typology_type": "LowCardinality(String)",
+    "alert_confidence_score": "Float64",
+    "volume_usd": "Nullable(Decimal(30, 18))",
+    "total_volume_usd": "Decimal(60, 20)",
+    "degree_in": "Int64",
+    "tx_in_count": "Nullable(UInt64)",
+    "is_whale": "Nullable(Bool)",
+    "hourly_activity": "Array(Int32)",
+    "related_alert_ids": "Array(LowCardinality(String))",
+    "confidence_score": "Float64",
+    "pagerank": "Nullable(Float64)",
+}
 
 
 @pytest.fixture
 def sot(clickhouse: ClickHouseServer, database_prefix: str, samples: Path) -> Sot:
-    """The SOT, on the shared server."""
-    return Sot(clickhouse, f"{database_prefix}sot", samples)
+    """Two days of torus, on the shared server."""
+    return filled(Sot(clickhouse, f"{database_prefix}sot"), samples)
+
+
+def filled(sot: Sot, samples: Path, network: str = "torus") -> Sot:
+    """Fill it with both days of a network."""
+    for day in DAYS:
+        sot.fill(SnapshotFiles(samples, a_day(day, network)))
+    return sot
 
 
 @pytest.fixture
@@ -95,14 +51,16 @@ def deployment(sot: Sot, reader: Reader, tmp_path: Path) -> Deployment:
     return Deployment(sot.variables(), reader, tmp_path / "run")
 
 
-def test_what_final_gives_arrives(deployment: Deployment, sot: Sot) -> None:
+def test_what_final_gives_arrives(deployment: Deployment, sot: Sot, samples: Path) -> None:
     """Two dates with several versions a key: every cell of the newest, and the ledger says where it came from."""
     for day in DAYS:
         result = deployment.run(a_day(day))
         assert result.exit_code == 0, result.stderr
-        deployment.assert_readers_see(SnapshotFiles(sot.samples, a_day(day)))
+        deployment.assert_readers_see(SnapshotFiles(samples, a_day(day)))
         (publication,) = deployment.publications(a_day(day))
-        assert publication["source"].startswith(f"clickhouse://{sot.server.host}:{sot.server.port}/{sot.database}/")
+        source = f"clickhouse://{sot.server.host}:{sot.server.port}/{sot.database}/"
+        assert publication["source"].startswith(source)
+        assert {load["source"] for load in deployment.ledger(a_day(day))} == {publication["source"]}
     assert deployment.work_files() == {}
     again = deployment.run(a_day())
     assert again.exit_code == 0
@@ -113,3 +71,64 @@ def test_a_date_without_rows_is_a_missing_snapshot(deployment: Deployment) -> No
     """Exit 20, as for S3."""
     result = deployment.run(a_day("2025-08-09"))
     assert result.exit_code == 20, result.stderr
+
+
+def test_a_table_without_rows_is_a_missing_snapshot(deployment: Deployment, sot: Sot, samples: Path) -> None:
+    """Unless an operator said that it may be empty: then it is, for readers too."""
+    sot.server.http(f"DELETE FROM {sot.database}.analyzers_alerts WHERE processing_date = '2025-08-01'")
+    assert deployment.run(a_day()).exit_code == 20
+    deployment.variables["SOT_MAY_BE_EMPTY"] = "raw_alerts"
+    result = deployment.run(a_day())
+    assert result.exit_code == 0, result.stderr
+    assert deployment.rows("raw_alerts", a_day()) == []
+    expected = SnapshotFiles(samples, a_day()).expected_rows("raw_features")
+    assert multiset(deployment.rows("raw_features", a_day())) == multiset(expected)
+
+
+def test_other_types_of_the_same_values_arrive(
+    clickhouse: ClickHouseServer, database_prefix: str, reader: Reader, samples: Path, tmp_path: Path
+) -> None:
+    """Both digests are over our types: wider, nullable and dictionary-encoded ones make no difference."""
+    sot = filled(Sot(clickhouse, f"{database_prefix}sot", OTHER_TYPES), samples)
+    deployment = Deployment(sot.variables(), reader, tmp_path / "run")
+    result = deployment.run(a_day())
+    assert result.exit_code == 0, result.stderr
+    deployment.assert_readers_see(SnapshotFiles(samples, a_day()))
+
+
+def test_every_network_has_its_database(
+    clickhouse: ClickHouseServer, database_prefix: str, reader: Reader, samples: Path, tmp_path: Path
+) -> None:
+    """``{network}`` in SOT_DATABASE stands for it."""
+    networks = ("torus", "bitcoin")
+    for network in networks:
+        filled(Sot(clickhouse, f"{database_prefix}sot_{network}"), samples, network)
+    made = Sot(clickhouse, f"{database_prefix}sot_empty")
+    pattern = f"{database_prefix}sot_{{network}}"
+    variables = made.variables(SOT_DATABASE=pattern, INGESTION_NETWORKS=",".join(networks))
+    deployment = Deployment(variables, reader, tmp_path / "run")
+    result = deployment.command("sot-ingest", "run", "--date", DAYS[0], "--local-scheduler")
+    assert result.exit_code == 0, result.stderr
+    for network in networks:
+        deployment.assert_readers_see(SnapshotFiles(samples, a_day(DAYS[0], network)))
+
+
+def test_nothing_but_the_four_tables_is_read(
+    own_clickhouse: Callable[..., OwnClickHouse], reader: Reader, samples: Path, tmp_path: Path
+) -> None:
+    """A user who may SELECT these and no more is enough; the server's log of queries shows no other table."""
+    password = "p@ss'w\"ord"
+    grants = tuple(f"GRANT SELECT ON sot.{name}" for name, _ in THEIRS.values())
+    server = own_clickhouse(users={"reader": User(password, grants)}, log_level="debug")
+    sot = filled(Sot(server, "sot"), samples)
+    server.http("CREATE TABLE sot.core_money_flows (amount UInt64) ENGINE = MergeTree ORDER BY amount")
+    deployment = Deployment(sot.variables(SOT_USER="reader", SOT_PASSWORD=password), reader, tmp_path / "run")
+
+    result = deployment.run(a_day())
+
+    assert result.exit_code == 0, result.stderr
+    deployment.assert_readers_see(SnapshotFiles(samples, a_day()))
+    queries = server.queries("reader")
+    tables = {table.replace("`", "") for query in queries for table in re.findall(r"(?:FROM|TABLE|JOIN) (\S+)", query)}
+    assert tables == {f"sot.{name}" for name, _ in THEIRS.values()}
+    assert {query.split()[0] for query in queries} == {"SELECT", "DESCRIBE"}

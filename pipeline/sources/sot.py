@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from loguru import logger
@@ -29,6 +30,19 @@ _RECENT_SECONDS = 10.0
 
 _STILL_WRITING = "upstream is still writing: the files were thrown away; run again"
 _NOT_SETTLED = "upstream is still writing: run again, or set SOT_SETTLE_SECONDS to wait for less"
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the SOT said about a snapshot."""
+
+    at: float  #: seconds of the monotonic clock
+    state: State
+    has_settled: bool  #: whether it had said the same before, long enough ago
+
+    @property
+    def is_recent(self) -> bool:
+        return time.monotonic() - self.at < _RECENT_SECONDS
 
 
 class SotSource:
@@ -54,7 +68,7 @@ class SotSource:
         self._settle_seconds = settle_seconds
         self._may_be_empty = may_be_empty
         self._sleep = sleep
-        self._seen: dict[Snapshot, tuple[float, State]] = {}  #: when the SOT was asked, and what it said
+        self._seen: dict[Snapshot, _Seen] = {}
 
     @property
     def uri(self) -> str:
@@ -62,27 +76,29 @@ class SotSource:
         return self._tables.uri()
 
     def is_ready(self, snapshot: Snapshot) -> bool:
-        """Tell whether every table has rows and they have settled.
+        """Tell whether every table has rows and they have settled: luigi asks several times in a row.
 
         Waits ``settle_seconds`` where it has not seen these rows before.
         """
-        state = self._recent(snapshot)
-        if not self._has_rows(state):
-            return False
-        if self._has_settled(snapshot, state):
-            return True
-        logger.bind(seconds=self._settle_seconds).info("Waiting to see whether upstream still writes")
-        self._sleep(self._settle_seconds)
-        later = self._state(snapshot)
-        return self._has_rows(later) and self._has_settled(snapshot, later)
+        seen = self._seen.get(snapshot)
+        if seen is None or not seen.is_recent:
+            seen = self._ask(snapshot)
+            if self._has_rows(seen.state) and not seen.has_settled:
+                logger.bind(seconds=self._settle_seconds).info("Waiting to see whether upstream still writes")
+                self._sleep(self._settle_seconds)
+                seen = self._ask(snapshot)
+        return self._has_rows(seen.state) and seen.has_settled
 
     def manifest_uri(self, snapshot: Snapshot) -> str | None:
-        """Ask for counts and digests, at most every few seconds; None while a table has no rows."""
-        state = self._recent(snapshot)
+        """Ask for counts and digests; None while a table has no rows."""
+        state = self._ask(snapshot).state
         return self._manifest_uri(snapshot, state) if self._has_rows(state) else None
 
     def is_current(self, snapshot: Snapshot, uri: str, sha256: str) -> bool:  # noqa: ARG002  # the rows decide
         """Compare digests of rows: the manifest is ours and says nothing that they do not."""
+        seen = self._seen.get(snapshot)
+        if seen and seen.is_recent and self._manifest_uri(snapshot, seen.state) == uri:
+            return True
         return self.manifest_uri(snapshot) in {None, uri}
 
     def read_manifest(self, snapshot: Snapshot) -> ManifestText | None:
@@ -91,16 +107,17 @@ class SotSource:
         Raises SourceUnavailableError when rows have not settled, and, after throwing the files away, when they
         changed meanwhile.
         """
-        state = self._state(snapshot)
+        seen = self._ask(snapshot)
+        state = seen.state
         if not self._has_rows(state):
             return None
-        if not self._has_settled(snapshot, state):
+        if not seen.has_settled:
             seconds = f"{self._settle_seconds:g} s"
             raise SourceUnavailableError(f"{self.uri}: {snapshot} changed within {seconds}", hint=_NOT_SETTLED)
         for table in TABLES:
             if not self._export.has(snapshot, table, state[table.name]):
                 self._export_table(snapshot, table, state[table.name])
-        self._require(snapshot, state, self._state(snapshot))
+        self._require(snapshot, state, self._ask(snapshot).state)
         self._export.write_manifest(snapshot, state)
         text = self._exported.read_manifest(snapshot)
         return ManifestText(text.data, self._manifest_uri(snapshot, state)) if text else None
@@ -132,21 +149,16 @@ class SotSource:
         """Remove the export of a snapshot."""
         self._export.discard(snapshot)
 
-    def _state(self, snapshot: Snapshot) -> State:
+    def _ask(self, snapshot: Snapshot) -> _Seen:
         state = self._tables.state(snapshot)
-        self._seen[snapshot] = (time.monotonic(), state)
-        return state
-
-    def _recent(self, snapshot: Snapshot) -> State:
-        """Return what the SOT said a few seconds ago: luigi asks whether a task is done several times in a row."""
-        asked, state = self._seen.get(snapshot, (0.0, {}))
-        return state if state and time.monotonic() - asked < _RECENT_SECONDS else self._state(snapshot)
+        has_settled = self._has_rows(state) and (
+            self._export.seconds_unchanged(snapshot, state) >= self._settle_seconds
+        )
+        self._seen[snapshot] = _Seen(time.monotonic(), state, has_settled)
+        return self._seen[snapshot]
 
     def _has_rows(self, state: State) -> bool:
         return all(table.rows or name in self._may_be_empty for name, table in state.items())
-
-    def _has_settled(self, snapshot: Snapshot, state: State) -> bool:
-        return self._export.seconds_unchanged(snapshot, state) >= self._settle_seconds
 
     def _export_table(self, snapshot: Snapshot, table: Table, expected: TableState) -> None:
         """Stream a table into its file and prove that the file has the rows of the state."""

@@ -134,13 +134,21 @@ class OwnClickHouse(ClickHouseServer):
     two servers have the same one. There is also ``default``, without a password.
     """
 
-    def __init__(self, directory: Path, *, users: Mapping[str, User] | None = None, timezone: str = "UTC") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        users: Mapping[str, User] | None = None,
+        timezone: str = "UTC",
+        log_level: str = "warning",
+    ) -> None:
         password = f"p@ss'w\"ord#1%2F&<+ {secrets.token_hex(4)}"
         port, http_port, self._hidden_port = free_ports(3)
         super().__init__("127.0.0.1", port, http_port, user="ingest", password=password)
         self.directory = directory.resolve()
         self.users = {"default": User(""), self.user: User(password), **(users or {})}
         self.timezone = timezone
+        self.log_level = log_level
         self.command = engine_command()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -148,6 +156,12 @@ class OwnClickHouse(ClickHouseServer):
     def log(self) -> Path:
         """The file that holds what the server wrote to its standard output and error."""
         return self.directory / "server.log"
+
+    def queries(self, user: str) -> list[str]:
+        """Return the statements of a user, the oldest first, as the server logged them at ``log_level="debug"``."""
+        logged = re.compile(rf"executeQuery: \(from \S+, user: {user}(?:, [^)]*)?\) (.*) \(stage: \w+\)$")
+        lines = self.log.read_text("utf-8", errors="replace").splitlines()
+        return [match[1] for line in lines if (match := logged.search(line))]
 
     @property
     def engine_port(self) -> int:
@@ -295,7 +309,8 @@ def server_config(server: OwnClickHouse) -> str:
     data = escape(str(server.directory / "data"))
     users = "".join(_user_config(name, user) for name, user in server.users.items())
     # The library logs everything to the console as soon as it is told to log anything.
-    logger = "" if server.engine_port != server.port else "<level>warning</level><console>1</console>"
+    is_quiet = server.engine_port != server.port and server.log_level == "warning"
+    logger = "" if is_quiet else f"<level>{server.log_level}</level><console>1</console>"
     return f"""\
 <clickhouse>
   <logger>{logger}</logger>
