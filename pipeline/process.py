@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NoReturn
@@ -60,13 +61,29 @@ class Interrupted(KeyboardInterrupt):
         self.exit_code = 128 + number
 
 
+_root_process = os.getpid()
+
+_has_work = False  #: whether this process is in a step that must clear up when it is interrupted
+
+
+@contextmanager
+def work() -> Iterator[None]:
+    """Say that an interrupt must raise, for the block has something to clear up."""
+    global _has_work  # noqa: PLW0603  # read by the signal handler, which gets no arguments of ours
+    before, _has_work = _has_work, True
+    try:
+        yield
+    finally:
+        _has_work = before
+
+
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows is clearing up
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise Interrupted(number)
-
-
-_root_process = os.getpid()
+    interrupt = Interrupted(number)
+    if is_worker() and not _has_work:
+        end_worker(interrupt)  # in luigi's own code, from where multiprocessing would print a traceback
+    raise interrupt
 
 
 def take_over(chosen: Settings) -> None:

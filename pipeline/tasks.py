@@ -86,7 +86,8 @@ class SnapshotTask(luigi.Task):
             table=table,
         ):
             try:
-                yield
+                with process.work():
+                    yield
             except PipelineError as error:
                 if not getattr(error, "told", False):
                     error.told = True  # type: ignore[attr-defined]  # complete() inside run() passes here twice

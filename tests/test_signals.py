@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from pipeline import process
 from tests.conftest import Bucket as S3Bucket
 from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer
@@ -57,15 +59,15 @@ def commands(files: SnapshotFiles) -> dict[str, list[str]]:
 
 def interrupted(deployment: Deployment, brake: Brake, number: signal.Signals, command: list[str]) -> Result:
     """Start a command, send it a signal while the brake holds it, and return how it ended; no child is left."""
-    process = deployment.start(*command)
+    run = deployment.start(*command)
     held = brake.held.wait(SECONDS)
-    children = psutil.Process(process.pid).children(recursive=True)
-    os.kill(process.pid, number)
-    stdout, stderr = process.communicate(timeout=STOP_SECONDS)
+    children = psutil.Process(run.pid).children(recursive=True)
+    os.kill(run.pid, number)
+    stdout, stderr = run.communicate(timeout=STOP_SECONDS)
     assert held, stderr
     _, alive = psutil.wait_procs(children, timeout=STOP_SECONDS)
     assert alive == []
-    return Result(process.returncode, stdout, stderr)
+    return Result(run.returncode, stdout, stderr)
 
 
 @pytest.mark.parametrize(
@@ -130,3 +132,17 @@ def test_a_run_stopped_in_the_middle_of_a_download_is_resumed(
         assert rerun.exit_code == 0, rerun.stderr
         assert len(rerun.events("Downloaded file")) == 4 - whole
     deployment.assert_readers_see(files)
+
+
+def test_a_worker_between_two_steps_ends_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    """In luigi's own code there is nothing to clear up, and nobody who would catch what is raised."""
+
+    def be_stopped() -> None:
+        signal.signal(signal.SIGTERM, process._interrupt)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    worker = multiprocessing.get_context("fork").Process(target=be_stopped)
+    worker.start()
+    worker.join(SECONDS)
+    assert worker.exitcode == 143
+    assert capfd.readouterr().err == ""
