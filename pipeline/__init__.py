@@ -3,7 +3,7 @@
 The flow, one luigi task a line; each leaves a proof, and a rerun does only what has none:
 
     FindSnapshot        META.json is at the source
-    DownloadManifest    META.json on disk
+    DownloadManifest    META.json on disk; from the SOT ClickHouse: each table exported, then META.json written
     ValidateManifest    it describes what was asked for
     DownloadFile ×4     one file each, hashed while it is written
     ValidateFiles       Parquet, columns, rows
@@ -21,7 +21,7 @@ The work directory (``WORK_PATH``), empty when nothing is half done:
             download-manifest.json    newest-manifest.json      validate-manifest.json
             download-raw_alerts.json  …
             validate-files.json       validate-checksums.json
-    export/     what was read from the SOT ClickHouse, in the bucket's layout
+    export/     what was read from the SOT ClickHouse, in the bucket's layout; links to it take the files' place above
     locks/
 
     sot-ingest run --date 2025-08-01 --network torus --local-scheduler

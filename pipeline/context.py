@@ -40,7 +40,7 @@ class Context:
         if chosen.sot_host is not None:
             address = ServerAddress(chosen.sot_host, chosen.sot_port, chosen.sot_http_port)
             return SotSource(
-                ClickHouse(address, chosen.sot_user, chosen.sot_password, chosen.sot_secure, SOT_ROLE),
+                ClickHouse(address, chosen.sot_user or "", chosen.sot_password, chosen.sot_secure, SOT_ROLE),
                 chosen.sot_database,
                 chosen.work_path.absolute() / "export",
                 settle_seconds=chosen.sot_settle_seconds,

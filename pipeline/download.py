@@ -56,7 +56,7 @@ def fetch(
     remote = locate(source, snapshot, entry)
     sha256, listed = hashlib.sha256(), hashlib.new(entry.algorithm, usedforsecurity=False)
     done = 0
-    with files.replacing(path) as file:
+    with files.linking(path, remote.local) if remote.local else files.replacing(path) as file:
         for piece in source.read(remote):
             file.write(piece)
             sha256.update(piece)

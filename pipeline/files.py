@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 from pipeline.errors import WorkDirectoryError
 
@@ -49,6 +50,35 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             _sync_directory(path.parent)
         finally:
             part.unlink(missing_ok=True)
+
+
+@contextmanager
+def linking(path: Path, existing: Path) -> Iterator[IO[bytes]]:
+    """The same with a second name for ``existing``, a file of ours: what is written to the one yielded is not kept.
+
+    Where the file system has no links, what is written is the file. Raises WorkDirectoryError.
+    """
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        part.hardlink_to(existing)
+    except OSError:
+        placed = replacing(path)
+    else:
+        placed = _renamed(part, path)
+    with placed as file:
+        yield file
+
+
+@contextmanager
+def _renamed(part: Path, path: Path) -> Iterator[IO[bytes]]:
+    with reported(path):
+        try:
+            with Path(os.devnull).open("wb") as nowhere:
+                yield nowhere
+            part.replace(path)
+            _sync_directory(path.parent)
+        finally:
+            part.unlink(missing_ok=True)  # still there where both were names of one file already: rename(2)
 
 
 def _sync_directory(path: Path) -> None:

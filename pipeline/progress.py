@@ -26,7 +26,7 @@ class Progress:
     snapshot: str
     step: str
     done: int  #: bytes
-    total: int  #: bytes
+    total: int | None  #: bytes, None when nobody knows
     note: str = ""
 
 
@@ -65,13 +65,13 @@ def close_writer() -> None:
         _pipe = None
 
 
-def reporter(snapshot: str, step: str, also: Callable[[int, int], None]) -> Callable[..., None]:
+def reporter(snapshot: str, step: str, also: Callable[[int, int | None], None]) -> Callable[..., None]:
     """Return a function that takes bytes done and in all, and a note; it passes some on, the last one always."""
     next_at = 0.0
 
-    def report(done: int, total: int, note: str = "") -> None:
+    def report(done: int, total: int | None, note: str = "") -> None:
         nonlocal next_at
-        if done < total and time.monotonic() < next_at:
+        if (total is None or done < total) and time.monotonic() < next_at:
             return
         next_at = time.monotonic() + _SECONDS_BETWEEN
         send(Progress(snapshot, step, done, total, note))

@@ -102,7 +102,7 @@ class Settings(BaseModel):
     sot_database: str = Field(
         "sot_production", alias="SOT_DATABASE", description="its database; `{network}` stands for the network"
     )
-    sot_user: str = Field("default", alias="SOT_USER", description="user who may read the four tables")
+    sot_user: str | None = Field(None, alias="SOT_USER", description="user who may read the four tables; no default")
     sot_password: SecretStr = Field(SecretStr(""), alias="SOT_PASSWORD", description="password")
     sot_secure: bool = Field(False, alias="SOT_SECURE", description="TLS on both ports, certificates verified")
     sot_settle_seconds: float = Field(
@@ -187,6 +187,8 @@ class Settings(BaseModel):
         """Yield what is wrong with the settings taken together."""
         sources = {"SOT_S3_BUCKET": self.s3_bucket, "SOT_PATH": self.sot_path, "SOT_HOST": self.sot_host}
         yield from _not_one("source", sources)
+        if self.sot_host and not self.sot_user:
+            yield "SOT_USER: not set; expected the user of SOT_HOST who may read its four tables"
         if self.sot_host and len(self.networks) > 1 and "{network}" not in self.sot_database:
             yield (
                 f"SOT_DATABASE: {self.sot_database!r} is the same for {', '.join(self.networks)}, and its tables do "

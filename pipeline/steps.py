@@ -13,6 +13,7 @@ from pipeline import download, validate
 from pipeline.context import Context
 from pipeline.errors import DataError, FileError, SourceUnavailableError
 from pipeline.snapshot import Snapshot
+from pipeline.sources import Report
 from pipeline.tables import BY_NAME, TABLES, Table
 from pipeline.warehouse import ledger
 from pipeline.warehouse.load import ProvenFile, load
@@ -21,13 +22,13 @@ from pipeline.warehouse.schema import ensure_schema
 from pipeline.workspace import DownloadedFile, DownloadedManifest, Workspace
 
 Facts = dict[str, Any]
-Report = Callable[..., None]  #: bytes done, bytes in all, and what a person may want to know beside them
 
 RUN_AGAIN = "run again: what is missing is fetched anew"
 
 
-def download_manifest(context: Context, snapshot: Snapshot) -> Facts:
-    """Store META.json. Raises SourceError."""
+def download_manifest(context: Context, snapshot: Snapshot, report: Report) -> Facts:
+    """Store META.json; a source whose manifest is made by us exports its tables first. Raises SourceError."""
+    context.source.prepare(snapshot, report)
     text = context.source.read_manifest(snapshot)
     if text is None:
         raise SourceUnavailableError(
@@ -57,7 +58,11 @@ def download_file(context: Context, snapshot: Snapshot, table: Table, report: Re
     workspace = context.workspace(snapshot)
     manifest = workspace.manifest()
     path = workspace.file_path(table)
-    sha256, superseded_by = download.fetch(context.source, snapshot, manifest, table, path, report)
+    try:
+        sha256, superseded_by = download.fetch(context.source, snapshot, manifest, table, path, report)
+    except FileError:
+        context.source.discard(snapshot, table)
+        raise
     listed = manifest.files[table.name].digest
     file = workspace.keep_file(table, listed=listed, sha256=sha256, superseded_by=superseded_by)
     facts: Facts = {"file": manifest.files[table.name].name, "bytes": file.bytes, "sha256": sha256}
@@ -83,7 +88,7 @@ def validate_files(context: Context, snapshot: Snapshot) -> Facts:
                 validate.check_rows(footer, table, entry)
             validate.check_lists(path, table, entry.name)
         except DataError:
-            workspace.discard_file(table)
+            discard_file(context, snapshot, table)
             raise
         rows += footer.rows
     workspace.keep_files_valid("validate-files")
@@ -101,7 +106,7 @@ def validate_checksums(context: Context, snapshot: Snapshot, report: Report) -> 
         try:
             validate.check_sha256(workspace.file_path(table), name, file.sha256)
         except DataError:
-            workspace.discard_file(table)
+            discard_file(context, snapshot, table)
             raise
         done += file.bytes
         report(done, total)
@@ -115,6 +120,24 @@ def load_table(context: Context, snapshot: Snapshot, table: Table, report: Repor
     ensure_schema(warehouse)
     file = proven_file(workspace, table)
     context.source.confirm(snapshot, table, file.content_digest)
+    try:
+        entry = load(warehouse, snapshot, file, _rows_told(file, report))
+    except FileError:
+        discard_file(context, snapshot, table)
+        raise
+    except DataError:
+        context.source.discard(snapshot, table)  # upstream may mend a value so that its digest stays as it was
+        raise
+    return {
+        "rows": entry.row_count,
+        "bytes": file.bytes,
+        "load_id": entry.load_id,
+        "content_digest": entry.content_digest,
+    }
+
+
+def _rows_told(file: ProvenFile, report: Report) -> Callable[[int], None]:
+    """Return what takes bytes as they are sent, and reports them with the rows that they stand for."""
     sent = 0
 
     def add(count: int) -> None:
@@ -123,17 +146,7 @@ def load_table(context: Context, snapshot: Snapshot, table: Table, report: Repor
         done, rows = min(sent, file.bytes), file.footer.rows
         report(done, file.bytes, f"{rows * done // max(file.bytes, 1):,} of {rows:,} rows")
 
-    try:
-        entry = load(warehouse, snapshot, file, add)
-    except FileError:
-        workspace.discard_file(table)
-        raise
-    return {
-        "rows": entry.row_count,
-        "bytes": file.bytes,
-        "load_id": entry.load_id,
-        "content_digest": entry.content_digest,
-    }
+    return add
 
 
 def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
@@ -168,6 +181,12 @@ def forget(context: Context, snapshot: Snapshot, tables: tuple[str, ...] = tuple
     context.source.discard(snapshot)
     context.workspace(snapshot).discard()
     ledger.forget(context.warehouse(snapshot.network), snapshot, tables)
+
+
+def discard_file(context: Context, snapshot: Snapshot, table: Table) -> None:
+    """Remove a file that turned out bad here, and where the source keeps it for us: it is fetched anew."""
+    context.workspace(snapshot).discard_file(table)
+    context.source.discard(snapshot, table)
 
 
 def downloaded(workspace: Workspace, table: Table) -> DownloadedFile:

@@ -60,9 +60,9 @@ class SnapshotTask(luigi.Task):
         """Do the step and return what its log event tells."""
         raise NotImplementedError(self.task_family)
 
-    def report(self, done: int, total: int) -> None:
-        """Tell luigi's page how far the step is."""
-        if self.set_progress_percentage is not None:  # luigi sets it while a worker runs the task
+    def report(self, done: int, total: int | None) -> None:
+        """Tell luigi's page how far the step is, where somebody knows."""
+        if self.set_progress_percentage is not None and total is not None:  # luigi sets it while a worker runs the task
             self.set_progress_percentage(round(100 * done / total) if total else 100)
 
     @property
@@ -110,8 +110,8 @@ class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # a
         found: bool = super().complete()
         if not found:
             with self._telling("Could not find the snapshot"):
-                hint = "upstream has not finished it (META.json comes last): run again later, or ask upstream for it"
-                logger.bind(hint=hint).error("Found no {} at {}", self.snapshot.folder, context().source.uri)
+                what, hint = context().source.absence(self.snapshot)
+                logger.bind(hint=hint).error("Found no {} at {}", what, context().source.uri)
         return found
 
 
@@ -127,7 +127,7 @@ class DownloadManifest(SnapshotTask):
         return targets.ManifestOnDisk(context(), self.snapshot)
 
     def work(self) -> steps.Facts:
-        return steps.download_manifest(context(), self.snapshot)
+        return steps.download_manifest(context(), self.snapshot, self.reporter)
 
 
 class ValidateManifest(SnapshotTask):

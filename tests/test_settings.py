@@ -111,12 +111,18 @@ def test_all_mistakes_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_the_user_of_the_sot_has_no_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that somebody forgot is not guessed, and neither is the database of several networks."""
+    found = mistakes(monkeypatch, {"CLICKHOUSE_HOST": "db", "SOT_HOST": "sot"})
+    assert [line.split(":")[0] for line in found] == ["SOT_USER", "SOT_DATABASE"]
+
+
 @pytest.mark.parametrize(
     "sources",
     [
         {},
         {"SOT_PATH": "bucket", "SOT_S3_BUCKET": "bucket"},
-        {"SOT_PATH": "bucket", "SOT_HOST": "sot", "SOT_DATABASE": "sot_{network}"},
+        {"SOT_PATH": "bucket", "SOT_HOST": "sot", "SOT_USER": "reader", "SOT_DATABASE": "sot_{network}"},
     ],
 )
 def test_exactly_one_source(sources: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User
-from tests.support.deployment import Deployment, Reader, a_day, multiset
+from pipeline.errors import SourceError
+from tests.support.clickhouse import ROOT, ClickHouseServer, OwnClickHouse, User
+from tests.support.deployment import Deployment, Reader, ServerReader, a_day, multiset
 from tests.support.snapshots import SnapshotFiles
-from tests.support.sot import THEIRS, Sot
+from tests.support.sot import THEIRS, Sot, context_of, ingest
 
 DAYS = ("2025-08-01", "2025-08-02")
+NETWORKS = ("ethereum", "bitcoin", "torus")
+PASSWORD = "p@ss'w\"ord"
+
+#: Those that the documentation lists, without the user.
+GRANTS = re.findall(
+    r"^(GRANT .* ON sot_production\S*) TO \w+;$", (ROOT / "docs/sot.md").read_text("utf-8"), re.MULTILINE
+)
 
 #: Types that hold the samples' values, but are not ours.
 OTHER_TYPES = {
@@ -32,103 +41,156 @@ OTHER_TYPES = {
 }
 
 
+@dataclass(frozen=True)
+class Upstream:
+    """A server that is not the warehouse, with a database a network."""
+
+    server: OwnClickHouse
+    databases: dict[str, Sot]  #: by network
+
+    def variables(self, user: str) -> dict[str, str]:
+        """Return what points the pipeline at it, for all networks."""
+        changed = {"SOT_DATABASE": "sot_{network}", "INGESTION_NETWORKS": ",".join(NETWORKS)}
+        return self.databases["torus"].variables(**changed, SOT_USER=user, SOT_PASSWORD=PASSWORD)
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
+    """All six samples, superseded versions among them, and tables that are not ours.
+
+    ``reader`` has the documented grants and may change no setting; ``three`` lacks the first of them.
+    """
+    grants = [grant.replace("sot_production", f"sot_{network}") for network in NETWORKS for grant in GRANTS]
+    users = {
+        "reader": User(PASSWORD, tuple(grants), "readonly"),
+        "three": User(PASSWORD, tuple(grant for grant in grants if "analyzers_alerts" not in grant)),
+    }
+    with OwnClickHouse(tmp_path_factory.mktemp("upstream"), users=users, log_level="debug") as server:
+        databases = {network: Sot(server, f"sot_{network}") for network in NETWORKS}
+        server.http("SYSTEM STOP MERGES")  # they would do what FINAL is there for
+        for network, sot in databases.items():
+            for day in DAYS:
+                sot.fill(SnapshotFiles(ROOT / "tests" / "samples", a_day(day, network)))
+            server.http(f"CREATE TABLE {sot.database}.core_money_flows (amount UInt64) ENGINE = MergeTree ORDER BY ()")
+        yield Upstream(server, databases)
+
+
+@pytest.fixture
+def deployment(upstream: Upstream, reader: Reader, tmp_path: Path) -> Deployment:
+    """From there into both warehouses, as the strictest of users."""
+    return Deployment(upstream.variables("reader"), reader, tmp_path / "run")
+
+
 @pytest.fixture
 def sot(clickhouse: ClickHouseServer, database_prefix: str, samples: Path) -> Sot:
-    """Two days of torus, on the shared server."""
-    return filled(Sot(clickhouse, f"{database_prefix}sot"), samples)
-
-
-def filled(sot: Sot, samples: Path, network: str = "torus") -> Sot:
-    """Fill it with both days of a network."""
-    for day in DAYS:
-        sot.fill(SnapshotFiles(samples, a_day(day, network)))
+    """A day of torus, on the shared server."""
+    sot = Sot(clickhouse, f"{database_prefix}sot")
+    sot.fill(SnapshotFiles(samples, a_day()))
     return sot
 
 
-@pytest.fixture
-def deployment(sot: Sot, reader: Reader, tmp_path: Path) -> Deployment:
-    """From the SOT into both warehouses."""
-    return Deployment(sot.variables(), reader, tmp_path / "run")
+def into_server(sot: Sot, clickhouse: ClickHouseServer, prefix: str, directory: Path) -> Deployment:
+    """Return a deployment from a SOT into the shared server."""
+    return Deployment(sot.variables(), ServerReader(clickhouse, prefix), directory / "run")
 
 
-def test_what_final_gives_arrives(deployment: Deployment, sot: Sot, samples: Path) -> None:
-    """Two dates with several versions a key: every cell of the newest, and the ledger says where it came from."""
+def test_what_final_gives_arrives(deployment: Deployment, upstream: Upstream) -> None:
+    """Three networks, two dates, every cell; the ledger says from where; the server's log shows no other table."""
     for day in DAYS:
-        result = deployment.run(a_day(day))
+        result = deployment.command("sot-ingest", "run", "--date", day, "--local-scheduler")
         assert result.exit_code == 0, result.stderr
-        deployment.assert_readers_see(SnapshotFiles(samples, a_day(day)))
-        (publication,) = deployment.publications(a_day(day))
-        source = f"clickhouse://{sot.server.host}:{sot.server.port}/{sot.database}/"
-        assert publication["source"].startswith(source)
-        assert {load["source"] for load in deployment.ledger(a_day(day))} == {publication["source"]}
+        for network, sot in upstream.databases.items():
+            snapshot = a_day(day, network)
+            sot.assert_readers_see_final(deployment, snapshot)
+            (publication,) = deployment.publications(snapshot)
+            source = f"clickhouse://{upstream.server.host}:{upstream.server.port}/sot_{network}/{snapshot}#"
+            assert publication["source"].startswith(source)
+            assert {load["source"] for load in deployment.ledger(snapshot)} == {publication["source"]}
+    again = deployment.command("sot-ingest", "run", "--date", DAYS[0], "--local-scheduler")
+    assert (again.exit_code, again.done) == (0, [])
     assert deployment.work_files() == {}
-    again = deployment.run(a_day())
-    assert again.exit_code == 0
-    assert [event for event in again.log() if "step" in event] == []
+    assert_only_four_tables_were_read(upstream)
 
 
-def test_a_date_without_rows_is_a_missing_snapshot(deployment: Deployment) -> None:
-    """Exit 20, as for S3."""
+def assert_only_four_tables_were_read(upstream: Upstream) -> None:
+    """Look at every statement that the server logged of the pipeline's user."""
+    queries = upstream.server.queries("reader")
+    named = {name.replace("`", "") for query in queries for name in re.findall(r"(?:FROM|TABLE|JOIN) (\S+)", query)}
+    assert named == {f"sot_{network}.{table}" for network in NETWORKS for table, _ in THEIRS.values()}
+    assert {query.split()[0] for query in queries} == {"SELECT", "DESCRIBE"}
+
+
+def test_versions_are_superseded_there(upstream: Upstream) -> None:
+    """What the test above compares is not what a plain SELECT gives."""
+    for network, sot in upstream.databases.items():
+        for table, _ in THEIRS.values():
+            plain, final = (
+                int(sot.server.http(f"SELECT count() FROM sot_{network}.{table} {modifier}"))
+                for modifier in ("", "FINAL")
+            )
+            assert plain > final > 0
+
+
+def test_a_date_without_rows_is_a_missing_snapshot(
+    upstream: Upstream, clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path
+) -> None:
+    """Exit 20, as for S3; the line names the tables that have none, and nothing is left on disk."""
+    reader = ServerReader(clickhouse, database_prefix)
+    deployment = Deployment(upstream.variables("reader"), reader, tmp_path / "run")
     result = deployment.run(a_day("2025-08-09"))
     assert result.exit_code == 20, result.stderr
+    (error,) = result.errors()
+    said = "Found no rows of torus/2025-08-09/195 in analyzers_alerts, analyzers_features, analyzers_alert_clusters at "
+    assert error["message"].startswith(said)
+    assert "SOT_MAY_BE_EMPTY" in error["hint"]
+    assert deployment.work_files() == {}
 
 
-def test_a_table_without_rows_is_a_missing_snapshot(deployment: Deployment, sot: Sot, samples: Path) -> None:
+def test_a_table_that_may_not_be_read_is_told(
+    upstream: Upstream, clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path
+) -> None:
+    """The message has the grant that ClickHouse asks for, the hint says where the grants are."""
+    reader = ServerReader(clickhouse, database_prefix)
+    deployment = Deployment(upstream.variables("three"), reader, tmp_path / "run")
+    with pytest.raises(SourceError, match=r"Not enough privileges.* ON sot_torus\.analyzers_alerts") as caught:
+        context_of(deployment).source.is_ready(a_day())
+    assert not caught.value.transient
+    assert "README.md lists" in caught.value.hint
+
+
+def test_a_table_without_rows_is_a_missing_snapshot(
+    sot: Sot, clickhouse: ClickHouseServer, database_prefix: str, samples: Path, tmp_path: Path
+) -> None:
     """Unless an operator said that it may be empty: then it is, for readers too."""
+    deployment = into_server(sot, clickhouse, database_prefix, tmp_path)
     sot.server.http(f"DELETE FROM {sot.database}.analyzers_alerts WHERE processing_date = '2025-08-01'")
-    assert deployment.run(a_day()).exit_code == 20
+    source = context_of(deployment).source
+    assert not source.is_ready(a_day())
+    assert source.absence(a_day())[0] == "rows of torus/2025-08-01/195 in analyzers_alerts"
     deployment.variables["SOT_MAY_BE_EMPTY"] = "raw_alerts"
-    result = deployment.run(a_day())
-    assert result.exit_code == 0, result.stderr
+    ingest(deployment, a_day())
     assert deployment.rows("raw_alerts", a_day()) == []
     expected = SnapshotFiles(samples, a_day()).expected_rows("raw_features")
     assert multiset(deployment.rows("raw_features", a_day())) == multiset(expected)
 
 
+def test_another_window_is_another_snapshot(
+    sot: Sot, clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path
+) -> None:
+    """Rows of the same date with another window are not read."""
+    table = f"{sot.database}.analyzers_features"
+    sot.server.http(f"INSERT INTO {table} SELECT * REPLACE (30 AS window_days) FROM {table} FINAL LIMIT 3")
+    deployment = into_server(sot, clickhouse, database_prefix, tmp_path)
+    ingest(deployment, a_day())
+    sot.assert_readers_see_final(deployment, a_day())
+
+
 def test_other_types_of_the_same_values_arrive(
-    clickhouse: ClickHouseServer, database_prefix: str, reader: Reader, samples: Path, tmp_path: Path
+    clickhouse: ClickHouseServer, database_prefix: str, samples: Path, tmp_path: Path
 ) -> None:
     """Both digests are over our types: wider, nullable and dictionary-encoded ones make no difference."""
-    sot = filled(Sot(clickhouse, f"{database_prefix}sot", OTHER_TYPES), samples)
-    deployment = Deployment(sot.variables(), reader, tmp_path / "run")
-    result = deployment.run(a_day())
-    assert result.exit_code == 0, result.stderr
+    sot = Sot(clickhouse, f"{database_prefix}sot", OTHER_TYPES)
+    sot.fill(SnapshotFiles(samples, a_day()))
+    deployment = into_server(sot, clickhouse, database_prefix, tmp_path)
+    ingest(deployment, a_day())
     deployment.assert_readers_see(SnapshotFiles(samples, a_day()))
-
-
-def test_every_network_has_its_database(
-    clickhouse: ClickHouseServer, database_prefix: str, reader: Reader, samples: Path, tmp_path: Path
-) -> None:
-    """``{network}`` in SOT_DATABASE stands for it."""
-    networks = ("torus", "bitcoin")
-    for network in networks:
-        filled(Sot(clickhouse, f"{database_prefix}sot_{network}"), samples, network)
-    made = Sot(clickhouse, f"{database_prefix}sot_empty")
-    pattern = f"{database_prefix}sot_{{network}}"
-    variables = made.variables(SOT_DATABASE=pattern, INGESTION_NETWORKS=",".join(networks))
-    deployment = Deployment(variables, reader, tmp_path / "run")
-    result = deployment.command("sot-ingest", "run", "--date", DAYS[0], "--local-scheduler")
-    assert result.exit_code == 0, result.stderr
-    for network in networks:
-        deployment.assert_readers_see(SnapshotFiles(samples, a_day(DAYS[0], network)))
-
-
-def test_nothing_but_the_four_tables_is_read(
-    own_clickhouse: Callable[..., OwnClickHouse], reader: Reader, samples: Path, tmp_path: Path
-) -> None:
-    """A user who may SELECT these and no more is enough; the server's log of queries shows no other table."""
-    password = "p@ss'w\"ord"
-    grants = tuple(f"GRANT SELECT ON sot.{name}" for name, _ in THEIRS.values())
-    server = own_clickhouse(users={"reader": User(password, grants)}, log_level="debug")
-    sot = filled(Sot(server, "sot"), samples)
-    server.http("CREATE TABLE sot.core_money_flows (amount UInt64) ENGINE = MergeTree ORDER BY amount")
-    deployment = Deployment(sot.variables(SOT_USER="reader", SOT_PASSWORD=password), reader, tmp_path / "run")
-
-    result = deployment.run(a_day())
-
-    assert result.exit_code == 0, result.stderr
-    deployment.assert_readers_see(SnapshotFiles(samples, a_day()))
-    queries = server.queries("reader")
-    tables = {table.replace("`", "") for query in queries for table in re.findall(r"(?:FROM|TABLE|JOIN) (\S+)", query)}
-    assert tables == {f"sot.{name}" for name, _ in THEIRS.values()}
-    assert {query.split()[0] for query in queries} == {"SELECT", "DESCRIBE"}

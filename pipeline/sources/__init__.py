@@ -9,14 +9,20 @@ exponential backoff, before it raises the first.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from pipeline.errors import ManifestError
 from pipeline.manifest import MAX_MANIFEST_BYTES
 from pipeline.snapshot import Snapshot, snapshot_of_manifest_key
 from pipeline.tables import Table
+
+RUN_LATER = "run again later, or ask upstream for it"
+
+#: Takes bytes done, bytes in all (None when nobody knows), and what a person may want to know beside them.
+Report = Callable[..., None]
 
 PIECE_BYTES = 1 << 18  #: a connection that is reset loses the piece on its way, so less than 1 MiB
 
@@ -28,6 +34,7 @@ class RemoteFile:
     key: str  #: relative to the source's root, for example snapshots/torus/2025-08-01/195/alerts.parquet
     size: int  #: bytes
     version: str  #: changes whenever the content does (an ETag; modification time and size of a file)
+    local: Path | None = None  #: a file that we wrote under WORK_PATH: it is linked, not copied
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,12 @@ class Source(Protocol):
 
     def is_ready(self, snapshot: Snapshot) -> bool:
         """Tell whether upstream has finished the snapshot."""
+
+    def absence(self, snapshot: Snapshot) -> tuple[str, str]:
+        """Say, of a snapshot that is not ready, what is not there, and what an operator can do."""
+
+    def prepare(self, snapshot: Snapshot, report: Report) -> None:
+        """Make the manifest where upstream publishes none; ``report`` is told of bytes as they arrive."""
 
     def manifest_uri(self, snapshot: Snapshot) -> str | None:
         """Return the manifest's URI with its version as the fragment, or None when there is no manifest.
@@ -83,8 +96,8 @@ class Source(Protocol):
     def confirm(self, snapshot: Snapshot, table: Table, content_digest: str | None) -> None:
         """Raise SourceChangedError when the table's rows are no longer those of the manifest."""
 
-    def discard(self, snapshot: Snapshot) -> None:
-        """Remove what reading the snapshot left with us."""
+    def discard(self, snapshot: Snapshot, table: Table | None = None) -> None:
+        """Remove what reading the snapshot, or one table of it, left with us: it is not what it should be, or done."""
 
 
 class ManifestAtSource:
@@ -93,6 +106,13 @@ class ManifestAtSource:
     def is_ready(self: Source, snapshot: Snapshot) -> bool:
         """Tell whether there is a manifest."""
         return self.manifest_uri(snapshot) is not None
+
+    def absence(self, snapshot: Snapshot) -> tuple[str, str]:
+        """Name the folder that has no manifest."""
+        return snapshot.folder, "upstream has not finished it (META.json comes last): " + RUN_LATER
+
+    def prepare(self, snapshot: Snapshot, report: Report) -> None:
+        """Do nothing: upstream publishes the manifest."""
 
     def is_current(self: Source, snapshot: Snapshot, uri: str, sha256: str) -> bool:
         """Compare the version, and where that is another, the digest."""
@@ -107,7 +127,7 @@ class ManifestAtSource:
     def confirm(self, snapshot: Snapshot, table: Table, content_digest: str | None) -> None:
         """Do nothing: the digest of the file proves the rows."""
 
-    def discard(self, snapshot: Snapshot) -> None:
+    def discard(self, snapshot: Snapshot, table: Table | None = None) -> None:
         """Do nothing: reading leaves nothing."""
 
 

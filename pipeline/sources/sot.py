@@ -4,15 +4,17 @@ Nobody publishes a manifest there, so it is made here, last: row counts, the SHA
 the cells that the SOT ClickHouse computes over the same rows (:mod:`pipeline.digest`). The same digest over the
 loaded rows must be equal: a proof from one end to the other that needs no trust in the files between.
 
-The files are written by DownloadManifest, for a manifest with their SHA-256 cannot be there before them; DownloadFile
-then reads them as it reads those of a directory.
+The files are written by DownloadManifest, one table after another, for a manifest with their SHA-256 cannot be there
+before them; DownloadFile then takes them as it takes those of a directory, by a link where a copy would fill the disk
+twice. The labels know no date: when they alone change, a snapshot that is published stays as it is, as with S3, where
+an export overwrites them too.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loguru import logger
@@ -20,16 +22,16 @@ from loguru import logger
 from pipeline.clickhouse import ClickHouse
 from pipeline.errors import FileError, SourceChangedError, SourceUnavailableError
 from pipeline.snapshot import Snapshot
-from pipeline.sources import ManifestText, RemoteFile, newest_first
+from pipeline.sources import RUN_LATER, ManifestText, RemoteFile, Report, newest_first
 from pipeline.sources.directory import DirectorySource
-from pipeline.sources.sot_export import Export, version_of
+from pipeline.sources.sot_export import Export, dated, version_of
 from pipeline.sources.sot_tables import SOT_TABLES, SotTables, State, TableState
 from pipeline.tables import TABLES, Table
 
 _RECENT_SECONDS = 10.0
 
-_STILL_WRITING = "upstream is still writing: the files were thrown away; run again"
-_NOT_SETTLED = "upstream is still writing: run again, or set SOT_SETTLE_SECONDS to wait for less"
+_STILL_WRITING = "upstream is still writing: the file was thrown away; run again"
+_NOT_SETTLED = "upstream is still writing: run again later"
 
 
 @dataclass(frozen=True)
@@ -82,51 +84,65 @@ class SotSource:
         """
         seen = self._seen.get(snapshot)
         if seen is None or not seen.is_recent:
-            seen = self._ask(snapshot)
-            if self._has_rows(seen.state) and not seen.has_settled:
+            seen = self._look(snapshot)
+            if not self._empty(seen.state) and not seen.has_settled:
                 logger.bind(seconds=self._settle_seconds).info("Waiting to see whether upstream still writes")
                 self._sleep(self._settle_seconds)
-                seen = self._ask(snapshot)
-        return self._has_rows(seen.state) and seen.has_settled
+                seen = self._look(snapshot)
+        return seen.has_settled
+
+    def absence(self, snapshot: Snapshot) -> tuple[str, str]:
+        """Name the tables without rows, or say that rows still change."""
+        empty = self._empty(self._seen[snapshot].state)
+        if empty:
+            hint = f"upstream has not finished it: {RUN_LATER}; SOT_MAY_BE_EMPTY names tables that may have no rows"
+            return f"rows of {snapshot} in {', '.join(SOT_TABLES[name] for name in empty)}", hint
+        return f"{snapshot} that stays the same for {self._settle_seconds:g} s", _NOT_SETTLED
 
     def manifest_uri(self, snapshot: Snapshot) -> str | None:
-        """Ask for counts and digests; None while a table has no rows."""
-        state = self._ask(snapshot).state
-        return self._manifest_uri(snapshot, state) if self._has_rows(state) else None
+        """Ask for counts and digests; None without an export, or while a table has no rows."""
+        if self._export.state(snapshot) is None:
+            return None
+        state = self._tables.state(snapshot)
+        return None if self._empty(state) else self._manifest_uri(snapshot, state)
 
     def is_current(self, snapshot: Snapshot, uri: str, sha256: str) -> bool:  # noqa: ARG002  # the rows decide
-        """Compare digests of rows: the manifest is ours and says nothing that they do not."""
-        seen = self._seen.get(snapshot)
-        if seen and seen.is_recent and self._manifest_uri(snapshot, seen.state) == uri:
+        """Compare digests of the date's rows: the manifest is ours and says nothing that they do not."""
+        seen, version = self._seen.get(snapshot), dated(uri.rpartition("#")[2])
+        if seen and seen.is_recent and dated(version_of(seen.state)) == version:
             return True
-        return self.manifest_uri(snapshot) in {None, uri}
+        state = self._tables.state(snapshot, [table for table in TABLES if not table.shared])
+        return bool(self._empty(state)) or dated(version_of(state)) == version
 
-    def read_manifest(self, snapshot: Snapshot) -> ManifestText | None:
-        """Export what is not exported yet, write the manifest, return it.
+    def prepare(self, snapshot: Snapshot, report: Report) -> None:
+        """Export what is not exported yet, then write the manifest.
 
-        Raises SourceUnavailableError when rows have not settled, and, after throwing the files away, when they
+        Raises SourceUnavailableError when rows have not settled, and, after throwing their files away, when they
         changed meanwhile.
         """
-        seen = self._ask(snapshot)
-        state = seen.state
-        if not self._has_rows(state):
-            return None
+        seen = self._look(snapshot)
         if not seen.has_settled:
-            seconds = f"{self._settle_seconds:g} s"
-            raise SourceUnavailableError(f"{self.uri}: {snapshot} changed within {seconds}", hint=_NOT_SETTLED)
+            what, hint = self.absence(snapshot)
+            raise SourceUnavailableError(f"{self.uri}: found no {what}", hint=hint)
+        done = 0
         for table in TABLES:
-            if not self._export.has(snapshot, table, state[table.name]):
-                self._export_table(snapshot, table, state[table.name])
-        self._require(snapshot, state, self._ask(snapshot).state)
-        self._export.write_manifest(snapshot, state)
-        text = self._exported.read_manifest(snapshot)
-        return ManifestText(text.data, self._manifest_uri(snapshot, state)) if text else None
+            expected = seen.state[table.name]
+            if not self._export.has(snapshot, table, expected):
+                done += self._export_table(snapshot, table, expected, _counted(done, table, expected, report))
+        self._require_unchanged(snapshot, seen.state)
+        self._export.write_manifest(snapshot, seen.state)
+        report(done, done, f"{sum(table.rows for table in seen.state.values()):,} rows")
+
+    def read_manifest(self, snapshot: Snapshot) -> ManifestText | None:
+        """Return the manifest that :meth:`prepare` wrote."""
+        state, text = self._export.state(snapshot), self._exported.read_manifest(snapshot)
+        return ManifestText(text.data, self._manifest_uri(snapshot, state)) if text and state else None
 
     def confirm(self, snapshot: Snapshot, table: Table, content_digest: str | None) -> None:
-        """Ask for the table's digest once more. Raises SourceChangedError, after throwing the files away."""
+        """Ask for the table's digest once more. Raises SourceChangedError, after throwing its file away."""
         now = self._tables.table_state(snapshot, table)
         if now.content_digest != content_digest:
-            self.discard(snapshot)
+            self.discard(snapshot, table)
             raise SourceChangedError(
                 f"{self.uri}: {SOT_TABLES[table.name]} changed since its manifest was made: its rows have digest "
                 f"{now.content_digest}, the manifest says {content_digest}",
@@ -135,7 +151,8 @@ class SotSource:
 
     def find(self, key: str) -> RemoteFile | None:
         """Look into the export."""
-        return self._exported.find(key)
+        found = self._exported.find(key)
+        return replace(found, local=self._export.path(key)) if found else None
 
     def read(self, file: RemoteFile) -> Iterator[bytes]:
         """Read from the export."""
@@ -145,48 +162,72 @@ class SotSource:
         """Name no snapshot: nothing is superseded here, every export is of what the tables hold."""
         return newest_first(())
 
-    def discard(self, snapshot: Snapshot) -> None:
-        """Remove the export of a snapshot."""
-        self._export.discard(snapshot)
+    def discard(self, snapshot: Snapshot, table: Table | None = None) -> None:
+        """Remove the export of a snapshot, or of one table, and then the manifest too: the next is made anew."""
+        if table is None:
+            self._export.discard(snapshot)
+        else:
+            self._export.discard_file(snapshot, table)
 
-    def _ask(self, snapshot: Snapshot) -> _Seen:
+    def _look(self, snapshot: Snapshot) -> _Seen:
+        """Ask for the state, and remember since when it has been that."""
         state = self._tables.state(snapshot)
-        has_settled = self._has_rows(state) and (
+        has_settled = not self._empty(state) and (
             self._export.seconds_unchanged(snapshot, state) >= self._settle_seconds
         )
         self._seen[snapshot] = _Seen(time.monotonic(), state, has_settled)
         return self._seen[snapshot]
 
-    def _has_rows(self, state: State) -> bool:
-        return all(table.rows or name in self._may_be_empty for name, table in state.items())
+    def _empty(self, state: State) -> list[str]:
+        """Return the tables that have no rows and should."""
+        return [name for name, table in state.items() if not table.rows and name not in self._may_be_empty]
 
-    def _export_table(self, snapshot: Snapshot, table: Table, expected: TableState) -> None:
-        """Stream a table into its file and prove that the file has the rows of the state."""
+    def _export_table(self, snapshot: Snapshot, table: Table, expected: TableState, told: Callable[[int], None]) -> int:
+        """Stream a table into its file; return its size in bytes."""
         try:
-            rows = self._export.write(snapshot, table, self._tables.read(snapshot, table))
+            size = self._export.write(snapshot, table, expected, _telling(self._tables.read(snapshot, table), told))
         except FileError as error:  # ClickHouse appends an error to what it has sent
             raise SourceUnavailableError(
                 f"{self.uri}: {SOT_TABLES[table.name]} did not arrive whole: {error}", hint="run again"
             ) from error
-        self._require(snapshot, {table.name: expected}, {table.name: self._tables.table_state(snapshot, table)})
-        if rows != expected.rows:
-            raise SourceUnavailableError(
-                f"{self.uri}: {SOT_TABLES[table.name]} has {expected.rows} rows, {rows} arrived", hint="run again"
-            )
-        self._export.prove(snapshot, table, expected)
-        logger.bind(table=table.name, rows=rows).info("Exported table")
+        logger.bind(table=table.name, rows=expected.rows, bytes=size).info("Exported table")
+        return size
 
-    def _require(self, snapshot: Snapshot, before: State, after: State) -> None:
-        """Raise SourceUnavailableError, after throwing the files away, unless nothing changed."""
-        if before != after:
-            self.discard(snapshot)
-            changed = "; ".join(
-                f"{SOT_TABLES[name]} changed while it was read: {table.rows} rows with digest {table.content_digest} "
-                f"before, {after[name].rows} with {after[name].content_digest} after"
-                for name, table in before.items()
-                if after[name] != table
+    def _require_unchanged(self, snapshot: Snapshot, before: State) -> None:
+        """Raise SourceUnavailableError, after throwing the files of what changed away, unless nothing did."""
+        after = self._tables.state(snapshot)
+        changed = [table for table in TABLES if after[table.name] != before[table.name]]
+        for table in changed:
+            self.discard(snapshot, table)
+        if changed:
+            said = "; ".join(
+                f"{SOT_TABLES[table.name]} changed while it was read: {_told(before[table.name])} before, "
+                f"{_told(after[table.name])} after"
+                for table in changed
             )
-            raise SourceUnavailableError(f"{self.uri}: {changed}", hint=_STILL_WRITING)
+            raise SourceUnavailableError(f"{self.uri}: {said}", hint=_STILL_WRITING)
 
     def _manifest_uri(self, snapshot: Snapshot, state: State) -> str:
         return f"{self._tables.uri(snapshot.network)}/{snapshot}#{version_of(state)}"
+
+
+def _told(state: TableState) -> str:
+    return f"{state.rows} rows with digest {state.content_digest}"
+
+
+def _counted(done: int, table: Table, expected: TableState, report: Report) -> Callable[[int], None]:
+    """Return what takes bytes as they arrive and reports them with those before; how many will come nobody knows."""
+    note = f"{table.stem}, {expected.rows:,} rows"
+
+    def add(count: int) -> None:
+        nonlocal done
+        done += count
+        report(done, None, note)
+
+    return add
+
+
+def _telling(pieces: Iterator[bytes], told: Callable[[int], None]) -> Iterator[bytes]:
+    for piece in pieces:
+        told(len(piece))
+        yield piece

@@ -14,10 +14,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pipeline import files
 from pipeline.snapshot import MANIFEST_NAME, Snapshot
@@ -27,9 +28,21 @@ from pipeline.validate import read_footer
 
 
 def version_of(state: State) -> str:
-    """Return a digest of what the tables hold; hex."""
+    """Return a digest of what the tables hold, those of the date before the shared ones: ``{hex}.{hex}``."""
+    shared = {table.name for table in TABLES if table.shared}
+    return ".".join(
+        _digest({name: state[name] for name in names}) for names in (state.keys() - shared, state.keys() & shared)
+    )
+
+
+def dated(version: str) -> str:
+    """Return the part of a version that is about the tables of the date."""
+    return version.partition(".")[0]
+
+
+def _digest(state: State) -> str:
     text = json.dumps({name: asdict(table) for name, table in sorted(state.items())})
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Export:
@@ -47,30 +60,35 @@ class Export:
             return 0
         return float(time.time() - seen["since"])
 
-    def write(self, snapshot: Snapshot, table: Table, pieces: Iterator[bytes]) -> int:
-        """Store a table's file and return how many rows it has. Raises FileError when it is not whole Parquet.
+    def write(self, snapshot: Snapshot, table: Table, state: TableState, pieces: Iterator[bytes]) -> int:
+        """Store a table's file and the proof that it has the rows of this state; return its size in bytes.
 
-        What :meth:`prove` was told before is no proof of it.
+        The manifest, which is about another file, goes first. Raises FileError when the bytes are not whole Parquet.
         """
-        path = self._file(snapshot, table)
-        files.remove(self._proof(snapshot, table))
+        self.discard_file(snapshot, table)
+        path, sha256 = self._file(snapshot, table), hashlib.sha256()
         with files.replacing(path) as file:
             for piece in pieces:
                 file.write(piece)
-        return read_footer(path, path.name).rows
-
-    def prove(self, snapshot: Snapshot, table: Table, state: TableState) -> None:
-        """Store the proof that the table's file has the rows of this state."""
-        path = self._file(snapshot, table)
-        facts = {**asdict(state), "sha256": files.sha256_of(path), "bytes": path.stat().st_size}
-        files.write_proof(self._proof(snapshot, table), facts)
+                sha256.update(piece)
+        read_footer(path, path.name)
+        size = path.stat().st_size
+        files.write_proof(self._proof(snapshot, table), {**asdict(state), "sha256": sha256.hexdigest(), "bytes": size})
+        return size
 
     def has(self, snapshot: Snapshot, table: Table, state: TableState) -> bool:
         """Tell whether the table's file is there with the rows of this state."""
         proof, path = files.read_proof(self._proof(snapshot, table)), self._file(snapshot, table)
         if proof is None or not path.exists() or path.stat().st_size != proof["bytes"]:
             return False
-        return TableState(proof["rows"], proof["content_digest"]) == state
+        return _state_in(proof) == state
+
+    def state(self, snapshot: Snapshot) -> State | None:
+        """Return what the tables held that the manifest is about; None when there is none."""
+        proofs = {table.name: files.read_proof(self._proof(snapshot, table)) for table in TABLES}
+        if not (self._folder(snapshot) / MANIFEST_NAME).exists():
+            return None
+        return {name: _state_in(proof) for name, proof in proofs.items() if proof}
 
     def write_manifest(self, snapshot: Snapshot, state: State) -> None:
         """Write META.json in upstream's current dialect, with the digests of the rows beside those of the files."""
@@ -93,6 +111,15 @@ class Export:
         """Remove the export of a snapshot."""
         files.remove_directory(self._folder(snapshot), below=self.root)
 
+    def discard_file(self, snapshot: Snapshot, table: Table) -> None:
+        """Remove one table's file, and the manifest, which lists it."""
+        manifest = self._folder(snapshot) / MANIFEST_NAME
+        files.remove(manifest, self._proof(snapshot, table), self._file(snapshot, table))
+
+    def path(self, key: str) -> Path:
+        """Return where the file of a key is."""
+        return self.root / key
+
     def _folder(self, snapshot: Snapshot) -> Path:
         return self.root / snapshot.folder
 
@@ -101,3 +128,7 @@ class Export:
 
     def _proof(self, snapshot: Snapshot, table: Table) -> Path:
         return self._folder(snapshot) / f"{table.stem}.json"
+
+
+def _state_in(proof: Mapping[str, Any]) -> TableState:
+    return TableState(proof["rows"], proof["content_digest"])

@@ -8,7 +8,7 @@ ReplacingMergeTree(_version); alerts, features and clusters belong to a date and
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,9 +66,9 @@ class SotTables:
         database = self._database.replace("{network}", network) if network else self._database
         return f"clickhouse://{self._server.address.host}:{self._server.address.port}/{database}"
 
-    def state(self, snapshot: Snapshot) -> State:
+    def state(self, snapshot: Snapshot, tables: Iterable[Table] = TABLES) -> State:
         """Ask for the count and the digest of each table's rows: one scan a table."""
-        return {table.name: self.table_state(snapshot, table) for table in TABLES}
+        return {table.name: self.table_state(snapshot, table) for table in tables}
 
     def table_state(self, snapshot: Snapshot, table: Table) -> TableState:
         """Ask for the count and the digest of a table's rows, over the values as our table stores them."""
@@ -86,9 +86,10 @@ class SotTables:
     def read(self, snapshot: Snapshot, table: Table) -> Iterator[bytes]:
         """Yield a table's rows as Parquet that the server encodes, in pieces of at most 1 MiB.
 
-        With every column but those that are dropped: what is missing or unexpected is ValidateFiles' to say.
+        With every column but those that are dropped, or say what the snapshot's name says: what is missing or
+        unexpected is ValidateFiles' to say.
         """
-        dropped = {*table.dropped_columns, CREATED_AT}
+        dropped = {*table.dropped_columns, *table.snapshot_columns, CREATED_AT}
         columns = ", ".join(
             f"{_as_parquet_holds_it(f'`{name}`', kind)} AS `{name}`"
             for name, kind in self._columns(snapshot, table).items()

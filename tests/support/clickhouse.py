@@ -57,6 +57,7 @@ class User:
 
     password: str = field(repr=False)
     grants: tuple[str, ...] = ()  #: for example "GRANT SELECT ON torus.*"
+    profile: str = "default"  #: or "readonly", which may change no setting either
 
 
 @dataclass
@@ -324,7 +325,7 @@ def server_config(server: OwnClickHouse) -> str:
     <users_xml><path>{escape(str(server.directory / "config.xml"))}</path></users_xml>
     <local_directory><path>{data}/access/</path></local_directory>
   </user_directories>
-  <profiles><default/></profiles>
+  <profiles><default/><readonly><readonly>1</readonly></readonly></profiles>
   <quotas><default/></quotas>
   <users>{users}
   </users>
@@ -340,7 +341,7 @@ def _user_config(name: str, user: User) -> str:
     <{name}>
       <password>{escape(user.password)}</password>
       <networks><ip>127.0.0.1</ip></networks>
-      <profile>default</profile>
+      <profile>{user.profile}</profile>
       <quota>default</quota>
       {may}
     </{name}>"""

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import urllib3
 
+from pipeline import steps, targets
+from pipeline.context import Context
+from pipeline.settings import load_settings
+from pipeline.snapshot import Snapshot
+from pipeline.tables import TABLES
 from tests.support.clickhouse import ClickHouseError, ClickHouseServer
+from tests.support.deployment import Deployment, multiset
 from tests.support.snapshots import LABELS, SnapshotFiles, contract
 
 #: Table of ours: table of theirs, and the key by which ReplacingMergeTree replaces.
@@ -70,12 +78,38 @@ class Sot:
             )
             self._post(statement.encode() + b"\n" + data)
 
+    def fill_with(self, snapshot: Snapshot, rows: dict[str, int]) -> None:
+        """Let the server make up rows of its own, so many keys a table; every tenth has a superseded version."""
+        for table, (name, _) in THEIRS.items():
+            columns = self.columns(table)
+            values = [_made_up(column, kind, snapshot) for column, kind in columns.items()]
+            for count, version in ((rows[table] // 10, 1), (rows[table], 2)):
+                self.server.http(
+                    f"INSERT INTO {self.database}.{name} ({', '.join(columns)}, _version) "
+                    f"SELECT {', '.join(values)}, {version} FROM numbers({count})"
+                )
+
     def final(self, table: str, where: str) -> list[tuple[Any, ...]]:
         """Return what FINAL gives, in the columns that both know."""
-        columns = ", ".join(name for name in self.columns(table) if not name.endswith("d_timestamp"))
+        columns = ", ".join(self.known(table))
         query = f"SELECT {columns} FROM {self.database}.{THEIRS[table][0]} FINAL WHERE {where} FORMAT Parquet"
         columns_found = pq.read_table(io.BytesIO(self._post(query.encode()))).columns
         return list(zip(*[column.to_pylist() for column in columns_found], strict=True))
+
+    def known(self, table: str) -> list[str]:
+        """Return the columns that both know."""
+        return [name for name in self.columns(table) if not name.endswith("d_timestamp")]
+
+    def assert_readers_see_final(self, deployment: Deployment, snapshot: Snapshot) -> None:
+        """Compare every cell of all four views with what FINAL gives now."""
+        of_day = f"processing_date = '{snapshot.processing_date}' AND window_days = {snapshot.window_days}"
+        with deployment.reader.held():
+            for table in THEIRS:
+                seen = f"SELECT {', '.join(self.known(table))} FROM {{db}}.{table} WHERE {of_day}"
+                where = f"network = '{snapshot.network}'" if table == LABELS else of_day
+                final = multiset(self.final(table, where))
+                assert final, table
+                assert multiset(deployment.query(snapshot.network, seen)) == final, table
 
     def _post(self, body: bytes) -> bytes:
         headers = {"X-ClickHouse-User": self.server.user, "X-ClickHouse-Key": self.server.password}
@@ -98,6 +132,78 @@ class Sot:
             "SOT_SETTLE_SECONDS": "0",
             **changed,
         }
+
+
+#: Expressions of number, by type; a text has the length of an address.
+_MADE_UP = {
+    "String": "concat('0x', hex(cityHash64(number, '{column}')), hex(number))",
+    "Bool": "number % 7 = 0",
+    "Decimal(38, 18)": "toDecimal128(cityHash64(number, '{column}') % 1000000 / 7, 18)",
+    "Array(String)": "[hex(number), '{column}']",
+    "Array(UInt16)": "arrayMap(hour -> toUInt16(cityHash64(number, hour) % 100), range(24))",
+}
+
+
+def _made_up(column: str, kind: str, snapshot: Snapshot) -> str:
+    of_snapshot = {
+        "network": f"'{snapshot.network}'",
+        "processing_date": f"'{snapshot.processing_date}'",
+        "window_days": str(snapshot.window_days),
+    }
+    number = "cityHash64(number, '{column}') % 200" + (" / 7" if kind.startswith("Float") else "")
+    return of_snapshot.get(column) or _MADE_UP.get(kind, number).replace("{column}", column)
+
+
+def context_of(deployment: Deployment) -> Context:
+    """Return the context of a new run of this deployment, in the test's own process: a server is the warehouse."""
+    with patch.dict(os.environ, deployment.environment):
+        return Context(load_settings())
+
+
+def ingest(deployment: Deployment, snapshot: Snapshot, before: Callable[[str], object] = lambda _: None) -> list[str]:
+    """Do what the graph does, without luigi and without a process: each step that has no proof; return those done.
+
+    ``before`` is told of each step. Raises the errors that the steps raise.
+    """
+    context, done = context_of(deployment), []
+    if targets.CleanedUp(context, snapshot).exists():  # luigi asks the last step first
+        return []
+    assert context.source.is_ready(snapshot), context.source.absence(snapshot)
+
+    def step(name: str, target: targets.SnapshotTarget, work: Callable[..., object], *arguments: object) -> None:
+        if not target.exists():  # type: ignore[no-untyped-call]  # luigi's has no annotations
+            before(name)
+            work(context, snapshot, *arguments)
+            done.append(name)
+
+    step("DownloadManifest", targets.ManifestOnDisk(context, snapshot), steps.download_manifest, unheard)
+    step("ValidateManifest", targets.ValidManifest(context, snapshot), steps.validate_manifest)
+    for table in TABLES:
+        target: targets.SnapshotTarget = targets.FileOnDisk(context, snapshot, table)
+        step(f"DownloadFile {table.name}", target, steps.download_file, table, unheard)
+    step("ValidateFiles", targets.ValidFiles(context, snapshot, "validate-files"), steps.validate_files)
+    checksums = targets.ValidFiles(context, snapshot, "validate-checksums")
+    step("ValidateChecksums", checksums, steps.validate_checksums, unheard)
+    for table in TABLES:
+        target = targets.TableLoad(context, snapshot, table)
+        step(f"LoadTable {table.name}", target, steps.load_table, table, unheard)
+    step("PublishSnapshot", targets.PublishedSnapshot(context, snapshot), steps.publish_snapshot)
+    step("CleanUp", targets.CleanedUp(context, snapshot), steps.clean_up)
+    return done
+
+
+def at(step: str, act: Callable[[], object]) -> Callable[[str], None]:
+    """Return what :func:`ingest` tells of its steps, to act before one of them."""
+
+    def before(name: str) -> None:
+        if name == step:
+            act()
+
+    return before
+
+
+def unheard(*_: object) -> None:
+    """Take a report of progress."""
 
 
 @dataclass
