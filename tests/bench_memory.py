@@ -1,9 +1,10 @@
 """Measures how much memory the pipeline's own processes take, on a small and on a large features file.
 
-    scripts/bench-memory [--rows 640000] [--factor 3]
+    scripts/bench-memory [--rows 640000] [--factor 3] [--source directory --source S3 --source SOT]
 
 640,000 rows of the demo are the 360 MB of a large day. Every file is ingested from a directory and from S3 over HTTP
-into a real ClickHouse server, each time into a new database. Memory is sampled every 50 ms over the command and all
+into a real ClickHouse server, each time into a new database; or as many rows, which a second server makes up, are
+ingested from that one as the SOT ClickHouse. Memory is sampled every 50 ms over the command and all
 that it forked: USS, what only this process holds, summed; and PSS, which counts shared pages in equal shares, the
 interpreter and its libraries among them. Neither the server's memory counts nor the page cache. The files stay in
 .cache/bench-memory.
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,11 +30,13 @@ from rich.table import Table
 
 from tests.support.clickhouse import ROOT, OwnClickHouse
 from tests.support.deployment import Deployment, ServerReader, a_day, in_bucket, in_directory, selection
+from tests.support.snapshots import contract
+from tests.support.sot import Sot
 
 CACHE = ROOT / ".cache" / "bench-memory"
 SNAPSHOT = a_day()
 SECONDS_BETWEEN = 0.05
-STEPS = ("DownloadFile", "ValidateFiles", "ValidateChecksums", "LoadTable", "PublishSnapshot")
+STEPS = ("DownloadManifest", "DownloadFile", "ValidateFiles", "ValidateChecksums", "LoadTable", "PublishSnapshot")
 MB = 1_000_000
 
 
@@ -42,7 +45,7 @@ class Measured:
     """One run."""
 
     source: str
-    file_bytes: int
+    file_bytes: int = 0  #: of the features
     seconds: float = 0
     uss: int = 0  #: bytes, the highest sum
     pss: int = 0  #: bytes, the highest sum
@@ -108,8 +111,10 @@ def measure(deployment: Deployment, measured: Measured) -> Measured:
     if running.returncode:
         raise click.ClickException(f"the run ended with {running.returncode}:\n{text}")
     for event in map(json.loads, text.splitlines()):
-        if "seconds" in event:
+        if "step" in event and "seconds" in event:
             measured.steps[event["step"]] += event["seconds"]
+        if event["message"] == "Downloaded file" and event["table"] == "raw_features":
+            measured.file_bytes = event["bytes"]
     return measured
 
 
@@ -129,31 +134,49 @@ def print_table(found: list[Measured]) -> None:
         click.echo(f"{source}: file × {last.file_bytes / first.file_bytes:.2f}, peak {ratio}")
 
 
+@contextmanager
+def source(name: str, rows: int, directory: Path) -> Iterator[Mapping[str, str]]:
+    """Yield the variables of a source of this kind with so many features rows."""
+    if name == "directory":
+        yield in_directory(demo_bucket(rows))
+    elif name == "S3":
+        with served(demo_bucket(rows)) as url:
+            yield {**in_bucket("bench", url), "SOT_S3_ANONYMOUS": "true"}
+    else:
+        with OwnClickHouse(directory) as server:
+            click.echo(f"making up {rows} rows in the SOT ClickHouse …", err=True)
+            sot = Sot(server, "sot")
+            sot.fill_with(SNAPSHOT, {table: rows if table == "raw_features" else 1000 for table in contract()})
+            yield sot.variables()
+
+
 @click.command()
 @click.option("--rows", type=click.IntRange(1), default=640_000, show_default=True, help="Features rows of the first.")
 @click.option(
     "--factor", type=click.IntRange(2), default=3, show_default=True, help="How many times as large: the last."
 )
-def main(rows: int, factor: int) -> None:
+@click.option(
+    "--source",
+    "sources",
+    type=click.Choice(["directory", "S3", "SOT"], case_sensitive=False),
+    multiple=True,
+    default=("directory", "S3"),
+    show_default=True,
+    help="Where from; can be given several times.",
+)
+def main(rows: int, factor: int, sources: tuple[str, ...]) -> None:
     """Measure the memory of the pipeline's own processes as files grow."""
     found: list[Measured] = []
     with ExitStack() as stack:
         CACHE.mkdir(parents=True, exist_ok=True)
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=CACHE)))
         server = stack.enter_context(OwnClickHouse(directory / "clickhouse"))
-        buckets = [demo_bucket(rows), demo_bucket(rows * factor)]
-        for name in ("directory", "S3"):
-            for bucket in buckets:
+        for name in sources:
+            for count in (rows, rows * factor):
                 run = f"run_{len(found)}_"
-                size = (bucket / SNAPSHOT.folder / "features.parquet").stat().st_size
-                with ExitStack() as one:
-                    source = (
-                        in_directory(bucket)
-                        if name == "directory"
-                        else {**in_bucket("bench", one.enter_context(served(bucket))), "SOT_S3_ANONYMOUS": "true"}
-                    )
+                with source(name, count, directory / f"{run}source") as variables:
                     reader = ServerReader(server, run, (SNAPSHOT.network,))
-                    found.append(measure(Deployment(source, reader, directory / run), Measured(name, size)))
+                    found.append(measure(Deployment(variables, reader, directory / run), Measured(name)))
                 server.http(f"DROP DATABASE {run}{SNAPSHOT.network} SYNC")
     print_table(found)
 
