@@ -1,4 +1,4 @@
-"""The settings, typed; the only module that reads the environment.
+"""The settings, typed, from what :mod:`pipeline.environment` read.
 
 Every mistake is reported at once, each with its variable's name. Secrets are :class:`pydantic.SecretStr`, so that no
 representation shows them; they are never luigi parameters.
@@ -6,7 +6,6 @@ representation shows them; they are never luigi parameters.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from pipeline import environment
 from pipeline.errors import ConfigError
 from pipeline.snapshot import NETWORK_PATTERN
 from pipeline.tables import TABLES
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
-_OVERRIDE = re.compile(r"([A-Z][A-Z0-9_]{0,31})_CLICKHOUSE_(HOST|PORT|HTTP_PORT|DATABASE)")
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _HINT = "see the configuration table in README.md"
 
@@ -233,15 +232,6 @@ def _not_one(what: str, values: Mapping[str, object]) -> Iterator[str]:
         yield f"{' or '.join(values)}: exactly one {what} must be configured, {found}"
 
 
-def _overrides(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return the per-network variables that are not empty, by network."""
-    found: dict[str, dict[str, str]] = {}
-    for name, value in environ.items():
-        if value and (match := _OVERRIDE.fullmatch(name)):
-            found.setdefault(match[1].lower(), {})[match[2].lower()] = value
-    return found
-
-
 def _variable(location: tuple[int | str, ...]) -> str:
     """Return the variable that a validation error is about."""
     match location:
@@ -253,14 +243,17 @@ def _variable(location: tuple[int | str, ...]) -> str:
 
 def load_settings() -> Settings:
     """Read the environment. Raises ConfigError that lists every mistake, one per line, with its variable."""
-    given: dict[str, Any] = {**_given(), "overrides": _overrides(os.environ)}
-    mistakes = []
+    names = [field.alias for field in Settings.model_fields.values() if field.alias]
+    found = environment.read(names, secret_variables())
+    given: dict[str, Any] = {**found.values, "overrides": found.overrides}
+    mistakes = list(found.mistakes)
     try:
         settings = Settings.model_validate(given)
     except ValidationError as error:
         for mistake in error.errors():
             variable = _variable(mistake["loc"])
-            mistakes.append(f"{variable}: {mistake['msg'].removeprefix('Value error, ')}, found {_shown(mistake)}")
+            shown = "what is not shown" if variable in secret_variables() else _shown(mistake)
+            mistakes.append(f"{variable}: {mistake['msg'].removeprefix('Value error, ')}, found {shown}")
             _leave_out(given, mistake["loc"])
         settings = Settings.model_validate(given)  # what else is wrong does not depend on the wrong values
     mistakes += settings.mistakes()
@@ -287,10 +280,14 @@ def _leave_out(given: dict[str, Any], location: tuple[int | str, ...]) -> None:
             given.pop(str(variable), None)
 
 
-def _given() -> dict[str, str]:
-    """Return the variables of ours that are set and not empty."""
-    names = {field.alias for field in Settings.model_fields.values() if field.alias}
-    return {name: value for name, value in os.environ.items() if name in names and value}
+def secret_variables() -> list[str]:
+    """Return the variables that hold secrets."""
+    return [field.alias for field in Settings.model_fields.values() if field.alias and _is_secret(field.annotation)]
+
+
+def _is_secret(annotation: Any) -> bool:
+    """Tell whether a type is, or has in it, a SecretStr."""
+    return annotation is SecretStr or any(map(_is_secret, get_args(annotation)))
 
 
 @cache

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS = {
     "pipeline": 0,
     "pipeline.errors": 0,
+    "pipeline.environment": 1,
     "pipeline.attempts": 1,
     "pipeline.files": 1,
     "pipeline.logs": 1,

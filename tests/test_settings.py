@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.settings import ServerAddress, Settings, load_settings
+from pipeline.settings import ServerAddress, Settings, load_settings, secret_variables
 from tests.support.deployment import COMMANDS
 
 GOOD = {"SOT_PATH": "bucket", "CLICKHOUSE_HOST": "db"}
@@ -200,6 +200,48 @@ def test_passwords_have_no_representation(monkeypatch: pytest.MonkeyPatch) -> No
     assert SECRET not in shown
     wrong = {"SOT_S3_ENDPOINT": f"http://user:{SECRET}@minio", "CLICKHOUSE_PORT": "x", "SOT_PATH": ""}
     assert SECRET not in "\n".join(mistakes(monkeypatch, wrong))
+
+
+@pytest.mark.parametrize("name", secret_variables())
+def test_a_secret_can_be_in_a_file(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every one of them, without the line end that editors add; spaces belong to it. Nothing shows it."""
+    path = tmp_path / "secret"
+    path.write_text(f" {SECRET}\t\r\n")
+    found = load(monkeypatch, {**GOOD, f"{name}_FILE": str(path), name: ""})
+    values = {field.alias: getattr(found, attribute) for attribute, field in Settings.model_fields.items()}
+    assert values[name].get_secret_value() == f" {SECRET}\t"
+    assert SECRET not in f"{found!r} {found.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "is empty"),
+        (b"\r\n\n", "is empty"),
+        (b"canary-5ecr3t\xff", "cannot be read: it is not UTF-8 text"),
+        (b"canary-5ecr3t" * 6_000, "is too large for a secret"),
+    ],
+)
+def test_a_file_without_a_secret_is_a_mistake(
+    content: bytes | None, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The variable and the path are named, what is in the file is not; the other mistakes are told with it."""
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    lines = mistakes(monkeypatch, {**GOOD, "CLICKHOUSE_PASSWORD_FILE": str(path), "LOG_LEVEL": "loud"})
+    assert variables_in(lines) == ["CLICKHOUSE_PASSWORD_FILE", "LOG_LEVEL"]
+    assert lines[0] == f"CLICKHOUSE_PASSWORD_FILE: {str(path)!r} {said}"
+
+
+def test_a_secret_is_given_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A variable and a file for the same secret: nobody knows which one is meant. An empty _FILE counts as unset."""
+    path = tmp_path / "secret"
+    path.write_text(SECRET)
+    both = {**GOOD, "SOT_PASSWORD": SECRET, "SOT_PASSWORD_FILE": str(path)}
+    assert mistakes(monkeypatch, both) == ["SOT_PASSWORD_FILE: SOT_PASSWORD is set, too; expected one of them"]
+    assert load(monkeypatch, {"SOT_PASSWORD_FILE": ""}).sot_password.get_secret_value() == SECRET
 
 
 def command(directory: Path, variables: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from pipeline.settings import Settings
+from pipeline.environment import file_variable
+from pipeline.settings import Settings, secret_variables
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 BEGIN, END = "<!-- written by scripts/docs -->\n", "<!-- end -->\n"
@@ -25,10 +26,18 @@ def shown(value: object) -> str:
             return f"`{value}`"
 
 
+def variable(name: str) -> str:
+    """Return how a setting can be given."""
+    return f"`{name}` or `{file_variable(name)}`" if name in secret_variables() else f"`{name}`"
+
+
 def table() -> str:
     """Return the table of all variables."""
-    fields = [field for field in Settings.model_fields.values() if field.alias]
-    rows = [f"| `{field.alias}` | {shown(field.default)} | {field.description} |" for field in fields]
+    rows = [
+        f"| {variable(field.alias)} | {shown(field.default)} | {field.description} |"
+        for field in Settings.model_fields.values()
+        if field.alias
+    ]
     return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows]) + "\n"
 
 

@@ -1,0 +1,63 @@
+"""The environment; the only module that reads it.
+
+Every secret can be given in a file instead, as Docker, Kubernetes and systemd hand them out: ``NAME_FILE`` names it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_OVERRIDE = re.compile(r"([A-Z][A-Z0-9_]{0,31})_CLICKHOUSE_(HOST|PORT|HTTP_PORT|DATABASE)")
+_MOST_BYTES = 65_536  #: of a file that holds a secret
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is set; an empty variable counts as unset."""
+
+    values: dict[str, str] = field(default_factory=dict)  #: by variable; a secret from a file under its own name
+    overrides: dict[str, dict[str, str]] = field(default_factory=dict)  #: by network, what it does differently
+    mistakes: list[str] = field(default_factory=list)  #: each begins with its variable
+
+
+def read(names: Collection[str], secrets: Collection[str]) -> Given:
+    """Read these variables, those of single networks, and the files of the secrets, which are some of them."""
+    given = Given()
+    for name in names:
+        if value := os.environ.get(name):
+            given.values[name] = value
+    for name, value in os.environ.items():
+        if value and (match := _OVERRIDE.fullmatch(name)):
+            given.overrides.setdefault(match[1].lower(), {})[match[2].lower()] = value
+    for name in secrets:
+        given.mistakes.extend(_read_file(name, given.values))
+    return given
+
+
+def file_variable(name: str) -> str:
+    """Return the variable that names the file of a secret."""
+    return f"{name}_FILE"
+
+
+def _read_file(name: str, values: dict[str, str]) -> Iterator[str]:
+    """Put a secret from its file among the values, or yield the mistake; line ends at its end are not part of it."""
+    variable = file_variable(name)
+    if not (path := os.environ.get(variable)):
+        return
+    if name in values:
+        yield f"{variable}: {name} is set, too; expected one of them"
+        return
+    try:
+        with Path(path).open("rb") as file:
+            secret = file.read(_MOST_BYTES + 1).decode().rstrip("\r\n")
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, whose message would show the bytes
+        yield f"{variable}: {path!r} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
+        return
+    if not secret or len(secret) > _MOST_BYTES:
+        yield f"{variable}: {path!r} is {'too large for a secret' if secret else 'empty'}"
+        return
+    values[name] = secret
