@@ -101,5 +101,6 @@ def configure(log_format: Literal["text", "json"], level: str, sink: Callable[[s
     for name in _LUIGI:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+    logging.getLogger("botocore.credentials").setLevel(logging.WARNING)  # says in every process where they are from
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are told by our own errors
     logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)  # logs a traceback, then raises the same

@@ -27,6 +27,8 @@ LEVELS = {
     "pipeline.refusal": 3,
     "pipeline.validate": 3,
     "pipeline.demo": 3,
+    "pipeline.demo_store": 4,
+    "pipeline.cron": 3,
     "pipeline.sources": 4,
     "pipeline.download": 5,
     "pipeline.workspace": 5,

@@ -1,0 +1,172 @@
+"""The cron of the containers: commands at their times, in UTC, once each, and what was missed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pipeline import cron
+from pipeline.errors import ConfigError
+from tests.support.deployment import SECONDS
+
+NIGHT = datetime(2026, 3, 29, tzinfo=UTC)  # clocks go forward in Europe, at 01:00 UTC
+
+
+def crontab(*commands: str) -> list[cron.Line]:
+    """Return a crontab whose commands were due two minutes ago, and are not for an hour."""
+    minute = (datetime.now(UTC) - timedelta(minutes=2)).minute
+    return cron.parse("".join(f"{minute} * * * * {command}\n" for command in commands))
+
+
+@contextmanager
+def running(lines: list[cron.Line], beat: Path) -> Iterator[None]:
+    """Run a crontab while the block runs, then end it."""
+    stopped = threading.Event()
+    thread = threading.Thread(target=cron.run, args=(lines, beat, stopped))
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+
+
+def wait_for(path: Path, content: str) -> None:
+    """Wait until a file has this content."""
+    deadline = time.monotonic() + SECONDS
+    while not path.exists() or path.read_text() != content:
+        assert time.monotonic() < deadline, path.exists() and path.read_text()
+        time.sleep(0.01)
+
+
+def appending(path: Path, word: str, seconds: float = 0) -> str:
+    """Return a command that takes its time and then adds a word to a file."""
+    return f"sh -c {shlex.quote(f'sleep {seconds}; printf {word} >> {shlex.quote(str(path))}')}"
+
+
+def test_every_mistake_of_a_crontab_is_told() -> None:
+    """With the number of its line; comments and empty lines are none. A variable is not set here."""
+    text = "# comment\n\n61 * * * * x\n* * * *\nTZ=Europe/Berlin\n0 1 * * * sot-ingest 'run\n\t# 0 0\n0 1 * * 7 right\n"
+    with pytest.raises(ConfigError) as error:
+        cron.parse(text)
+    assert [line.partition(":")[0] for line in str(error.value).splitlines()] == [
+        "line 3",
+        "line 4",
+        "line 5",
+        "line 6",
+    ]
+
+
+def test_a_command_is_split_as_a_shell_does_it() -> None:
+    """Quotes hold together; nothing is expanded."""
+    (line,) = cron.parse("*/15  1-3 * *   1   program 'two words' $HOME # %")
+    assert line == cron.Line("*/15 1-3 * * 1", ("program", "two words", "$HOME", "#", "%"))
+
+
+def test_commands_are_due_once_however_long_nobody_looked() -> None:
+    """Each once, in the order of the crontab; its time belongs to the interval that ends with it. Times are UTC."""
+    lines = cron.parse("0 3 * * * late\n0 1 * * * early\n0 2 * * * early\n30 2 * * 1 monday\n")
+
+    def due(hours: float, until: float) -> list[str]:
+        return [word for (word,) in cron.due(lines, NIGHT + timedelta(hours=hours), NIGHT + timedelta(hours=until))]
+
+    assert due(0, 0.99) == []
+    assert due(0, 1) == ["early"]
+    assert due(1, 1.99) == []
+    assert due(1, 2) == ["early"]
+    assert due(0, 24) == ["late", "early"]
+    assert due(0, 240) == ["late", "early", "monday"]
+
+
+def test_what_was_missed_is_made_up_for_in_order(tmp_path: Path) -> None:
+    """At the first start what the last day had, one after another; at the next only what became due since."""
+    beat, output = tmp_path / "state" / "beat", tmp_path / "output"
+    lines = crontab(appending(output, "a", 0.3), appending(output, "b"))
+    seldom = cron.parse("0 0 29 2 * false\n")
+    with running([*lines, *seldom], beat):
+        wait_for(output, "ab")
+    assert abs(beat.stat().st_mtime - time.time()) < SECONDS
+    os.utime(beat, (time.time() - 3_600,) * 2)
+    with running(lines, beat):
+        wait_for(output, "abab")
+    daily = [cron.Line("0 1 * * *", line.command) for line in lines]
+    since = datetime.now(UTC).replace(hour=1, minute=0, second=30, microsecond=0).timestamp()
+    os.utime(beat, (since - (86_400 if since > time.time() else 0),) * 2)
+    with running(daily, beat):
+        time.sleep(0.3)
+    assert output.read_text() == "abab"
+
+
+def test_a_clock_that_was_set_back_stops_nothing(tmp_path: Path) -> None:
+    """A beat in the future counts as now: the next minute's commands are started, not those of next year."""
+    beat = tmp_path / "beat"
+    beat.touch()
+    os.utime(beat, (time.time() + 86_400 * 365,) * 2)
+    with running([], beat):
+        deadline = time.monotonic() + SECONDS
+        while beat.stat().st_mtime > time.time() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert beat.stat().st_mtime <= time.time()
+
+
+def test_a_command_is_not_started_beside_itself(tmp_path: Path) -> None:
+    """What still runs at its next time is left to it; another command starts beside it."""
+    output = tmp_path / "output"
+    waiting = f"sh -c {shlex.quote(f'until test -e {output}; do sleep 0.01; done; printf slow >> {output}')}"
+    slow, other = crontab(waiting, appending(output, "other"))
+    runner = cron.Runner()
+    runner.start([slow.command])
+    deadline = time.monotonic() + SECONDS
+    while slow.command not in runner._running and time.monotonic() < deadline:
+        time.sleep(0.01)
+    runner.start([slow.command, other.command])
+    wait_for(output, "otherslow")
+    runner.end()
+    assert output.read_text() == "otherslow"
+
+
+def test_term_ends_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
+    """The command gets the signal and time to end; the one after it is not begun. The output is the commands'."""
+    path, output = tmp_path / "crontab", tmp_path / "output"
+    trapping = (
+        f"trap 'printf ended >> {shlex.quote(str(output))}; exit 143' TERM; echo begun; while :; do sleep 0.05; done"
+    )
+    path.write_text(f"* * * * * sh -c {shlex.quote(trapping)}\n* * * * * touch {tmp_path / 'never'}\n")
+    command = [sys.executable, "-m", "pipeline.cron", str(path), "--beat", str(tmp_path / "beat")]
+    environment = {**os.environ, "SOT_PATH": str(tmp_path), "WAREHOUSE_PATH": str(tmp_path / "warehouse")}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, log
+    assert output.read_text() == "ended"
+    assert not (tmp_path / "never").exists()
+    assert "ERROR" in log
+    assert "exit_code=143" in log
+
+
+def test_a_wrong_crontab_is_refused_at_once(tmp_path: Path) -> None:
+    """Exit 2 and the line, before anything runs."""
+    path = tmp_path / "crontab"
+    path.write_text("* * * * * touch made\n99 * * * * false\n")
+    command = [sys.executable, "-m", "pipeline.cron", str(path), "--beat", str(tmp_path / "beat")]
+    environment = {**os.environ, "SOT_PATH": str(tmp_path), "WAREHOUSE_PATH": str(tmp_path / "warehouse")}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("line 2: ")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["crontab"]
