@@ -61,3 +61,8 @@ def _read_file(name: str, values: dict[str, str]) -> Iterator[str]:
         yield f"{variable}: {path!r} is {'too large for a secret' if secret else 'empty'}"
         return
     values[name] = secret
+
+
+def luigi_config_path() -> str | None:
+    """Return the variable that luigi reads when it is imported; it only warns when nothing is there."""
+    return os.environ.get("LUIGI_CONFIG_PATH")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 
-import luigi.configuration
 from loguru import logger
 from rich.console import Console
 
 import pipeline.tasks  # noqa: F401  # the graph that luigi is asked for by name
-from pipeline import display, process, steps
+from pipeline import display, process, scheduler, steps
 from pipeline.context import Context, context
 from pipeline.snapshot import Snapshot
 
@@ -21,7 +18,7 @@ from pipeline.snapshot import Snapshot
 def ingest(snapshots: Sequence[Snapshot], *, workers: int | None, local_scheduler: bool, again: bool) -> int:
     """Bring the snapshots, all of one date and window, into the warehouse; return the exit code. Raises Interrupted."""
     shared = context()
-    if not local_scheduler and (problem := _scheduler_problem()):
+    if not local_scheduler and (problem := scheduler.problem()):
         logger.bind(hint="start luigid, or add --local-scheduler").error("{}", problem)
         return process.EXIT_LUIGI
     if again:
@@ -46,23 +43,6 @@ def _arguments(
     arguments += ["--networks", json.dumps([snapshot.network for snapshot in snapshots])]
     arguments += ["--workers", "1" if shared.is_embedded else str(workers or 2)]
     return [*arguments, "--local-scheduler"] if local_scheduler else arguments
-
-
-def _scheduler_problem() -> str | None:
-    """Return why luigid cannot be used, or None: luigi itself would try for minutes and say less."""
-    config = luigi.configuration.get_config()
-    host = config.get("core", "default_scheduler_host", config.get("core", "scheduler_host", "localhost"))
-    port = config.get("core", "default_scheduler_port", config.get("core", "scheduler_port", "8082"))
-    url = (
-        config.get("core", "default_scheduler_url", config.get("core", "scheduler_url", "")) or f"http://{host}:{port}"
-    )
-    try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10)  # noqa: S310  # our own setting
-    except urllib.error.HTTPError:
-        return None
-    except OSError as error:
-        return f"luigid at {url} does not answer: {error}"
-    return None
 
 
 def _say_outcome(code: int, snapshots: Sequence[Snapshot]) -> None:

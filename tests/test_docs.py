@@ -95,6 +95,16 @@ def test_every_exit_code_is_documented() -> None:
     assert table("Exit codes") == [(str(code), meaning) for code, meaning in process.EXIT_CODES.items()]
 
 
+def test_every_exit_code_is_in_the_runbook() -> None:
+    """Each has a paragraph that says what to do, under the meaning that --help gives it; those of signals share one."""
+    runbook = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    paragraphs = re.findall(r"^### ([\d, ]+): (.*)\n\n((?:- .*\n|  .*\n)+)", runbook, re.MULTILINE)
+    assert [code for codes, _, _ in paragraphs for code in map(int, codes.split(", "))] == [*process.EXIT_CODES][1:]
+    assert [codes for codes, _, text in paragraphs if "**What to do**" not in text] == []
+    for codes, meaning, _ in paragraphs[:-1]:
+        assert set(meaning.split(", ")[0].split()) <= set(re.sub("[,;]", "", process.EXIT_CODES[int(codes)]).split())
+
+
 def test_luigi_is_told_the_same_twice() -> None:
     """luigi.cfg, which people and luigid read, says what the pipeline tells luigi by itself."""
     config = configparser.ConfigParser()

@@ -38,6 +38,8 @@ LEVELS = {
     "pipeline.status": 7,
     "pipeline.parameters": 8,
     "pipeline.process": 8,
+    "pipeline.scheduler": 9,
+    "pipeline.doctor": 10,
     "pipeline.targets": 8,
     "pipeline.display": 8,
     "pipeline.tasks": 9,
