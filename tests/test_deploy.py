@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 import shlex
@@ -26,8 +27,10 @@ from tests.conftest import own_databases
 from tests.support import docker
 from tests.support.clickhouse import OLDEST_MAJOR, ClickHouseServer, free_ports
 from tests.support.deployment import COMMANDS, SECONDS, Deployment, ServerReader
+from tests.test_luigid import tasks
 
 ROOT = Path(__file__).parents[1]
+RUNBOOK = (ROOT / "docs" / "operations.md").read_text("utf-8")
 NETWORKS = ("ethereum", "bitcoin", "torus")
 OURS = ("luigid", "scheduler", "seed")
 SERVICES: dict[str, Any] = docker.compose()["services"]
@@ -85,6 +88,19 @@ def test_every_service_says_whether_it_works() -> None:
     assert {service["restart"] for service in lasting.values()} == {"unless-stopped"}
 
 
+def test_containers_find_luigid() -> None:
+    """By its service's name and port, which only the other containers and this host reach."""
+    config = configparser.ConfigParser()
+    config.read(docker.DOCKER / "luigi.cfg", "utf-8")
+    assert {section: dict(config[section]) for section in config.sections()} == {
+        "core": {"default_scheduler_url": "http://luigid:8082"}
+    }
+    command = SERVICES["luigid"]["command"]
+    assert command[command.index("--port") + 1] == "8082"
+    assert "docker/luigi.cfg docker/crontab /etc/sot-ingest/" in [rest for _, rest in docker.instructions()]
+    assert docker.image_environment()["LUIGI_CONFIG_PATH"] == "/etc/sot-ingest/luigi.cfg"
+
+
 def test_services_wait_until_those_that_they_need_work() -> None:
     """Not only until they were started; without the profile the scheduler needs no demo."""
     conditions = {name: service["condition"] for name, service in SERVICES["scheduler"]["depends_on"].items()}
@@ -128,6 +144,18 @@ def test_our_containers_may_do_little() -> None:
         assert "privileged" not in service
     volumes = [volume.partition(":") for service in SERVICES.values() for volume in service.get("volumes", [])]
     assert {source for source, _, _ in volumes} == set(docker.compose()["volumes"])
+
+
+def test_compose_takes_what_the_runbook_adds() -> None:
+    """The secret of the other source, merged as compose merges files, is a valid service of ours."""
+    (block,) = re.findall(r"^  ```yaml\n(.*?)^  ```$", RUNBOOK, re.MULTILINE | re.DOTALL)
+    added = yaml.safe_load(block)
+    (secret,) = added["services"]["scheduler"]["secrets"]
+    environment = added["services"]["scheduler"]["environment"]
+    assert environment == {"SOT_PASSWORD": "", "SOT_PASSWORD_FILE": f"/run/secrets/{secret['source']}"}
+    assert set(environment) - {"SOT_PASSWORD_FILE"} <= set(secret_variables())
+    assert secret | {"source": ""} == SERVICES["scheduler"]["secrets"][0] | {"source": ""}
+    assert added["secrets"] == {secret["source"]: {"environment": "SOT_PASSWORD"}}
 
 
 def test_images_are_pinned() -> None:
@@ -333,6 +361,7 @@ def test_the_commands_ingest_a_day_and_find_nothing_to_do_the_second_time(host: 
     host.run(SERVICES["seed"]["command"], host.container, "seed.log")
     luigid = host.luigid(shlex.join(SERVICES["luigid"]["command"]), docker.image_environment(), "container")
     first = crontab_run(host)
+    assert tasks(host.luigid_port, "DONE").count("PublishSnapshot") == len(NETWORKS)
     luigid.terminate()
     luigid.wait(SECONDS)
     ended = re.findall(r'Command ended  command="([^"]*)" exit_code=(\d+)', first)
