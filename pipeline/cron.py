@@ -135,12 +135,11 @@ def run(lines: list[Line], beat: Path, stopped: threading.Event) -> None:
 
 
 def _last_beat(beat: Path) -> datetime:
-    """Return until when all was started; a beat in the future, after a clock was set back, counts as now."""
-    now = datetime.now(UTC)
+    """Return until when all was started."""
     try:
-        return min(now, datetime.fromtimestamp(beat.stat().st_mtime, UTC))
+        return datetime.fromtimestamp(beat.stat().st_mtime, UTC)
     except FileNotFoundError:
-        return now - FIRST_LOOK_BACK
+        return datetime.now(UTC) - FIRST_LOOK_BACK
 
 
 def _write_beat(beat: Path, moment: datetime) -> None:

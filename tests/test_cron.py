@@ -110,7 +110,7 @@ def test_what_was_missed_is_made_up_for_in_order(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_was_set_back_stops_nothing(tmp_path: Path) -> None:
-    """A beat in the future counts as now: the next minute's commands are started, not those of next year."""
+    """A beat in the future is put right at once: what is due from now on is started."""
     beat = tmp_path / "beat"
     beat.touch()
     os.utime(beat, (time.time() + 86_400 * 365,) * 2)
