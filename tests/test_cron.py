@@ -152,7 +152,10 @@ def test_term_ends_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=SECONDS)
+        try:
+            _, log = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
     assert process.returncode == 0, log
     assert output.read_text() == "ended"
     assert not (tmp_path / "never").exists()
