@@ -21,7 +21,7 @@ from tests.conftest import Bucket
 from tests.support.clickhouse import OwnClickHouse, User, free_ports
 from tests.support.deployment import Deployment, EmbeddedReader, ServerReader, in_bucket, in_directory
 from tests.support.sot import Sot
-from tests.test_docs import GRANTS, without_grantee
+from tests.test_docs import GRANTS, single_grants, without_grantee
 
 ROOT = Path(__file__).parents[1]
 SECRET = "canary-5ecr3t"
@@ -118,6 +118,13 @@ def test_it_tells_what_is_well_and_what_is_not(server: OwnClickHouse, bucket: Bu
     assert SECRET not in well.stdout + wrong.stdout + wrong.stderr
     assert not deployment.work.exists()
     assert server.http("SELECT count() FROM system.databases WHERE name = 'torus'") == "0\n"
+
+
+def test_the_grants_that_it_asks_for_are_those_of_readme() -> None:
+    """One privilege each, on a network's database and at large."""
+    of_database = {f"{privilege} ON torus.*" for privilege in (*services.DATABASE_GRANTS, "CREATE DATABASE")}
+    documented = {grant.removeprefix("GRANT ") for grant in without_grantee(single_grants())}
+    assert documented == of_database | set(services.GRANTS)
 
 
 def test_what_does_not_answer_may_come_back(tmp_path: Path, samples: Path) -> None:
