@@ -161,6 +161,8 @@ def test_readers_see_one_version_while_it_changes_all_the_time(
             manifest_sha256=version["manifest_sha256"],
             source=version["source"],
             loads={table: (version["load_ids"][table], version["row_counts"][table]) for table in contract()},
+            run_id="a run",
+            is_upstreams=lambda _uri, sha256, now=version["manifest_sha256"]: sha256 == now,  # type: ignore[misc]
         )
         flips += 1
     assert flips > 20

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pipeline.attempts import with_backoff
 from pipeline.snapshot import Snapshot
-from pipeline.tables import LEDGER, Table
+from pipeline.tables import LEDGER, PUBLICATIONS, Table
 from pipeline.warehouse import MissingTableError, Warehouse
 
 State = Literal["started", "loaded", "failed", "forgotten"]
@@ -158,15 +158,28 @@ def partition(snapshot: Snapshot, load_id: str) -> dict[str, object]:
 
 
 def forget(warehouse: Warehouse, snapshot: Snapshot, tables: tuple[str, ...]) -> None:
-    """Append a row for each proven load of these tables that takes its proof back."""
+    """Append a row for each load of these tables that was ever proven, which takes its proof back.
+
+    Loads whose proof was taken back before are among them: a rollback may have brought them back to readers. The row
+    is newer than all that is recorded or published, whatever the clock says.
+    """
     copied = [name for name in _COLUMNS if name not in {"state", "recorded_at", "host", "pipeline_version"}]
+    of_snapshot = "processing_date = {processing_date:Date} AND window_days = {window_days:UInt16}"
     statement = f"""
         INSERT INTO {{database}}.{LEDGER} ({", ".join(copied)}, state, recorded_at, host, pipeline_version)
-        SELECT {", ".join(copied)}, 'forgotten', now64(6, 'UTC'), {{host:String}}, {{pipeline_version:String}}
+        SELECT
+            {", ".join(copied)},
+            'forgotten',
+            greatest(
+                now64(6, 'UTC'),
+                (SELECT max(recorded_at) FROM {{database}}.{LEDGER} WHERE {of_snapshot}) + INTERVAL 1 MICROSECOND,
+                (SELECT max(published_at) FROM {{database}}.{PUBLICATIONS} WHERE {of_snapshot}) + INTERVAL 1 MICROSECOND
+            ),
+            {{host:String}},
+            {{pipeline_version:String}}
         FROM {{database}}.{LEDGER}
-        WHERE processing_date = {{processing_date:Date}} AND window_days = {{window_days:UInt16}}
-            AND has(splitByChar(',', {{tables:String}}), table_name) AND state = 'loaded'
-            AND load_id NOT IN (SELECT load_id FROM {{database}}.{LEDGER} WHERE state = 'forgotten')
+        WHERE {of_snapshot} AND has(splitByChar(',', {{tables:String}}), table_name) AND state = 'loaded'
+        LIMIT 1 BY load_id
     """
     with contextlib.suppress(MissingTableError):
         warehouse.execute(
