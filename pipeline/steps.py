@@ -14,7 +14,7 @@ from pipeline.context import Context
 from pipeline.errors import DataError, FileError, SourceUnavailableError
 from pipeline.snapshot import Snapshot
 from pipeline.sources import Report
-from pipeline.tables import BY_NAME, TABLES, Table
+from pipeline.tables import TABLES, Table
 from pipeline.warehouse import ledger
 from pipeline.warehouse.load import ProvenFile, load
 from pipeline.warehouse.publish import publish
@@ -201,8 +201,8 @@ def clean_up(context: Context, snapshot: Snapshot) -> Facts:
     return {"bytes": size}
 
 
-def forget(context: Context, snapshot: Snapshot, tables: tuple[str, ...] = tuple(BY_NAME)) -> None:
-    """Take the proofs of a snapshot back, so that a run does all steps anew; readers see what they saw."""
+def forget(context: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> None:
+    """Take back what is proven of the files and of these tables' loads; readers see what they saw."""
     ledger.forget(context.warehouse(snapshot.network), snapshot, tables)
     context.source.discard(snapshot)
     context.workspace(snapshot).discard()

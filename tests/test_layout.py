@@ -33,6 +33,7 @@ LEVELS = {
     "pipeline.context": 6,
     "pipeline.steps": 7,
     "pipeline.status": 7,
+    "pipeline.rollback": 7,
     "pipeline.parameters": 8,
     "pipeline.process": 8,
     "pipeline.targets": 8,

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import secrets
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
 
 from pipeline.clickhouse import ClickHouse
-from pipeline.settings import ServerAddress
+from pipeline.context import Context
+from pipeline.errors import RequestError, WarehouseError
+from pipeline.rollback import plan, roll_back
+from pipeline.settings import ServerAddress, Settings
 from pipeline.tables import TABLES
 from pipeline.warehouse import ROLE, Warehouse
 from pipeline.warehouse.publish import Publication, follow, history, new_id, publish
@@ -127,6 +132,41 @@ def test_a_manifest_that_upstream_brought_back_is_published_again(warehouse: War
     assert publish_version(warehouse, "a" * 64, upstreams="c" * 64).manifest_sha256 == "b" * 64
     assert publish_version(warehouse, "a" * 64).manifest_sha256 == "a" * 64
     assert len(history(warehouse, DAY)) == 3
+
+
+def test_a_rollback_needs_a_publication_whose_rows_are_there(warehouse: Warehouse) -> None:
+    """Nothing published, nothing older, an unknown id, what readers see already, rows that were collected."""
+    context = Context(Settings.model_validate({"WAREHOUSE_PATH": Path()}), {DAY.network: warehouse})
+    with pytest.raises(RequestError, match="never published"):
+        plan(context, DAY, None)
+    first = publish_version(warehouse, "a" * 64)
+    with pytest.raises(RequestError, match="nothing older"):
+        plan(context, DAY, None)
+    second = publish_version(warehouse, "b" * 64)
+    with pytest.raises(RequestError, match="has no publication") as unknown:
+        plan(context, DAY, str(uuid4()))
+    assert re.findall(r"[0-9a-f-]{36}", unknown.value.hint) == [second.publication_id, first.publication_id]
+    with pytest.raises(RequestError, match="already"):
+        plan(context, DAY, second.publication_id)
+    counted = Publication(**{**vars(first), "publication_id": new_id(warehouse), "row_counts": {"raw_clusters": 20}})
+    counted = Publication(**{**vars(counted), "load_ids": {"raw_clusters": first.load_ids["raw_clusters"]}})
+    assert follow(warehouse, DAY, counted, after=second)
+    publish_version(warehouse, "c" * 64)
+    with pytest.raises(WarehouseError, match=r"raw_clusters_loads: load .* has 0 rows, 20 were loaded"):
+        plan(context, DAY, None)
+    assert len(history(warehouse, DAY)) == 4
+
+
+def test_a_rollback_that_was_decided_too_late_is_none(warehouse: Warehouse) -> None:
+    """A run published between the plan and the yes: readers keep what it published, and the operator is told."""
+    context = Context(Settings.model_validate({"WAREHOUSE_PATH": Path()}), {DAY.network: warehouse})
+    for manifest in ("a" * 64, "b" * 64):
+        publish_version(warehouse, manifest)
+    planned = plan(context, DAY, None)
+    newest = publish_version(warehouse, "c" * 64)
+    with pytest.raises(WarehouseError, match="another publication came first"):
+        roll_back(context, planned)
+    assert history(warehouse, DAY)[-1] == newest
 
 
 def test_threads_that_follow_upon_the_same_one(clickhouse: ClickHouseServer, server_database: str) -> None:

@@ -117,14 +117,14 @@ def publish_version(deployment: Deployment, bucket: Bucket, poller: Poller, seed
 
 
 def test_readers_see_whole_snapshots_only(deployment: Deployment, poller: Poller, tmp_path: Path) -> None:
-    """First publication, two more, ``--again``: nothing, then each version whole, never an older one or none again."""
+    """First publication, two more, ``rerun``: nothing, then each version whole, never an older one or none again."""
     list(poller.wait_for_polls(1))
     versions = [NOTHING]
     for seed in (1, 2, 3):
         files, seen = publish_version(deployment, Bucket(tmp_path / "bucket"), poller, seed)
         versions.append(seen)
     assert len(set(versions)) == 4
-    assert deployment.run(files.snapshot, "--again").exit_code == 0
+    assert deployment.rerun(files.snapshot).exit_code == 0
     assert len(deployment.publications(files.snapshot)) == 4
     list(poller.wait_for_polls(1))
     poller.stopped.set()

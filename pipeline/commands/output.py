@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-STYLES = {"published": "green", "half done": "yellow", "missing": "red"}
+STYLES = {"published": "green", "rolled back": "magenta", "half done": "yellow", "missing": "red"}
 WIDTH = 200  #: columns, where there is no terminal to ask
 
 
