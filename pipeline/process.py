@@ -37,7 +37,7 @@ LUIGI_SETTINGS: dict[str, dict[str, str]] = {
     "worker": {"check_complete_on_run": "true"},
 }
 
-EXIT_CONFIG, EXIT_NO_SNAPSHOT, EXIT_TASK_FAILED, EXIT_UNKNOWN, EXIT_LUIGI = 2, 20, 30, 35, 40
+EXIT_CONFIG, EXIT_FOUND, EXIT_NO_SNAPSHOT, EXIT_TASK_FAILED, EXIT_UNKNOWN, EXIT_LUIGI = 2, 2, 20, 30, 35, 40
 
 EXIT_CODES = {
     0: "done, or nothing to do",

@@ -34,6 +34,8 @@ LEVELS = {
     "pipeline.steps": 7,
     "pipeline.status": 7,
     "pipeline.rollback": 7,
+    "pipeline.verify": 8,
+    "pipeline.deep": 8,
     "pipeline.parameters": 8,
     "pipeline.process": 8,
     "pipeline.targets": 8,

@@ -14,7 +14,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.tables import LEDGER, PUBLICATIONS, Table
 from pipeline.warehouse import MissingTableError, Warehouse
 
-State = Literal["started", "loaded", "failed", "forgotten"]
+State = Literal["started", "loaded", "failed", "forgotten", "compared"]
 
 HOST = socket.gethostname()
 PIPELINE_VERSION = version("sot-ingest")
@@ -108,6 +108,47 @@ def loaded(warehouse: Warehouse, snapshot: Snapshot, table: Table, file_sha256: 
         )
     except MissingTableError:
         return None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the ledger says of a load."""
+
+    load_id: str
+    table_name: str
+    state: str  #: the newest
+    was_loaded: bool  #: its rows were counted and compared; whether or not the proof was taken back since
+    row_count: int
+    content_digest: str
+    file_sha256: str
+
+
+def recorded(warehouse: Warehouse, snapshot: Snapshot) -> dict[str, Recorded]:
+    """Return what the ledger says of each load of a snapshot, by load_id."""
+    try:
+        found = warehouse.query(
+            f"""
+            SELECT
+                toString(load_id),
+                toString(any(table_name)),
+                toString(argMax(state, recorded_at)),
+                toUInt8(countIf(state = 'loaded') > 0),
+                argMaxIf(row_count, recorded_at, state = 'loaded'),
+                argMaxIf(content_digest, recorded_at, state = 'loaded'),
+                argMaxIf(file_sha256, recorded_at, state = 'loaded')
+            FROM {{database}}.{LEDGER}
+            WHERE processing_date = {{processing_date:Date}} AND window_days = {{window_days:UInt16}}
+            GROUP BY load_id
+            """,
+            processing_date=snapshot.processing_date.isoformat(),
+            window_days=snapshot.window_days,
+        )
+    except MissingTableError:
+        return {}
+    return {
+        id_: Recorded(id_, name, state, bool(was_loaded), rows, digest, sha256)
+        for id_, name, state, was_loaded, rows, digest, sha256 in found
+    }
 
 
 def loaded_tables(warehouse: Warehouse, first: date, last: date, window_days: int) -> dict[date, set[str]]:
