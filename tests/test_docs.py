@@ -266,3 +266,5 @@ def test_the_queries_answer(warehouse: Callable[..., Warehouse]) -> None:
 
     assert sorted(made.server.http(then).splitlines()) == before
     assert sorted(made.server.http(pinned).splitlines()) != before
+    assert deployment.command("sot-ingest", "rollback", *selection(DAY), "--yes").exit_code == 0
+    assert sorted(made.server.http(pinned).splitlines()) == before
