@@ -16,7 +16,7 @@ from pipeline.tables import BY_NAME, TABLES, Table
 from pipeline.warehouse import MissingTableError, Warehouse
 from pipeline.warehouse.compare import measure
 from pipeline.warehouse.ledger import Recorded, recorded
-from pipeline.warehouse.publish import Publication, histories, settled
+from pipeline.warehouse.publish import Publication, histories, history, settled
 
 
 @dataclass(frozen=True)
@@ -65,18 +65,28 @@ def verify(
     ``deep`` downloads the files again and compares every row. Raises SourceError and WarehouseError when there is no
     answer.
     """
-    from pipeline.deep import compare_files  # noqa: PLC0415  # it imports us
-
     for network in networks:
         warehouse = context.warehouse(network)
         for day, past in histories(warehouse, first, last, window_days).items():
-            found = Verified(Snapshot(network, day, window_days), past[-1])
-            loads = recorded(warehouse, found.snapshot)
-            found.findings += _of_publication(warehouse, found, loads)
-            found.findings += _of_source(context, found.snapshot, past)
-            if deep:
-                found.findings += compare_files(context, found.snapshot, found.publication, loads)
+            snapshot = Snapshot(network, day, window_days)
+            found = _of_snapshot(context, snapshot, past, deep=deep)
+            now = history(warehouse, snapshot) if found.faults else past
+            if now and len(now) != len(past):  # what readers see changed under our eyes
+                found = _of_snapshot(context, snapshot, now, deep=deep)
             yield found
+
+
+def _of_snapshot(context: Context, snapshot: Snapshot, past: Sequence[Publication], *, deep: bool) -> Verified:
+    """Look at what readers see of one snapshot."""
+    from pipeline.deep import compare_files  # noqa: PLC0415  # it imports us
+
+    warehouse, found = context.warehouse(snapshot.network), Verified(snapshot, past[-1])
+    loads = recorded(warehouse, snapshot)
+    found.findings += _of_publication(warehouse, found, loads)
+    found.findings += _of_source(context, snapshot, past)
+    if deep:
+        found.findings += compare_files(context, snapshot, found.publication, loads)
+    return found
 
 
 def anew(snapshot: Snapshot, table: str = "") -> str:

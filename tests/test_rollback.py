@@ -56,7 +56,7 @@ def test_a_rollback_lasts_until_upstream_publishes_anew(deployment: Deployment, 
     unsaid = deployment.command("sot-ingest", "rollback", *selection(files.snapshot))
     assert (unsaid.exit_code, len(deployment.publications(files.snapshot))) == (2, 2)
     assert "say --yes" in unsaid.stderr
-    assert "roll back to this" in unsaid.stdout
+    assert [line.split()[-1] for line in unsaid.stdout.splitlines()] == ["seen", "now", "again"]
     result = roll_back(deployment, files, "--json")
     assert result.exit_code == 0, result.stderr
     newest = deployment.publications(files.snapshot)[-1]

@@ -11,6 +11,7 @@ import pytest
 from pipeline.context import Context
 from pipeline.rollback import plan, roll_back
 from pipeline.verify import Finding, verify
+from pipeline.warehouse.publish import histories
 from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import SECONDS, Deployment, ServerReader, a_day
@@ -177,6 +178,19 @@ def test_what_upstream_did_since_is_a_finding_of_its_own(published: Published) -
     assert (told.kind, told.is_fault) == ("gone upstream", False)
 
 
+def test_a_day_that_is_published_anew_meanwhile_is_looked_at_again(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was the newest when verify began is superseded, and its loads collected: that is no finding."""
+    stale = histories(published.context.warehouse("torus"), DAY.processing_date, DAY.processing_date, 195)
+    published.change("raw_alerts", DEFECTS["raw_alerts"][0])
+    assert [finding.table for finding in published.findings()] == ["raw_alerts"]
+    published.bucket.snapshot(seed=7)
+    ingest(published.context, DAY)
+    monkeypatch.setattr("pipeline.verify.histories", lambda *_: stale)
+    assert published.findings() == []
+
+
 def test_a_deep_one_compares_with_the_files(published: Published) -> None:
     """A row changed and the ledger with it: only the file can tell.
 
@@ -211,7 +225,7 @@ def test_the_command_says_what_it_found(published: Published) -> None:
     deployment = published.deployment
     command = ["sot-ingest", "verify", "--date", "2025-08-01"]
     well = deployment.command(*command)
-    assert (well.exit_code, well.stdout) == (0, "Verified 1 publications with 140 rows: as they were loaded\n")
+    assert (well.exit_code, well.stdout) == (0, "Verified 1 publication with 140 rows: as they were loaded\n")
     published.change("raw_alerts", DEFECTS["raw_alerts"][0])
     found = deployment.command(*command)
     assert found.exit_code == 2

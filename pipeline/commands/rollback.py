@@ -10,7 +10,6 @@ from pipeline.commands import options, output
 from pipeline.context import context
 from pipeline.rollback import Rollback, plan, roll_back
 from pipeline.snapshot import Snapshot
-from pipeline.tables import TABLES
 from pipeline.warehouse.publish import Publication
 
 
@@ -41,11 +40,10 @@ def command(day: date, network: str, window_days: int | None, to: str | None, ye
 
 
 def _print_plan(planned: Rollback) -> None:
-    stems = [table.stem.removeprefix("address_") for table in TABLES]
     output.print_table(
-        ["publication", "published (UTC)", "action", "manifest", *stems, ""],
+        ["publication", "published (UTC)", "action", "rows", "seen"],
         [_row(planned, publication) for publication in reversed(planned.past)],
-        right=stems,
+        right=["rows"],
     )
 
 
@@ -55,9 +53,8 @@ def _row(planned: Rollback, publication: Publication) -> list[str]:
         publication.publication_id,
         f"{publication.published_at:%Y-%m-%d %H:%M}",
         publication.action,
-        publication.manifest_sha256[:12],
-        *(f"{publication.row_counts.get(table.name, 0):,}" for table in TABLES),
-        "roll back to this" if is_target else "readers see this" if is_seen else "",
+        f"{sum(publication.row_counts.values()):,}",
+        "again" if is_target else "now" if is_seen else "",
     ]
 
 

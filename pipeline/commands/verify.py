@@ -43,32 +43,37 @@ def command(
     if as_json:
         output.print_json([each.as_dict() for each in found])
     else:
-        _print(found)
+        _print(found, first, last)
     sys.exit(process.EXIT_FOUND if any(each.faults for each in found) else 0)
 
 
-def _print(found: Sequence[Verified]) -> None:
+def _print(found: Sequence[Verified], first: date, last: date) -> None:
     """Print each finding in a paragraph, for it is too long for a table, then how much was looked at."""
     for each in found:
         for finding in each.findings:
             click.echo(_paragraph(each, finding))
+    if not found:
+        click.echo(f"Nothing is published from {first.isoformat()} to {last.isoformat()}.")
+        return
     faults = sum(len(each.faults) for each in found)
     told = sum(len(each.findings) for each in found) - faults
-    click.echo(
-        f"Verified {len(found):,} publications with {count_rows(found):,} rows: "
-        + (f"{faults:,} findings" if faults else "as they were loaded")
-        + (f", {told:,} to know" if told else "")
-    )
+    outcome = _number(faults, "finding") if faults else "as they were loaded"
+    notes = f", {_number(told, 'note')}" if told else ""
+    click.echo(f"Verified {_number(len(found), 'publication')} with {count_rows(found):,} rows: {outcome}{notes}")
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _paragraph(each: Verified, finding: Finding) -> str:
     snapshot = each.snapshot
     where = f"{snapshot.processing_date.isoformat()} {snapshot.network}, {snapshot.window_days} days"
     lines = [
-        f"{where}: {finding.kind}" if finding.is_fault else f"{where}: {finding.kind} (not a fault)",
+        f"{where}: {finding.kind}" + ("" if finding.is_fault else " (not a fault)"),
         *([f"  table     {finding.table}, load {finding.load_id}"] if finding.table else []),
         f"  found     {finding.found}",
         f"  expected  {finding.expected}",
-        f"  to do     {finding.hint}",
+        f"  {'to do' if finding.is_fault else 'note '}     {finding.hint}",
     ]
     return "\n".join(lines) + "\n"
