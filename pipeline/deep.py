@@ -15,9 +15,9 @@ from pipeline import steps
 from pipeline.context import Context
 from pipeline.errors import FileError, WarehouseError
 from pipeline.files import locked, reported
+from pipeline.findings import Finding, anew
 from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES, Table
-from pipeline.verify import Finding, anew
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.compare import differences
 from pipeline.warehouse.ledger import Recorded, count_rows

@@ -11,25 +11,14 @@ from datetime import date
 from typing import Any
 
 from pipeline.context import Context
+from pipeline.deep import compare_files
+from pipeline.findings import Finding, anew, command
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, TABLES, Table
 from pipeline.warehouse import MissingTableError, Warehouse
 from pipeline.warehouse.compare import measure
 from pipeline.warehouse.ledger import Recorded, recorded
 from pipeline.warehouse.publish import Publication, histories, history, settled
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is not as it should be, or that one should know."""
-
-    kind: str  #: publication, ledger, rows, content, view, file, superseded upstream, …
-    found: str
-    expected: str
-    hint: str  #: what to do
-    table: str = ""  #: when it is about one
-    load_id: str = ""
-    is_fault: bool = True  #: else it is only told
 
 
 @dataclass
@@ -78,8 +67,6 @@ def verify(
 
 def _of_snapshot(context: Context, snapshot: Snapshot, past: Sequence[Publication], *, deep: bool) -> Verified:
     """Look at what readers see of one snapshot."""
-    from pipeline.deep import compare_files  # noqa: PLC0415  # it imports us
-
     warehouse, found = context.warehouse(snapshot.network), Verified(snapshot, past[-1])
     loads = recorded(warehouse, snapshot)
     found.findings += _of_publication(warehouse, found, loads)
@@ -87,16 +74,6 @@ def _of_snapshot(context: Context, snapshot: Snapshot, past: Sequence[Publicatio
     if deep:
         found.findings += compare_files(context, snapshot, found.publication, loads)
     return found
-
-
-def anew(snapshot: Snapshot, table: str = "") -> str:
-    """Return the command that loads a snapshot or one of its tables anew."""
-    return _command("rerun", snapshot) + (f" --table {table}" if table else "")
-
-
-def _command(verb: str, snapshot: Snapshot) -> str:
-    day, window = snapshot.processing_date.isoformat(), snapshot.window_days
-    return f"sot-ingest {verb} --date {day} --network {snapshot.network} --window-days {window}"
 
 
 def _of_publication(warehouse: Warehouse, found: Verified, loads: Mapping[str, Recorded]) -> Iterator[Finding]:
@@ -180,11 +157,11 @@ def _of_source(context: Context, snapshot: Snapshot, past: Sequence[Publication]
             hint = f"it stays so until upstream publishes a new one, or {anew(snapshot)}"
             yield Finding("rolled back", f"upstream's is {uri}", seen.source, hint, is_fault=False)
         else:
-            yield Finding("superseded upstream", uri, seen.source, _command("run", snapshot))
+            yield Finding("superseded upstream", uri, seen.source, command("run", snapshot))
 
 
 def _back_or_anew(snapshot: Snapshot) -> str:
-    return f"{_command('rollback', snapshot)}, or {anew(snapshot)}"
+    return f"{command('rollback', snapshot)}, or {anew(snapshot)}"
 
 
 def count_rows(found: Sequence[Verified]) -> int:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.context import Context
+from pipeline.findings import Finding
 from pipeline.rollback import plan, roll_back
-from pipeline.verify import Finding, verify
+from pipeline.verify import verify
 from pipeline.warehouse.publish import histories
 from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer

@@ -13,8 +13,9 @@ from pipeline import process
 from pipeline.commands import options, output
 from pipeline.context import context
 from pipeline.errors import PipelineError
+from pipeline.findings import Finding
 from pipeline.snapshot import yesterday
-from pipeline.verify import Finding, Verified, count_rows, verify
+from pipeline.verify import Verified, count_rows, verify
 
 
 @click.command(epilog="\b\nExample:\n  sot-ingest verify --days 7 --network torus")
