@@ -34,14 +34,14 @@ def compare_files(
     """
     warehouse = context.warehouse(snapshot.network)
     with _elsewhere(context) as ours:
-        if ours.source.manifest_uri(snapshot) is None:
+        if not ours.source.is_ready(snapshot):
             return
         steps.download_manifest(ours, snapshot)
-        sha256 = steps.manifest_on_disk(ours.workspace(snapshot)).sha256
-        if sha256 != publication.manifest_sha256:
-            shown = f"another manifest: {sha256[:12]}"
+        manifest = steps.manifest_on_disk(ours.workspace(snapshot))
+        if not publication.is_of(manifest.uri, manifest.sha256):
+            shown = f"another manifest: {manifest.uri}"
             hint = "the files that were published are not at the source any more"
-            yield Finding("not compared", shown, publication.manifest_sha256[:12], hint, is_fault=False)
+            yield Finding("not compared", shown, publication.source, hint, is_fault=False)
             return
         for table in TABLES:
             load = loads.get(publication.load_ids.get(table.name, ""))
@@ -73,7 +73,7 @@ def _of_file(
         yield Finding("file", str(error), f"the file with SHA-256 {load.file_sha256[:12]}", error.hint, **about)
         return
     file = steps.proven_file(context.workspace(snapshot), table)
-    if file.sha256 != load.file_sha256:
+    if file.sha256 != load.file_sha256 and file.content_digest != load.content_digest:
         shown = f"labels of {file.superseded_by}: {file.sha256[:12]}" if file.superseded_by else file.sha256[:12]
         hint = "the file that was published is not at the source any more"
         yield Finding("not compared", shown, load.file_sha256[:12], hint, **about, is_fault=False)

@@ -171,7 +171,7 @@ def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
         run_id=context.run_id,
         is_upstreams=lambda uri, sha256: is_upstreams(context, snapshot, uri, sha256),
     )
-    if publication.manifest_sha256 != manifest.sha256:
+    if not publication.is_of(manifest.uri, manifest.sha256):
         workspace.discard_manifest()
     return {
         **({} if publication.run_id == context.run_id else {"by_another_run": True}),

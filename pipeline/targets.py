@@ -125,7 +125,7 @@ class PublishedSnapshot(SnapshotTarget):
             return False
         if ManifestOnDisk(self.context, self.snapshot).exists():
             on_disk = self.workspace.downloaded_manifest()
-            return on_disk is not None and on_disk.sha256 in {publication.manifest_sha256 for publication in published}
+            return on_disk is not None and any(each.is_of(on_disk.uri, on_disk.sha256) for each in published)
         known = {publication.source: publication.manifest_sha256 for publication in published}
         try:
             return self.context.source.is_current(self.snapshot, known)

@@ -26,29 +26,10 @@ from pipeline.warehouse.schema import ensure_schema
 from pipeline.warehouse.server import ServerWarehouse
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import a_day
-from tests.support.warehouses import Databases, embedded, on_server
+from tests.support.warehouses import on_server
 
 DAY = a_day()
 PUBLISHERS = 6
-
-
-@pytest.fixture(scope="module", params=["server", "embedded"])
-def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
-    """Both warehouses, in this process."""
-    if request.param == "embedded":
-        opened = embedded(tmp_path_factory.mktemp("publications") / "warehouse")
-    else:
-        opened = on_server(request.getfixturevalue("clickhouse"))
-    with opened as made:
-        yield made
-
-
-@pytest.fixture
-def warehouse(databases: Databases) -> Warehouse:
-    """A database in the pipeline's shape."""
-    made = databases.new()
-    ensure_schema(made)
-    return made
 
 
 @pytest.fixture
@@ -66,7 +47,9 @@ def connected(server: ClickHouseServer, database: str) -> Warehouse:
     return ServerWarehouse(ClickHouse(address, server.user, SecretStr(server.password), False, ROLE), database)
 
 
-def publish_version(warehouse: Warehouse, manifest: str, upstreams: str | None = None) -> Publication:
+def publish_version(
+    warehouse: Warehouse, manifest: str, upstreams: str | None = None, source: str | None = None
+) -> Publication:
     """Publish four new loads without rows; the manifest at the source is this one or another."""
     loads = {table.name: (str(uuid4()), 0) for table in TABLES}
     run_id = secrets.token_hex(4)
@@ -74,7 +57,7 @@ def publish_version(warehouse: Warehouse, manifest: str, upstreams: str | None =
         warehouse,
         DAY,
         manifest_sha256=manifest,
-        source=f"s3://{manifest}",
+        source=source or f"s3://{manifest}",
         loads=loads,
         run_id=run_id,
         is_upstreams=lambda uri, sha256: uri.endswith(sha256) and sha256 == (upstreams or manifest),
@@ -87,10 +70,14 @@ def publish_elsewhere(warehouse: Warehouse, manifest: str, upstreams: str) -> st
 
 
 def test_a_publication_is_read_back_as_it_was_made(warehouse: Warehouse) -> None:
-    """Who, which run, which loads; the same manifest is not published twice, another one supersedes."""
+    """Who, which run, which loads; the same manifest is not published twice, another one supersedes.
+
+    Two manifests with one URI are the same: two hosts made them of the same rows of the SOT ClickHouse.
+    """
     first = publish_version(warehouse, "a" * 64)
     assert (first.action, first.forgotten) == ("publish", False)
     assert publish_version(warehouse, "a" * 64) == first
+    assert publish_version(warehouse, "d" * 64, source=first.source) == first
     second = publish_version(warehouse, "b" * 64)
     assert history(warehouse, DAY) == [first, second]
     assert first.publication_id < second.publication_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,26 +16,6 @@ from pipeline.warehouse.schema import OBJECTS, ensure_schema
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User, free_ports
 from tests.support.deployment import Deployment, ServerReader, a_day, in_directory
 from tests.support.snapshots import Bucket, SnapshotFiles
-from tests.support.warehouses import Databases, embedded, on_server
-
-
-@pytest.fixture(scope="module", params=["server", "embedded"])
-def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
-    """Both warehouses, in this process."""
-    if request.param == "embedded":
-        opened = embedded(tmp_path_factory.mktemp("shape") / "warehouse")
-    else:
-        opened = on_server(request.getfixturevalue("clickhouse"))
-    with opened as made:
-        yield made
-
-
-@pytest.fixture
-def warehouse(databases: Databases) -> Warehouse:
-    """A database in the pipeline's shape."""
-    made = databases.new()
-    ensure_schema(made)
-    return made
 
 
 def shape(warehouse: Warehouse) -> list[tuple[object, ...]]:
