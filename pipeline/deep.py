@@ -6,7 +6,6 @@ is left when it is killed is a load that nobody names, to be collected, and a di
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from pipeline import steps
 from pipeline.context import Context
 from pipeline.errors import FileError, WarehouseError
-from pipeline.files import locked, reported
+from pipeline.files import locked, remove_directory
 from pipeline.findings import Finding, anew
 from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES, Table
@@ -54,12 +53,11 @@ def _elsewhere(context: Context) -> Iterator[Context]:
     """Yield a context with a work directory of its own, which is empty before and gone after."""
     path = context.settings.work_path.absolute() / ".verify"
     with locked(path.with_suffix(".lock")):
-        with reported(path):
-            shutil.rmtree(path, ignore_errors=True)
+        remove_directory(path, below=path.parent)
         try:
             yield Context(context.settings.model_copy(update={"work_path": path}))
         finally:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_directory(path, below=path.parent)
 
 
 def _of_file(

@@ -49,7 +49,8 @@ def state(deployment: Deployment) -> str:
 def test_a_rollback_lasts_until_upstream_publishes_anew(deployment: Deployment, bucket: Bucket) -> None:
     """Readers see the older loads; a run does nothing; a new manifest is published; an old one by its id again.
 
-    Without a terminal there is nobody to ask, and without ``--yes`` nothing is done.
+    Without a terminal there is nobody to ask, and without ``--yes`` nothing is done. A rerun publishes anew, and
+    forgets nothing when the snapshot is gone from the source.
     """
     files, first = publish(deployment, bucket, 1)
     files, second = publish(deployment, bucket, 2)
@@ -83,6 +84,13 @@ def test_a_rollback_lasts_until_upstream_publishes_anew(deployment: Deployment, 
     assert not set(deployment.published(files.snapshot).values()) & set(third["load_ids"].values())
     deployment.assert_readers_see(files)
     assert deployment.run(files.snapshot).done == []
+
+    files.manifest_path.unlink()
+    before = deployment.written("torus")
+    nothing = deployment.rerun(files.snapshot)
+    assert nothing.exit_code == 20
+    assert "nothing was forgotten" in nothing.log()[-1]["hint"]
+    assert deployment.written("torus") == before
 
 
 def publication_id(publication: dict[str, Any]) -> str:

@@ -138,19 +138,6 @@ def test_a_rerun_loads_everything_anew(deployment: Deployment, source: Bucket) -
     deployment.assert_readers_see(files)
 
 
-def test_a_rerun_without_a_snapshot_forgets_nothing(deployment: Deployment, source: Bucket) -> None:
-    """Upstream removed it: exit 20, readers and ``status`` show what they showed, and a run has nothing to do."""
-    files = source.snapshot()
-    run(deployment, files.snapshot)
-    before = deployment.written(files.snapshot.network)
-    files.manifest_path.unlink()
-    result = deployment.rerun(files.snapshot)
-    assert result.exit_code == 20
-    assert "nothing was forgotten" in result.log()[-1]["hint"]
-    assert deployment.written(files.snapshot.network) == before
-    assert deployment.run(files.snapshot).done == []
-
-
 def test_a_rerun_that_was_killed_is_completed_by_a_plain_run(deployment: Deployment, source: Bucket) -> None:
     """Killed after two loads: readers see the old loads; a plain run loads the others and publishes all four."""
     files = source.snapshot()

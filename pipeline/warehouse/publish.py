@@ -221,13 +221,11 @@ def follow(
 ) -> Publication | None:
     """Publish upon ``after``, the newest when this was decided; None when another publication came first.
 
-    The warehouse's clock gives ``published_at``, and the row after it is always the newer one.
-    A token that is used up without a publication (the row was removed later, or the server was killed between the
-    two) is not the last: there is another one for the same place.
+    The warehouse gives ``published_at``, later than that of every other. A token can be used up without a publication
+    (the row was removed since, or the server was killed between the two): then there is another for the same place.
     """
     for generation in range(_TRIES):
         token = f"{snapshot} after {after.publication_id if after else 'nothing'} #{generation}"
-
         with_backoff(lambda token=token: _insert(warehouse, wanted, token))  # type: ignore[misc]  # bound at once
         now = history(warehouse, snapshot)
         ours = [publication for publication in now if publication.publication_id == wanted.publication_id]
