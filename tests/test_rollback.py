@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.context import Context
 from tests.support.clickhouse import ClickHouseServer
-from tests.support.deployment import Deployment, Result, ServerReader, in_directory, selection
+from tests.support.deployment import Deployment, Result, ServerReader, selection
+from tests.support.inprocess import in_process, ingest
 from tests.support.snapshots import Bucket, SnapshotFiles
 
 
-@pytest.fixture
-def bucket(tmp_path: Path) -> Bucket:
-    """A directory in the bucket's layout."""
-    return Bucket(tmp_path / "bucket")
+@dataclass
+class Published:
+    """A deployment, and what upstream publishes for it."""
+
+    bucket: Bucket
+    deployment: Deployment
+    context: Context
+
+    def version(self, seed: int) -> tuple[SnapshotFiles, dict[str, Any]]:
+        """Let upstream publish another version, ingest it, and return the files and the publication."""
+        files = self.bucket.snapshot(seed=seed)
+        ingest(self.context, files.snapshot)
+        return files, self.deployment.publications(files.snapshot)[-1]
 
 
 @pytest.fixture
-def deployment(clickhouse: ClickHouseServer, database_prefix: str, bucket: Bucket, tmp_path: Path) -> Deployment:
+def published(clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path) -> Published:
     """One network on the server."""
     reader = ServerReader(clickhouse, database_prefix)
-    return Deployment(in_directory(bucket.root), reader, tmp_path / "run", {"INGESTION_NETWORKS": "torus"})
-
-
-def publish(deployment: Deployment, bucket: Bucket, seed: int) -> tuple[SnapshotFiles, dict[str, Any]]:
-    """Let upstream publish another version, run, and return the files and the publication."""
-    files = bucket.snapshot(seed=seed)
-    result = deployment.run(files.snapshot)
-    assert result.exit_code == 0, result.stderr
-    return files, deployment.publications(files.snapshot)[-1]
+    return Published(Bucket(tmp_path / "bucket"), *in_process(tmp_path / "bucket", reader, tmp_path / "run"))
 
 
 def roll_back(deployment: Deployment, files: SnapshotFiles, *options: str) -> Result:
@@ -46,14 +50,15 @@ def state(deployment: Deployment) -> str:
     return str(day["state"])
 
 
-def test_a_rollback_lasts_until_upstream_publishes_anew(deployment: Deployment, bucket: Bucket) -> None:
+def test_a_rollback_lasts_until_upstream_publishes_anew(published: Published) -> None:
     """Readers see the older loads; a run does nothing; a new manifest is published; an old one by its id again.
 
     Without a terminal there is nobody to ask, and without ``--yes`` nothing is done. A rerun publishes anew, and
     forgets nothing when the snapshot is gone from the source.
     """
-    files, first = publish(deployment, bucket, 1)
-    files, second = publish(deployment, bucket, 2)
+    deployment = published.deployment
+    files, first = published.version(1)
+    files, second = published.version(2)
     unsaid = deployment.command("sot-ingest", "rollback", *selection(files.snapshot))
     assert (unsaid.exit_code, len(deployment.publications(files.snapshot))) == (2, 2)
     assert "say --yes" in unsaid.stderr
@@ -73,7 +78,7 @@ def test_a_rollback_lasts_until_upstream_publishes_anew(deployment: Deployment, 
     assert (ordinary.exit_code, ordinary.done) == (0, [])
     assert deployment.written("torus") == before
 
-    files, third = publish(deployment, bucket, 3)
+    files, third = published.version(3)
     assert state(deployment) == "published"
     deployment.assert_readers_see(files)
     assert roll_back(deployment, files, "--to", publication_id(second)).exit_code == 0
