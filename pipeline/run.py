@@ -45,8 +45,8 @@ def _forget(shared: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> boo
         network=snapshot.network, date=snapshot.processing_date.isoformat(), window=snapshot.window_days
     )
     if not shared.source.is_ready(snapshot):
-        hint = "nothing was forgotten, and readers see what they saw; ask upstream to publish the snapshot again"
-        event.bind(hint=hint).error("Found no {} at {}", snapshot.folder, shared.source.uri)
+        what, why = shared.source.absence(snapshot)
+        event.bind(hint=f"nothing was forgotten; {why}").error("Found no {} at {}", what, shared.source.uri)
         return False
     steps.forget(shared, snapshot, tables)
     event.bind(tables=",".join(tables)).info("Forgot the proofs")

@@ -185,9 +185,7 @@ def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
 def is_upstreams(context: Context, snapshot: Snapshot, uri: str, sha256: str) -> bool:
     """Tell whether a manifest is the one at the source; while the source does not answer it is not."""
     try:
-        if context.source.manifest_uri(snapshot) is None:
-            return False
-        return context.source.is_current(snapshot, {uri: sha256})
+        return context.source.is_ready(snapshot) and context.source.is_current(snapshot, {uri: sha256})
     except SourceUnavailableError:
         return False
 

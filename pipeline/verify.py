@@ -14,6 +14,7 @@ from pipeline.context import Context
 from pipeline.deep import compare_files
 from pipeline.findings import Finding, anew, command
 from pipeline.snapshot import Snapshot
+from pipeline.sources import Source
 from pipeline.tables import BY_NAME, TABLES, Table
 from pipeline.warehouse import MissingTableError, Warehouse
 from pipeline.warehouse.compare import measure
@@ -148,16 +149,20 @@ def _of_view(warehouse: Warehouse, snapshot: Snapshot, table: Table, rows: int) 
 def _of_source(context: Context, snapshot: Snapshot, past: Sequence[Publication]) -> Iterator[Finding]:
     """Compare the manifest at the source with the one that was published."""
     seen, source = past[-1], context.source
-    uri = source.manifest_uri(snapshot)
-    if uri is None:
+    if not source.is_ready(snapshot):
         hint = "nothing to do; the day could not be loaded anew"
-        yield Finding("gone upstream", f"no {snapshot.manifest_key}", seen.source, hint, is_fault=False)
+        yield Finding("gone upstream", f"no {source.absence(snapshot)[0]}", seen.source, hint, is_fault=False)
     elif not source.is_current(snapshot, {seen.source: seen.manifest_sha256}):
         if source.is_current(snapshot, {other.source: other.manifest_sha256 for other in settled(past)}):
             hint = f"it stays so until upstream publishes a new one, or {anew(snapshot)}"
-            yield Finding("rolled back", f"upstream's is {uri}", seen.source, hint, is_fault=False)
+            yield Finding("rolled back", _newest_at(source, snapshot), seen.source, hint, is_fault=False)
         else:
-            yield Finding("superseded upstream", uri, seen.source, command("run", snapshot))
+            yield Finding("superseded upstream", _newest_at(source, snapshot), seen.source, command("run", snapshot))
+
+
+def _newest_at(source: Source, snapshot: Snapshot) -> str:
+    """Name the manifest at the source; the SOT ClickHouse has none of its own."""
+    return source.manifest_uri(snapshot) or f"other rows at {source.uri}"
 
 
 def _back_or_anew(snapshot: Snapshot) -> str:

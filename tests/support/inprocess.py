@@ -24,7 +24,7 @@ def in_process(bucket: Path, reader: Reader, directory: Path) -> tuple[Deploymen
 
 def ingest(context: Context, snapshot: Snapshot) -> None:
     """Do every step of a snapshot, in order."""
-    steps.download_manifest(context, snapshot)
+    steps.download_manifest(context, snapshot, lambda *_: None)
     steps.validate_manifest(context, snapshot)
     for table in TABLES:
         steps.download_file(context, snapshot, table, lambda *_: None)
