@@ -11,7 +11,7 @@ from loguru import logger
 
 from pipeline import process
 from pipeline.commands import VERBS
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import ConfigError, PipelineError, RequestError
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in process.EXIT_CODES.items())
 
@@ -58,7 +58,7 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except ConfigError as error:
+    except (ConfigError, RequestError) as error:
         click.echo(f"{error}\n{error.hint}", err=True)
         sys.exit(process.EXIT_CONFIG)
     except PipelineError as error:

@@ -30,6 +30,10 @@ class ConfigError(PipelineError):
     """The environment does not describe a usable configuration; lists every mistake, one per line."""
 
 
+class RequestError(PipelineError):
+    """What was asked for does not exist; nothing was done."""
+
+
 class DataError(PipelineError):
     """What upstream published is not what it claims to be, or not what the tables can hold."""
 

@@ -37,11 +37,11 @@ LUIGI_SETTINGS: dict[str, dict[str, str]] = {
     "worker": {"check_complete_on_run": "true"},
 }
 
-EXIT_CONFIG, EXIT_TASK_FAILED, EXIT_LUIGI = 2, 30, 40
+EXIT_CONFIG, EXIT_FOUND, EXIT_NO_SNAPSHOT, EXIT_TASK_FAILED, EXIT_UNKNOWN, EXIT_LUIGI = 2, 2, 20, 30, 35, 40
 
 EXIT_CODES = {
     0: "done, or nothing to do",
-    2: "the configuration or the command line is wrong; nothing was started",
+    2: "the configuration or the command line is wrong, and nothing was started; or `verify` found something",
     10: "another run is doing the same",
     20: "no snapshot at the source (yet)",
     25: "luigi's scheduler did not let the work run",

@@ -15,20 +15,39 @@ from pipeline.context import Context, context
 from pipeline.snapshot import Snapshot
 
 
-def ingest(snapshots: Sequence[Snapshot], *, workers: int | None, local_scheduler: bool, again: bool) -> int:
-    """Bring the snapshots, all of one date and window, into the warehouse; return the exit code. Raises Interrupted."""
+def ingest(
+    snapshots: Sequence[Snapshot], *, workers: int | None, local_scheduler: bool, anew: tuple[str, ...] = ()
+) -> int:
+    """Bring the snapshots, all of one date and window, into the warehouse; return the exit code.
+
+    Tables named in ``anew`` are loaded whether or not that is proven. Raises Interrupted.
+    """
     shared = context()
     if not local_scheduler and (problem := scheduler.problem()):
         logger.bind(hint="start luigid, or add --local-scheduler").error("{}", problem)
         return process.EXIT_LUIGI
-    if again:
+    if anew:
         for snapshot in snapshots:
-            steps.forget(shared, snapshot)
-            logger.bind(network=snapshot.network, date=snapshot.processing_date).info("Forgot the proofs")
+            if not _forget(shared, snapshot, anew):
+                return process.EXIT_NO_SNAPSHOT
     with display.bars(shared.settings, Console(stderr=True)):
         code = process.run_luigi(_arguments(shared, snapshots, workers, local_scheduler=local_scheduler))
     _say_outcome(code, snapshots)
     return code
+
+
+def _forget(shared: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> bool:
+    """Take the proofs of these tables back, unless there is nothing at the source to prove them by."""
+    event = logger.bind(
+        network=snapshot.network, date=snapshot.processing_date.isoformat(), window=snapshot.window_days
+    )
+    if not shared.source.is_ready(snapshot):
+        what, why = shared.source.absence(snapshot)
+        event.bind(hint=f"nothing was forgotten; {why}").error("Found no {} at {}", what, shared.source.uri)
+        return False
+    steps.forget(shared, snapshot, tables)
+    event.bind(tables=",".join(tables)).info("Forgot the proofs")
+    return True
 
 
 def _arguments(

@@ -1,4 +1,4 @@
-"""What is published, half done or missing: networks × days."""
+"""What is published, rolled back, half done or missing: networks × days."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Status:
     """One network's day."""
 
     snapshot: Snapshot
-    state: str  #: published, half done or missing
+    state: str  #: published, rolled back, half done or missing
     step: str | None  #: the step that a rerun starts with, when half done
     publication: Publication | None  #: what readers see
 
@@ -34,6 +34,8 @@ class Status:
             "state": self.state,
             "step": self.step,
             "rows": dict(seen.row_counts) if seen else None,
+            "publication_id": seen.publication_id if seen else None,
+            "action": seen.action if seen else None,
             "published_at": seen.published_at.isoformat() if seen else None,
             "manifest_sha256": seen.manifest_sha256 if seen else None,
             "source": seen.source if seen else None,
@@ -68,7 +70,10 @@ def _status(shared: Context, snapshot: Snapshot, publication: Publication | None
     if publication is None and loaded is not None:  # on another host, or its work directory is gone
         missing = [table.name for table in TABLES if table.name not in loaded]
         return Status(snapshot, "half done", f"LoadTable {', '.join(missing)}" if missing else "PublishSnapshot", None)
-    return Status(snapshot, "published" if publication else "missing", None, publication)
+    if publication is None:
+        return Status(snapshot, "missing", None, None)
+    state = "rolled back" if publication.action == "rollback" else "published"
+    return Status(snapshot, state, None, publication)
 
 
 def next_step(shared: Context, workspace: Workspace, publication: Publication | None) -> str:

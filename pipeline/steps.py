@@ -14,7 +14,7 @@ from pipeline.context import Context
 from pipeline.errors import DataError, FileError, SourceUnavailableError
 from pipeline.snapshot import Snapshot
 from pipeline.sources import Report
-from pipeline.tables import BY_NAME, TABLES, Table
+from pipeline.tables import TABLES, Table
 from pipeline.warehouse import ledger
 from pipeline.warehouse.load import ProvenFile, load
 from pipeline.warehouse.publish import publish
@@ -150,7 +150,10 @@ def _rows_told(file: ProvenFile, report: Report) -> Callable[[int], None]:
 
 
 def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
-    """Make readers see the loads of all four tables, at one instant. Raises WarehouseError."""
+    """Make readers see the loads of all four tables, at one instant. Raises WarehouseError.
+
+    When another run published the same manifest, or a newer one, it is theirs that readers see.
+    """
     workspace, warehouse = context.workspace(snapshot), context.warehouse(snapshot.network)
     manifest = manifest_on_disk(workspace)
     loads = {}
@@ -159,12 +162,32 @@ def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
         if found is None:
             raise FileError(f"{table.name}: no proven load of its file", hint="run again: the table is loaded anew")
         loads[table.name] = found
-    publication = publish(warehouse, snapshot, manifest_sha256=manifest.sha256, source=manifest.uri, loads=loads)
+    publication = publish(
+        warehouse,
+        snapshot,
+        manifest_sha256=manifest.sha256,
+        source=manifest.uri,
+        loads=loads,
+        run_id=context.run_id,
+        is_upstreams=lambda uri, sha256: is_upstreams(context, snapshot, uri, sha256),
+    )
+    if not publication.is_of(manifest.uri, manifest.sha256):
+        workspace.discard_manifest()
     return {
-        "manifest_sha256": manifest.sha256,
+        **({} if publication.run_id == context.run_id else {"by_another_run": True}),
+        "publication_id": publication.publication_id,
+        "manifest_sha256": publication.manifest_sha256,
         "published_at": publication.published_at.isoformat(),
         **publication.row_counts,
     }
+
+
+def is_upstreams(context: Context, snapshot: Snapshot, uri: str, sha256: str) -> bool:
+    """Tell whether a manifest is the one at the source; while the source does not answer it is not."""
+    try:
+        return context.source.is_ready(snapshot) and context.source.is_current(snapshot, {uri: sha256})
+    except SourceUnavailableError:
+        return False
 
 
 def clean_up(context: Context, snapshot: Snapshot) -> Facts:
@@ -176,11 +199,11 @@ def clean_up(context: Context, snapshot: Snapshot) -> Facts:
     return {"bytes": size}
 
 
-def forget(context: Context, snapshot: Snapshot, tables: tuple[str, ...] = tuple(BY_NAME)) -> None:
-    """Take the proofs of a snapshot back, so that a run does all steps anew; readers see what they saw."""
+def forget(context: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> None:
+    """Take back what is proven of the files and of these tables' loads; readers see what they saw."""
+    ledger.forget(context.warehouse(snapshot.network), snapshot, tables)
     context.source.discard(snapshot)
     context.workspace(snapshot).discard()
-    ledger.forget(context.warehouse(snapshot.network), snapshot, tables)
 
 
 def discard_file(context: Context, snapshot: Snapshot, table: Table) -> None:

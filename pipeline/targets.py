@@ -12,7 +12,7 @@ from pipeline.errors import SourceUnavailableError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
 from pipeline.warehouse import ledger
-from pipeline.warehouse.publish import newest
+from pipeline.warehouse.publish import history, settled
 from pipeline.workspace import Workspace
 
 
@@ -116,18 +116,19 @@ class TableLoad(ProofOnDisk):
 
 
 class PublishedSnapshot(SnapshotTarget):
-    """Readers see the snapshot that the newest manifest describes."""
+    """Readers see the snapshot that the newest manifest describes, or an operator took them back from it."""
 
     def exists(self) -> bool:
-        """Compare the newest publication with the manifest on disk, else with the one at the source."""
-        publication = newest(self.context.warehouse(self.snapshot.network), self.snapshot)
-        if publication is None or publication.forgotten:
+        """Compare what was published with the manifest on disk, else with the one at the source."""
+        published = settled(history(self.context.warehouse(self.snapshot.network), self.snapshot))
+        if not published:
             return False
         if ManifestOnDisk(self.context, self.snapshot).exists():
             on_disk = self.workspace.downloaded_manifest()
-            return on_disk is not None and on_disk.sha256 == publication.manifest_sha256
+            return on_disk is not None and any(each.is_of(on_disk.uri, on_disk.sha256) for each in published)
+        known = {publication.source: publication.manifest_sha256 for publication in published}
         try:
-            return self.context.source.is_current(self.snapshot, publication.source, publication.manifest_sha256)
+            return self.context.source.is_current(self.snapshot, known)
         except SourceUnavailableError as error:
             logger.warning("Could not ask whether upstream published the snapshot anew: {}", error)
             return True

@@ -15,8 +15,11 @@ import pytest
 from moto.server import ThreadedMotoServer
 from mypy_boto3_s3 import S3Client
 
+from pipeline.warehouse import Warehouse
+from pipeline.warehouse.schema import ensure_schema
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User, given_server
 from tests.support.deployment import EmbeddedReader, Reader, ServerReader
+from tests.support.warehouses import Databases, embedded, on_server
 
 REGION = "us-east-1"
 
@@ -80,6 +83,25 @@ def reader(request: pytest.FixtureRequest, tmp_path: Path) -> Reader:
         return EmbeddedReader(tmp_path / "warehouse")
     server: ClickHouseServer = request.getfixturevalue("clickhouse")
     return ServerReader(server, request.getfixturevalue("database_prefix"))
+
+
+@pytest.fixture(scope="module", params=["server", "embedded"])
+def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """Both warehouses, in this process."""
+    if request.param == "embedded":
+        opened = embedded(tmp_path_factory.mktemp("databases") / "warehouse")
+    else:
+        opened = on_server(request.getfixturevalue("clickhouse"))
+    with opened as made:
+        yield made
+
+
+@pytest.fixture
+def warehouse(databases: Databases) -> Warehouse:
+    """A database in the pipeline's shape."""
+    made = databases.new()
+    ensure_schema(made)
+    return made
 
 
 @pytest.fixture

@@ -237,7 +237,7 @@ def test_the_grants_are_enough(warehouse: Callable[..., Warehouse]) -> None:
         assert "repeat a key" in refused.errors()[0]["message"]
         assert [event for event in refused.log() if event["level"] == "WARNING"] == []
         assert left_behind(made.server) == 0
-        assert deployment.run(DAY, "--again").exit_code == 0
+        assert deployment.rerun(DAY).exit_code == 0
         status = deployment.command("sot-ingest", "status", "--date", "2025-08-01", "--days", "1")
         assert "published" in status.stdout
 
@@ -276,3 +276,5 @@ def test_the_queries_answer(warehouse: Callable[..., Warehouse]) -> None:
 
     assert sorted(made.server.http(then).splitlines()) == before
     assert sorted(made.server.http(pinned).splitlines()) != before
+    assert deployment.command("sot-ingest", "rollback", *selection(DAY), "--yes").exit_code == 0
+    assert sorted(made.server.http(pinned).splitlines()) == before

@@ -117,14 +117,14 @@ def publish_version(deployment: Deployment, bucket: Bucket, poller: Poller, seed
 
 
 def test_readers_see_whole_snapshots_only(deployment: Deployment, poller: Poller, tmp_path: Path) -> None:
-    """First publication, two more, ``--again``: nothing, then each version whole, never an older one or none again."""
+    """First publication, two more, ``rerun``: nothing, then each version whole, never an older one or none again."""
     list(poller.wait_for_polls(1))
     versions = [NOTHING]
     for seed in (1, 2, 3):
         files, seen = publish_version(deployment, Bucket(tmp_path / "bucket"), poller, seed)
         versions.append(seen)
     assert len(set(versions)) == 4
-    assert deployment.run(files.snapshot, "--again").exit_code == 0
+    assert deployment.rerun(files.snapshot).exit_code == 0
     assert len(deployment.publications(files.snapshot)) == 4
     list(poller.wait_for_polls(1))
     poller.stopped.set()
@@ -161,6 +161,8 @@ def test_readers_see_one_version_while_it_changes_all_the_time(
             manifest_sha256=version["manifest_sha256"],
             source=version["source"],
             loads={table: (version["load_ids"][table], version["row_counts"][table]) for table in contract()},
+            run_id="a run",
+            is_upstreams=lambda _uri, sha256, now=version["manifest_sha256"]: sha256 == now,  # type: ignore[misc]
         )
         flips += 1
     assert flips > 20

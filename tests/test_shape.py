@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,30 +11,11 @@ import pytest
 from pipeline.errors import WarehouseError
 from pipeline.tables import BY_NAME, schema_sql
 from pipeline.warehouse import Warehouse
+from pipeline.warehouse.publish import newest
 from pipeline.warehouse.schema import OBJECTS, ensure_schema
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User, free_ports
-from tests.support.deployment import Deployment, ServerReader, in_directory
+from tests.support.deployment import Deployment, ServerReader, a_day, in_directory
 from tests.support.snapshots import Bucket, SnapshotFiles
-from tests.support.warehouses import Databases, embedded, on_server
-
-
-@pytest.fixture(scope="module", params=["server", "embedded"])
-def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
-    """Both warehouses, in this process."""
-    if request.param == "embedded":
-        opened = embedded(tmp_path_factory.mktemp("shape") / "warehouse")
-    else:
-        opened = on_server(request.getfixturevalue("clickhouse"))
-    with opened as made:
-        yield made
-
-
-@pytest.fixture
-def warehouse(databases: Databases) -> Warehouse:
-    """A database in the pipeline's shape."""
-    made = databases.new()
-    ensure_schema(made)
-    return made
 
 
 def shape(warehouse: Warehouse) -> list[tuple[object, ...]]:
@@ -111,6 +93,13 @@ OTHER_SHAPES = {
         [edited("raw_clusters", "CREATE VIEW IF NOT EXISTS", "CREATE OR REPLACE VIEW").replace(" pattern_id,", "")],
         "raw_clusters.pattern_id is missing, expected String",
     ),
+    "publications of an earlier version": (
+        [
+            "ALTER TABLE {database}.sot_publications DROP COLUMN publication_id, DROP COLUMN run_id",
+            "ALTER TABLE {database}.sot_publications RESET SETTING non_replicated_deduplication_window",
+        ],
+        "sot_publications.publication_id is missing, expected UUID",
+    ),
     "another ledger": (
         ["ALTER TABLE {database}.sot_table_loads DROP COLUMN error"],
         "sot_table_loads.error is missing, expected String",
@@ -130,6 +119,22 @@ def test_another_shape_is_shown_and_left_alone(warehouse: Warehouse, statements:
     assert warehouse.uri in str(refused.value)
     assert "nothing was changed" in refused.value.hint
     assert shape(warehouse) == before
+
+
+def test_the_statements_that_are_shown_make_an_earlier_version_this_one(warehouse: Warehouse) -> None:
+    """Reading what is published shows them too: a run reads before it writes."""
+    before = shape(warehouse)
+    for statement in OTHER_SHAPES["publications of an earlier version"][0]:
+        warehouse.execute(statement)
+    with pytest.raises(WarehouseError) as refused:
+        newest(warehouse, a_day())
+    statements = re.findall(r"ALTER TABLE .*?(?=; |$)", str(refused.value))
+    assert len(statements) == 2
+    for statement in statements:
+        warehouse.execute(statement)
+    ensure_schema(warehouse)
+    assert newest(warehouse, a_day()) is None
+    assert [(row[0], row[2]) for row in shape(warehouse)] == [(row[0], row[2]) for row in before]
 
 
 def test_all_differences_are_shown_at_once(warehouse: Warehouse) -> None:

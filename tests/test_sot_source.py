@@ -94,6 +94,18 @@ def into_server(sot: Sot, clickhouse: ClickHouseServer, prefix: str, directory: 
     return Deployment(sot.variables(), ServerReader(clickhouse, prefix), directory / "run")
 
 
+def test_a_deep_verification_exports_anew(
+    sot: Sot, clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path
+) -> None:
+    """Another manifest and other bytes, but the same rows: all of them are compared, and equal the published ones."""
+    deployment = into_server(sot, clickhouse, database_prefix, tmp_path)
+    assert deployment.run(a_day()).exit_code == 0
+    result = deployment.command("sot-ingest", "verify", "--date", "2025-08-01", "--network", "torus", "--deep")
+    assert result.stdout.count("\n") == 1, result.stdout
+    assert "as they were loaded" in result.stdout
+    assert [load["state"] for load in deployment.ledger(a_day())].count("compared") == 4
+
+
 def test_what_final_gives_arrives(deployment: Deployment, upstream: Upstream) -> None:
     """Three networks, two dates, every cell; the ledger says from where; the server's log shows no other table."""
     for day in DAYS:

@@ -31,11 +31,14 @@ def test_publications_have_the_columns_that_readers_know() -> None:
     assert [column.name for column in columns_of("sot_publications")] == [
         "processing_date",
         "window_days",
+        "publication_id",
+        "action",
         "manifest_sha256",
         "load_ids",
         "row_counts",
         "source",
         "published_at",
         "published_by",
+        "run_id",
         "pipeline_version",
     ]

@@ -11,7 +11,7 @@ import pytest
 from pipeline import demo
 from pipeline.snapshot import Snapshot
 from tests.conftest import Bucket as S3Bucket
-from tests.support.deployment import Deployment, Reader, a_day, in_bucket, in_directory, run_of
+from tests.support.deployment import Deployment, Reader, Result, a_day, in_bucket, in_directory, rerun_of
 from tests.support.snapshots import LABELS, SMALL, Bucket, SnapshotFiles, contract, upload
 
 EARLIER, LATER = "2025-08-03T00:30:00Z", "2025-08-04T00:30:00Z"
@@ -29,9 +29,18 @@ def deployment(source: Bucket, reader: Reader, tmp_path: Path) -> Deployment:
     return Deployment(in_directory(source.root), reader, tmp_path / "run")
 
 
-def run(deployment: Deployment, snapshot: Snapshot, *options: str) -> set[str]:
+def run(deployment: Deployment, snapshot: Snapshot) -> set[str]:
     """Run successfully and return the tables that were loaded."""
-    result = deployment.run(snapshot, *options)
+    return loaded(deployment.run(snapshot))
+
+
+def rerun(deployment: Deployment, snapshot: Snapshot, *options: str) -> set[str]:
+    """Rerun successfully and return the tables that were loaded."""
+    return loaded(deployment.rerun(snapshot, *options))
+
+
+def loaded(result: Result) -> set[str]:
+    """Return the tables that a successful run loaded."""
     assert result.exit_code == 0, result.stderr
     return {event["table"] for event in result.events("Loaded table")}
 
@@ -108,26 +117,33 @@ def test_a_manifest_uploaded_with_equal_bytes_does_nothing(source: Bucket, reade
     assert deployment.written(files.snapshot.network) == before
 
 
-def test_again_loads_everything_anew(deployment: Deployment, source: Bucket) -> None:
-    """``--again`` on a published day: four new loads of the same files and one publication more, and then no more."""
+def test_a_rerun_loads_everything_anew(deployment: Deployment, source: Bucket) -> None:
+    """On a published day: four new loads of the same files and one publication more, and then no more.
+
+    With ``--table`` it is one new load, published with those of the others.
+    """
     files = source.snapshot()
     run(deployment, files.snapshot)
     old = deployment.published(files.snapshot)
-    assert run(deployment, files.snapshot, "--again") == contract().keys()
+    assert rerun(deployment, files.snapshot) == contract().keys()
     new = deployment.published(files.snapshot)
     assert not set(old.values()) & set(new.values())
     assert len(deployment.publications(files.snapshot)) == 2
     deployment.assert_readers_see(files)
     assert run(deployment, files.snapshot) == set()
     assert deployment.published(files.snapshot) == new
+    assert rerun(deployment, files.snapshot, "--table", "raw_alerts") == {"raw_alerts"}
+    newest = deployment.published(files.snapshot)
+    assert {table for table in contract() if newest[table] != new[table]} == {"raw_alerts"}
+    deployment.assert_readers_see(files)
 
 
-def test_again_that_was_killed_is_completed_by_a_plain_run(deployment: Deployment, source: Bucket) -> None:
+def test_a_rerun_that_was_killed_is_completed_by_a_plain_run(deployment: Deployment, source: Bucket) -> None:
     """Killed after two loads: readers see the old loads; a plain run loads the others and publishes all four."""
     files = source.snapshot()
     run(deployment, files.snapshot)
     old = deployment.published(files.snapshot)
-    deployment.killed("Loaded table", 2, *run_of(files.snapshot), "--again", "--workers", "1")
+    deployment.killed("Loaded table", 2, *rerun_of(files.snapshot), "--workers", "1")
     assert deployment.published(files.snapshot) == old
     deployment.assert_readers_see(files)
     proven = {table: loads[-1] for table, loads in deployment.loads(files.snapshot).items()}
@@ -167,13 +183,13 @@ def test_superseded_labels_are_accepted_and_said_to_be(deployment: Deployment, s
 
 
 def test_a_published_date_is_loaded_again_with_superseded_labels(deployment: Deployment, source: Bucket) -> None:
-    """``--again`` for a date that had labels of its own: the labels of now supersede them, for this date only."""
+    """``rerun`` for a date that had labels of its own: the labels of now supersede them, for this date only."""
     old = source.snapshot(seed=1)
     run(deployment, old.snapshot)
     own = deployment.published(old.snapshot)[LABELS]
     old, new = two_days(source)
     run(deployment, new.snapshot)
-    run(deployment, old.snapshot, "--again")
+    rerun(deployment, old.snapshot)
     assert deployment.published(old.snapshot)[LABELS] != own
     deployment.assert_readers_see(old)
     deployment.assert_readers_see(new)

@@ -66,6 +66,12 @@ networks = click.option(
 window_days = click.option(
     "--window-days", type=click.IntRange(1, 65_535), help="Days of history.  [default: as configured]"
 )
+workers = click.option(
+    "--workers", type=click.IntRange(1, 64), help="Steps at once.  [default: 2; 1 with an embedded warehouse]"
+)
+local_scheduler = click.option(
+    "--local-scheduler", is_flag=True, help="Schedule in this process instead of asking luigid."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 yes = click.option("--yes", is_flag=True, help="Do not ask.")
 

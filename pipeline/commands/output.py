@@ -14,6 +14,7 @@ from rich.text import Text
 
 STYLES = {
     "published": "green",
+    "rolled back": "magenta",
     "half done": "yellow",
     "missing": "red",
     "ok": "green",

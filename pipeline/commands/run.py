@@ -15,11 +15,8 @@ from pipeline.snapshot import Snapshot, yesterday
 @options.day("UTC day to ingest.  [default: yesterday]")
 @options.networks
 @options.window_days
-@click.option(
-    "--workers", type=click.IntRange(1, 64), help="Steps at once.  [default: 2; 1 with an embedded warehouse]"
-)
-@click.option("--local-scheduler", is_flag=True, help="Schedule in this process instead of asking luigid.")
-@click.option("--again", is_flag=True, help="Forget the proofs: download, load and publish anew.")
+@options.workers
+@options.local_scheduler
 def command(**given: Any) -> None:
     """Ingest a day: the steps that are not proven yet, and no others."""
     from pipeline.run import ingest  # noqa: PLC0415  # luigi, drivers and all: not for --help
@@ -28,11 +25,4 @@ def command(**given: Any) -> None:
     day = given["day"] or yesterday()
     window = given["window_days"] or chosen.window_days
     snapshots = [Snapshot(network, day, window) for network in options.chosen_networks(chosen, given["networks"])]
-    sys.exit(
-        ingest(
-            snapshots,
-            workers=given["workers"],
-            local_scheduler=given["local_scheduler"],
-            again=given["again"],
-        )
-    )
+    sys.exit(ingest(snapshots, workers=given["workers"], local_scheduler=given["local_scheduler"]))

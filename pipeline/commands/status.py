@@ -1,4 +1,4 @@
-"""``sot-ingest status``: what is published, half done or missing."""
+"""``sot-ingest status``: what is published, rolled back, half done or missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.tables import TABLES
 @options.window_days
 @options.as_json
 def command(days: int, day: date | None, window_days: int | None, as_json: bool) -> None:
-    """Show networks and days: what is published, what is half done and at which step, what is missing."""
+    """Show networks and days: what is published or rolled back, half done and at which step, or missing."""
     chosen = options.take_over()
     found = collect(days=days, last=day or yesterday(), window_days=window_days or chosen.window_days)
     if as_json:

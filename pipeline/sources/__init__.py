@@ -9,7 +9,7 @@ exponential backoff, before it raises the first.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -67,8 +67,8 @@ class Source(Protocol):
         Costs no download: two equal URIs mean the same bytes.
         """
 
-    def is_current(self, snapshot: Snapshot, uri: str, sha256: str) -> bool:
-        """Tell whether a manifest that was read as ``uri`` and has this digest is still the newest.
+    def is_current(self, snapshot: Snapshot, known: Mapping[str, str]) -> bool:
+        """Tell whether the newest manifest is one of those that were read, given as SHA-256 by URI.
 
         A manifest that is gone supersedes nothing.
         """
@@ -114,15 +114,15 @@ class ManifestAtSource:
     def prepare(self, snapshot: Snapshot, report: Report) -> None:
         """Do nothing: upstream publishes the manifest."""
 
-    def is_current(self: Source, snapshot: Snapshot, uri: str, sha256: str) -> bool:
+    def is_current(self: Source, snapshot: Snapshot, known: Mapping[str, str]) -> bool:
         """Compare the version, and where that is another, the digest."""
-        if self.manifest_uri(snapshot) in {None, uri}:
+        if self.manifest_uri(snapshot) in {None, *known}:
             return True
         try:
             text = self.read_manifest(snapshot)
         except ManifestError:
             return False  # the run that follows says what is wrong with it
-        return text is None or hashlib.sha256(text.data).hexdigest() == sha256
+        return text is None or hashlib.sha256(text.data).hexdigest() in known.values()
 
     def confirm(self, snapshot: Snapshot, table: Table, content_digest: str | None) -> None:
         """Do nothing: the digest of the file proves the rows."""

@@ -13,7 +13,7 @@ an export overwrites them too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -106,13 +106,13 @@ class SotSource:
         state = self._tables.state(snapshot)
         return None if self._empty(state) else self._manifest_uri(snapshot, state)
 
-    def is_current(self, snapshot: Snapshot, uri: str, sha256: str) -> bool:  # noqa: ARG002  # the rows decide
+    def is_current(self, snapshot: Snapshot, known: Mapping[str, str]) -> bool:
         """Compare digests of the date's rows: the manifest is ours and says nothing that they do not."""
-        seen, version = self._seen.get(snapshot), dated(uri.rpartition("#")[2])
-        if seen and seen.is_recent and dated(version_of(seen.state)) == version:
+        seen, versions = self._seen.get(snapshot), {dated(uri.rpartition("#")[2]) for uri in known}
+        if seen and seen.is_recent and dated(version_of(seen.state)) in versions:
             return True
         state = self._tables.state(snapshot, [table for table in TABLES if not table.shared])
-        return bool(self._empty(state)) or dated(version_of(state)) == version
+        return bool(self._empty(state)) or dated(version_of(state)) in versions
 
     def prepare(self, snapshot: Snapshot, report: Report) -> None:
         """Export what is not exported yet, then write the manifest.

@@ -11,10 +11,10 @@ from typing import Literal
 
 from pipeline.attempts import with_backoff
 from pipeline.snapshot import Snapshot
-from pipeline.tables import LEDGER, Table
+from pipeline.tables import LEDGER, PUBLICATIONS, Table
 from pipeline.warehouse import MissingTableError, Warehouse
 
-State = Literal["started", "loaded", "failed", "forgotten"]
+State = Literal["started", "loaded", "failed", "forgotten", "compared"]
 
 HOST = socket.gethostname()
 PIPELINE_VERSION = version("sot-ingest")
@@ -110,6 +110,47 @@ def loaded(warehouse: Warehouse, snapshot: Snapshot, table: Table, file_sha256: 
         return None
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What the ledger says of a load."""
+
+    load_id: str
+    table_name: str
+    state: str  #: the newest
+    was_loaded: bool  #: its rows were counted and compared; whether or not the proof was taken back since
+    row_count: int
+    content_digest: str
+    file_sha256: str
+
+
+def recorded(warehouse: Warehouse, snapshot: Snapshot) -> dict[str, Recorded]:
+    """Return what the ledger says of each load of a snapshot, by load_id."""
+    try:
+        found = warehouse.query(
+            f"""
+            SELECT
+                toString(load_id),
+                toString(any(table_name)),
+                toString(argMax(state, recorded_at)),
+                toUInt8(countIf(state = 'loaded') > 0),
+                argMaxIf(row_count, recorded_at, state = 'loaded'),
+                argMaxIf(content_digest, recorded_at, state = 'loaded'),
+                argMaxIf(file_sha256, recorded_at, state = 'loaded')
+            FROM {{database}}.{LEDGER}
+            WHERE processing_date = {{processing_date:Date}} AND window_days = {{window_days:UInt16}}
+            GROUP BY load_id
+            """,
+            processing_date=snapshot.processing_date.isoformat(),
+            window_days=snapshot.window_days,
+        )
+    except MissingTableError:
+        return {}
+    return {
+        id_: Recorded(id_, name, state, bool(was_loaded), rows, digest, sha256)
+        for id_, name, state, was_loaded, rows, digest, sha256 in found
+    }
+
+
 def loaded_tables(warehouse: Warehouse, first: date, last: date, window_days: int) -> dict[date, set[str]]:
     """Return, for each date with an attempt to load a table, the tables with a proven load; one query."""
     try:
@@ -158,15 +199,28 @@ def partition(snapshot: Snapshot, load_id: str) -> dict[str, object]:
 
 
 def forget(warehouse: Warehouse, snapshot: Snapshot, tables: tuple[str, ...]) -> None:
-    """Append a row for each proven load of these tables that takes its proof back."""
+    """Append a row for each load of these tables that was ever proven, which takes its proof back.
+
+    Loads whose proof was taken back before are among them: a rollback may have brought them back to readers. The row
+    is newer than all that is recorded or published, whatever the clock says.
+    """
     copied = [name for name in _COLUMNS if name not in {"state", "recorded_at", "host", "pipeline_version"}]
+    of_snapshot = "processing_date = {processing_date:Date} AND window_days = {window_days:UInt16}"
     statement = f"""
         INSERT INTO {{database}}.{LEDGER} ({", ".join(copied)}, state, recorded_at, host, pipeline_version)
-        SELECT {", ".join(copied)}, 'forgotten', now64(6, 'UTC'), {{host:String}}, {{pipeline_version:String}}
+        SELECT
+            {", ".join(copied)},
+            'forgotten',
+            greatest(
+                now64(6, 'UTC'),
+                (SELECT max(recorded_at) FROM {{database}}.{LEDGER} WHERE {of_snapshot}) + INTERVAL 1 MICROSECOND,
+                (SELECT max(published_at) FROM {{database}}.{PUBLICATIONS} WHERE {of_snapshot}) + INTERVAL 1 MICROSECOND
+            ),
+            {{host:String}},
+            {{pipeline_version:String}}
         FROM {{database}}.{LEDGER}
-        WHERE processing_date = {{processing_date:Date}} AND window_days = {{window_days:UInt16}}
-            AND has(splitByChar(',', {{tables:String}}), table_name) AND state = 'loaded'
-            AND load_id NOT IN (SELECT load_id FROM {{database}}.{LEDGER} WHERE state = 'forgotten')
+        WHERE {of_snapshot} AND has(splitByChar(',', {{tables:String}}), table_name) AND state = 'loaded'
+        LIMIT 1 BY load_id
     """
     with contextlib.suppress(MissingTableError):
         warehouse.execute(

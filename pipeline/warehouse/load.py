@@ -6,7 +6,8 @@ us, and told in the ledger; whatever is left of it nobody names.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,6 @@ from loguru import logger
 
 from pipeline.attempts import with_backoff
 from pipeline.conversion import Conversion, convert, select, structure
-from pipeline.digest import content_digest
 from pipeline.errors import (
     DuplicateKeyError,
     FileError,
@@ -30,6 +30,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
 from pipeline.validate import ASK_UPSTREAM, Footer, check_sha256
 from pipeline.warehouse import MissingTableError, ParquetInsert, RowsRefusedError, Warehouse
+from pipeline.warehouse.compare import measure
 from pipeline.warehouse.ledger import PARTITION, Entry, partition, record
 
 
@@ -70,7 +71,8 @@ def _attempt(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, report:
             _insert(warehouse, snapshot, file, entry, report)
         row_count, content_digest = _compare(warehouse, snapshot, file, entry.load_id)
     except BaseException as error:
-        _take_back(warehouse, snapshot, file.table, entry, error)
+        failed = entry.now("failed", error=f"{type(error).__name__}: {error}")
+        _take_back(warehouse, snapshot, file.table, entry, failed)
         raise
     entry = entry.now("loaded", row_count=row_count, content_digest=content_digest)
     record(warehouse, entry)
@@ -144,14 +146,7 @@ def _refusal(
 
 def _compare(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, load_id: str) -> tuple[int, str]:
     """Return the count and the content digest of the rows that arrived; raise unless they are the file's."""
-    ((row_count, keys, digest),) = warehouse.query(
-        f"""
-        SELECT count(), uniqExact({", ".join(file.table.key)}), {content_digest(file.table)}
-        FROM {{database}}.{file.table.loads}
-        WHERE {PARTITION}
-        """,
-        **partition(snapshot, load_id),
-    )
+    row_count, keys, digest = measure(warehouse, snapshot, file.table, load_id)
     if row_count != file.footer.rows:
         raise RowCountError(
             f"{file.name}: {row_count} rows arrived in {file.table.loads}, the file has {file.footer.rows}",
@@ -172,6 +167,22 @@ def _compare(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, load_id
     return row_count, digest
 
 
+@contextmanager
+def scratch(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile) -> Iterator[str]:
+    """Load a file under a load_id that proves nothing, yield that, and drop the rows in the end.
+
+    The ledger knows of it from the start, so that what is left of it when we are killed can be collected.
+    """
+    entry = _started(warehouse, snapshot, file)
+    record(warehouse, entry)
+    try:
+        if file.footer.columns:
+            _insert(warehouse, snapshot, file, entry, lambda _: None)
+        yield entry.load_id
+    finally:
+        _take_back(warehouse, snapshot, file.table, entry, entry.now("compared"))
+
+
 def _repeated(warehouse: Warehouse, snapshot: Snapshot, table: Table, load_id: str) -> str:
     """Return a few keys that stand twice, for an error's text."""
     key = ", ".join(table.key)
@@ -190,17 +201,16 @@ def _repeated(warehouse: Warehouse, snapshot: Snapshot, table: Table, load_id: s
     return ", ".join(f"{value} {times} times" for value, times in rows)
 
 
-def _take_back(warehouse: Warehouse, snapshot: Snapshot, table: Table, entry: Entry, error: BaseException) -> None:
-    """Stop the insert, drop its rows, and say so in the ledger; each as far as the warehouse lets us."""
+def _take_back(warehouse: Warehouse, snapshot: Snapshot, table: Table, entry: Entry, ended: Entry) -> None:
+    """Stop the insert, drop its rows, and say in the ledger how it ended; each as far as the warehouse lets us."""
     statement = (
         f"ALTER TABLE {{database}}.{table.loads} DROP PARTITION "
         "({processing_date:Date}, {window_days:UInt16}, {load_id:UUID})"
     )
-    failed = entry.now("failed", error=f"{type(error).__name__}: {error}")
     undoing: list[Callable[[], None]] = [
         lambda: warehouse.kill(_query_id(entry)),
         lambda: warehouse.execute(statement, **partition(snapshot, entry.load_id)),
-        lambda: record(warehouse, failed),
+        lambda: record(warehouse, ended),
     ]
     problems = []
     for undo in undoing:
@@ -210,7 +220,7 @@ def _take_back(warehouse: Warehouse, snapshot: Snapshot, table: Table, entry: En
             problems.append(problem)
     if problems:
         logger.bind(load_id=entry.load_id, hint=problems[0].hint).warning(
-            "A failed load left traces that no reader sees: {}", problems[0]
+            "A load that is of no use any more left traces that no reader sees: {}", problems[0]
         )
 
 

@@ -1,85 +1,148 @@
-"""Publications: which load of each table readers see. One single-row INSERT flips all four tables together."""
+"""Publications: which load of each table readers see. One single-row INSERT flips all four tables together.
+
+A publication follows upon the one that was the newest when it was decided, and says so: of several that follow upon
+the same one, whoever makes them and wherever, exactly one takes effect.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Literal
 
 from pipeline.attempts import with_backoff
-from pipeline.errors import WarehouseError
+from pipeline.errors import WarehouseError, WarehouseUnavailableError
 from pipeline.snapshot import Snapshot
-from pipeline.tables import LEDGER, PUBLICATIONS, TABLES
+from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS
 from pipeline.warehouse import MissingTableError, Warehouse
 from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, count_rows
+from pipeline.warehouse.schema import check_schema
+
+Action = Literal["publish", "rollback"]
+
+#: How often to publish before giving up: another publication came first each time.
+_TRIES = 10
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What readers see of a snapshot."""
+    """What readers see of a snapshot, or saw until the next publication."""
 
     processing_date: date
     window_days: int
+    publication_id: str  #: UUID
+    action: Action
     manifest_sha256: str
     load_ids: Mapping[str, str]  #: by table name
     row_counts: Mapping[str, int]  #: by table name
     source: str  #: URI of the manifest, its version as the fragment
     published_at: datetime  #: UTC
     published_by: str  #: host
-    forgotten: bool = False  #: an operator asked to load at least one of its tables anew
+    run_id: str  #: of the run that published it
+    forgotten: bool = False  #: an operator asked later to load at least one of its tables anew
+
+    def is_of(self, uri: str, sha256: str) -> bool:
+        """Tell whether it shows a manifest; two with one URI are the same, for the URI has the version in it.
+
+        The SOT ClickHouse has no manifest of its own: hosts that export the same rows write different ones.
+        """
+        return uri == self.source or sha256 == self.manifest_sha256
 
 
-_NEWEST = f"""
-    WITH (published_at, mapValues(load_ids)) AS newest  -- as the views choose
+_PUBLICATIONS = f"""
+    WITH
+        (
+            SELECT CAST((groupArray(load_id), groupArray(forgotten_at)), 'Map(UUID, DateTime64(6, \\'UTC\\'))')
+            FROM
+            (
+                SELECT load_id, max(recorded_at) AS forgotten_at
+                FROM {{database}}.{LEDGER}
+                WHERE processing_date BETWEEN {{first:Date}} AND {{last:Date}}
+                    AND window_days = {{window_days:UInt16}} AND state = 'forgotten'
+                GROUP BY load_id
+            )
+        ) AS forgotten
     SELECT
         toString(processing_date),
         window_days,
-        argMax(p.manifest_sha256, newest),
-        CAST(argMax(load_ids, newest), 'Map(String, String)'),
-        argMax(row_counts, newest),
-        argMax(p.source, newest),
-        toUnixTimestamp64Micro(max(published_at)),
-        argMax(published_by, newest),
-        toUInt8(hasAny(
-            mapValues(argMax(load_ids, newest)),
-            (SELECT groupArray(load_id) FROM {{database}}.{LEDGER} WHERE state = 'forgotten')
-        ))
+        toString(publication_id),
+        toString(action),
+        manifest_sha256,
+        CAST(load_ids, 'Map(String, String)'),
+        row_counts,
+        source,
+        toUnixTimestamp64Micro(published_at),
+        published_by,
+        run_id,
+        toUInt8(arrayExists(load_id -> forgotten[load_id] > published_at, mapValues(load_ids)))
     FROM {{database}}.{PUBLICATIONS} AS p
     WHERE processing_date BETWEEN {{first:Date}} AND {{last:Date}} AND window_days = {{window_days:UInt16}}
-    GROUP BY
+    ORDER BY
         processing_date,
-        window_days
-    ORDER BY processing_date
+        (p.published_at, mapValues(p.load_ids))  -- as the views choose
 """
 
 
-def publications(warehouse: Warehouse, first: date, last: date, window_days: int) -> list[Publication]:
-    """Return what readers see of each date from ``first`` to ``last``, with one query; dates without are left out."""
+def histories(warehouse: Warehouse, first: date, last: date, window_days: int) -> dict[date, list[Publication]]:
+    """Return the publications of each date from ``first`` to ``last``, the oldest first, with one query.
+
+    Readers see the last one. Dates without any are left out.
+    """
     try:
-        rows = warehouse.query(_NEWEST, first=first.isoformat(), last=last.isoformat(), window_days=window_days)
+        rows = warehouse.query(_PUBLICATIONS, first=first.isoformat(), last=last.isoformat(), window_days=window_days)
     except MissingTableError:
-        return []
-    return [
-        Publication(
+        return {}
+    except WarehouseError as error:
+        if not error.transient:
+            check_schema(warehouse)  # says what to do about a table of an earlier version
+        raise
+    found: dict[date, list[Publication]] = {}
+    for day, window, id_, action, manifest_sha256, load_ids, row_counts, source, at, by, run_id, forgotten in rows:
+        publication = Publication(
             processing_date=date.fromisoformat(day),
             window_days=window,
+            publication_id=id_,
+            action=action,
             manifest_sha256=manifest_sha256,
             load_ids=load_ids,
             row_counts=row_counts,
             source=source,
-            published_at=datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=published_at),
-            published_by=published_by,
+            published_at=datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at),
+            published_by=by,
+            run_id=run_id,
             forgotten=bool(forgotten),
         )
-        for day, window, manifest_sha256, load_ids, row_counts, source, published_at, published_by, forgotten in rows
-    ]
+        found.setdefault(publication.processing_date, []).append(publication)
+    return found
+
+
+def publications(warehouse: Warehouse, first: date, last: date, window_days: int) -> list[Publication]:
+    """Return what readers see of each date from ``first`` to ``last``, with one query; dates without are left out."""
+    return [history[-1] for history in histories(warehouse, first, last, window_days).values()]
+
+
+def history(warehouse: Warehouse, snapshot: Snapshot) -> list[Publication]:
+    """Return the publications of a snapshot, the oldest first; readers see the last one."""
+    day = snapshot.processing_date
+    return histories(warehouse, day, day, snapshot.window_days).get(day, [])
 
 
 def newest(warehouse: Warehouse, snapshot: Snapshot) -> Publication | None:
     """Return what readers see of the snapshot, or None."""
-    day = snapshot.processing_date
-    return next(iter(publications(warehouse, day, day, snapshot.window_days)), None)
+    return next(reversed(history(warehouse, snapshot)), None)
+
+
+def settled(past: Sequence[Publication]) -> list[Publication]:
+    """Return the publications whose manifests a run need not publish, given all of a snapshot, the oldest first.
+
+    That is the newest; after a rollback it is every one before it too, for an operator did not want what they show.
+    There is none when an operator asked to load anew since.
+    """
+    if not past or past[-1].forgotten:
+        return []
+    return list(past[::-1]) if past[-1].action == "rollback" else [past[-1]]
 
 
 def publish(
@@ -89,53 +152,109 @@ def publish(
     manifest_sha256: str,
     source: str,
     loads: Mapping[str, tuple[str, int]],
+    run_id: str,
+    is_upstreams: Callable[[str, str], bool],
 ) -> Publication:
-    """Make readers see these loads, ``(load_id, row count)`` by table name, and return the publication.
+    """Make readers see these loads, ``(load_id, row count)`` by table name; return what they see then.
 
-    Does nothing when they see them already. Raises WarehouseError when a load's rows are not all there.
+    Does nothing when the manifest was published already, by whomever, nor when it is not the one at the source any
+    more and a newer run was faster; ``is_upstreams`` tells, of a manifest's URI and SHA-256, whether it is. Raises
+    WarehouseError when a load's rows are not all there.
     """
-    for table in TABLES:
-        load_id, rows = loads[table.name]
-        if (found := count_rows(warehouse, snapshot, table, load_id)) != rows:
+    wanted = Publication(
+        processing_date=snapshot.processing_date,
+        window_days=snapshot.window_days,
+        publication_id=new_id(warehouse),
+        action="publish",
+        manifest_sha256=manifest_sha256,
+        load_ids={name: load_id for name, (load_id, _) in loads.items()},
+        row_counts={name: rows for name, (_, rows) in loads.items()},
+        source=source,
+        published_at=datetime.now(UTC),
+        published_by=HOST,
+        run_id=run_id,
+    )
+    require_rows(warehouse, snapshot, wanted, hint="run again: the table is loaded anew")
+    known: int | None = None
+    for _ in range(_TRIES):
+        past = history(warehouse, snapshot)
+        known = len(past) if known is None else known
+        if any(publication.is_of(source, manifest_sha256) for publication in (*settled(past), *past[known:])):
+            return past[-1]
+        if past and not past[-1].is_of(source, manifest_sha256) and _is_late(wanted, past, is_upstreams):
+            return past[-1]
+        if (published := follow(warehouse, snapshot, wanted, after=past[-1] if past else None)) is not None:
+            return published
+    raise WarehouseUnavailableError(
+        f"{PUBLICATIONS}: others published {snapshot} {_TRIES} times before we could",
+        hint="see who publishes it: sot-ingest status, and published_by in sot_publications",
+    )
+
+
+def _is_late(wanted: Publication, past: Sequence[Publication], is_upstreams: Callable[[str, str], bool]) -> bool:
+    """Tell whether readers see what upstream published after ``wanted``."""
+    if is_upstreams(past[-1].source, past[-1].manifest_sha256):
+        return True
+    was_seen = any(publication.is_of(wanted.source, wanted.manifest_sha256) for publication in past)
+    return was_seen and not is_upstreams(wanted.source, wanted.manifest_sha256)
+
+
+def new_id(warehouse: Warehouse) -> str:
+    """Return an id for a publication; later ones are greater."""
+    ((id_,),) = warehouse.query("SELECT toString(generateUUIDv7())")
+    return str(id_)
+
+
+def require_rows(warehouse: Warehouse, snapshot: Snapshot, publication: Publication, *, hint: str) -> None:
+    """Raise WarehouseError unless all rows of a publication's loads are there."""
+    for name, load_id in publication.load_ids.items():
+        rows = publication.row_counts[name]
+        if (found := count_rows(warehouse, snapshot, BY_NAME[name], load_id)) != rows:
             raise WarehouseError(
-                f"{table.loads}: load {load_id} has {found} rows, {rows} were loaded; not published",
-                hint="run again: the table is loaded anew",
+                f"{BY_NAME[name].loads}: load {load_id} has {found:,} rows, {rows:,} were loaded; not published",
+                hint=hint,
             )
-    load_ids = {name: load_id for name, (load_id, _) in loads.items()}
-
-    def insert_once() -> Publication:
-        current = newest(warehouse, snapshot)  # an insert whose answer was lost may have taken effect
-        if current is None or (current.load_ids, current.manifest_sha256) != (load_ids, manifest_sha256):
-            row_counts = {name: rows for name, (_, rows) in loads.items()}
-            _insert(warehouse, snapshot, manifest_sha256, source, load_ids, row_counts)
-            current = newest(warehouse, snapshot)
-        if current is None or current.load_ids != load_ids:
-            raise WarehouseError(
-                f"{PUBLICATIONS}: readers do not see the loads just published for {snapshot}",
-                hint="another run published at the same time: see sot_publications",
-            )
-        return current
-
-    return with_backoff(insert_once)
 
 
-def _insert(
-    warehouse: Warehouse,
-    snapshot: Snapshot,
-    manifest_sha256: str,
-    source: str,
-    load_ids: Mapping[str, str],
-    row_counts: Mapping[str, int],
-) -> None:
-    """Append one row, newer than every other of its snapshot whatever the clock says."""
+def follow(
+    warehouse: Warehouse, snapshot: Snapshot, wanted: Publication, *, after: Publication | None
+) -> Publication | None:
+    """Publish upon ``after``, the newest when this was decided; None when another publication came first.
+
+    The warehouse gives ``published_at``, later than that of every other. A token can be used up without a publication
+    (the row was removed since, or the server was killed between the two): then there is another for the same place.
+    """
+    for generation in range(_TRIES):
+        token = f"{snapshot} after {after.publication_id if after else 'nothing'} #{generation}"
+        with_backoff(lambda token=token: _insert(warehouse, wanted, token))  # type: ignore[misc]  # bound at once
+        now = history(warehouse, snapshot)
+        ours = [publication for publication in now if publication.publication_id == wanted.publication_id]
+        if ours:
+            return ours[0]
+        if now and (after is None or now[-1].publication_id != after.publication_id):
+            return None
+    raise WarehouseError(
+        f"{PUBLICATIONS}: ClickHouse takes no publication of {snapshot}",
+        hint="see its log, and that the table has the setting non_replicated_deduplication_window",
+    )
+
+
+def _insert(warehouse: Warehouse, wanted: Publication, token: str) -> None:
+    """Append one row, newer than every other of its snapshot whatever the clock says, if the token is a new one.
+
+    So it may be tried again when an answer was lost.
+    """
     warehouse.execute(
         f"""
         INSERT INTO {{database}}.{PUBLICATIONS}
-            (processing_date, window_days, manifest_sha256, load_ids, row_counts, source,
-             published_at, published_by, pipeline_version)
+            (processing_date, window_days, publication_id, action, manifest_sha256, load_ids, row_counts, source,
+             published_at, published_by, run_id, pipeline_version)
+        SETTINGS insert_deduplicate = 1, insert_deduplication_token = {{token:String}}
         SELECT
             {{processing_date:Date}},
             {{window_days:UInt16}},
+            {{publication_id:UUID}},
+            {{action:String}},
             {{manifest_sha256:String}},
             CAST(JSONExtract({{load_ids:String}}, 'Map(String, String)'), 'Map(String, UUID)'),
             JSONExtract({{row_counts:String}}, 'Map(String, UInt64)'),
@@ -149,14 +268,19 @@ def _insert(
                 ) + toIntervalMicrosecond(1)
             ),
             {{published_by:String}},
+            {{run_id:String}},
             {{pipeline_version:String}}
         """,
-        processing_date=snapshot.processing_date.isoformat(),
-        window_days=snapshot.window_days,
-        manifest_sha256=manifest_sha256,
-        load_ids=json.dumps(load_ids),
-        row_counts=json.dumps(row_counts),
-        source=source,
-        published_by=HOST,
+        token=token,
+        processing_date=wanted.processing_date.isoformat(),
+        window_days=wanted.window_days,
+        publication_id=wanted.publication_id,
+        action=wanted.action,
+        manifest_sha256=wanted.manifest_sha256,
+        load_ids=json.dumps(dict(wanted.load_ids)),
+        row_counts=json.dumps(dict(wanted.row_counts)),
+        source=wanted.source,
+        published_by=wanted.published_by,
+        run_id=wanted.run_id,
         pipeline_version=PIPELINE_VERSION,
     )

@@ -15,6 +15,9 @@ OBJECTS = (LEDGER, PUBLICATIONS, *(table.loads for table in TABLES), *(table.nam
 #: Those that keep every row: a Replacing or Summing one would make others of them.
 _ENGINES = {"MergeTree", "ReplicatedMergeTree", "SharedMergeTree"}
 
+#: What tables need in which of two rows that follow upon the same one a single one is stored. Replicated ones have it.
+_WINDOW = "non_replicated_deduplication_window = 1000"
+
 _VIEWS = {table.name: table for table in TABLES}
 
 
@@ -24,19 +27,25 @@ def ensure_schema(warehouse: Warehouse) -> None:
     Raises WarehouseError that shows the difference when a table or view exists in another shape; then nothing is
     created.
     """
-    existing = _existing(warehouse)
-    problems = [problem for name in OBJECTS if name in existing for problem in _differences(warehouse, name, existing)]
-    if problems:
-        raise WarehouseError(
-            f"{warehouse.uri}: not in the shape that the pipeline writes: {'; '.join(problems)}",
-            hint="rename or drop what is in the way, or point the network at another database with "
-            "<NETWORK>_CLICKHOUSE_DATABASE; nothing was changed",
-        )
+    existing = check_schema(warehouse)
     missing = [name for name in OBJECTS if name not in existing]
     if len(missing) == len(OBJECTS):
         _create_database(warehouse)
     for name in missing:
         with_backoff(lambda name=name: warehouse.execute(schema_sql(name)))  # type: ignore[misc]  # bound at once
+
+
+def check_schema(warehouse: Warehouse) -> set[str]:
+    """Return the names of what is there. Raises WarehouseError that shows the difference where it has another shape."""
+    existing = _existing(warehouse)
+    problems = [problem for name in OBJECTS if name in existing for problem in _differences(warehouse, name, existing)]
+    if problems:
+        raise WarehouseError(
+            f"{warehouse.uri}: not in the shape that the pipeline writes: {'; '.join(problems)}",
+            hint="run the ALTER statements if there are any; else rename or drop what is in the way, or point the "
+            "network at another database with <NETWORK>_CLICKHOUSE_DATABASE; nothing was changed",
+        )
+    return set(existing)
 
 
 def _create_database(warehouse: Warehouse) -> None:
@@ -47,21 +56,21 @@ def _create_database(warehouse: Warehouse) -> None:
 
 
 def _existing(warehouse: Warehouse) -> dict[str, tuple[str, str, str]]:
-    """Return engine, partition key and the view's query of what exists, by name."""
+    """Return engine, partition key, and the view's query or the engine's settings of what exists, by name."""
     rows = warehouse.query(
         """
-        SELECT name, engine, partition_key, as_select
+        SELECT name, engine, partition_key, if(engine = 'View', as_select, engine_full)
         FROM system.tables
         WHERE database = {name:String}
         """,
         name=warehouse.database,
     )
-    return {name: (engine, partition_key, query) for name, engine, partition_key, query in rows}
+    return {name: (engine, partition_key, text) for name, engine, partition_key, text in rows}
 
 
 def _differences(warehouse: Warehouse, name: str, existing: dict[str, tuple[str, str, str]]) -> Iterator[str]:
     """Yield how an existing table or view differs from the one in ``schema/``."""
-    engine, partition_key, query = existing[name]
+    engine, partition_key, text = existing[name]
     view = _VIEWS.get(name)
     if view and engine != "View":
         yield f"{name} is a table with engine {engine}, expected a view"
@@ -70,10 +79,15 @@ def _differences(warehouse: Warehouse, name: str, existing: dict[str, tuple[str,
         yield f"{name} has engine {engine}, expected MergeTree"
         return
     wanted = view.columns if view else columns_of(name)
-    yield from _column_differences(name, _columns(warehouse, name), wanted)
+    found = _columns(warehouse, name)
+    yield from _column_differences(name, found, wanted)
+    if name.startswith("sot_") and (missing := _missing(found, wanted)):
+        yield f"an earlier version made {name}: ALTER TABLE {warehouse.database}.{name} {missing}"
     if not view and (expected := _partition_key(name)) != partition_key:
         yield f"{name} is partitioned by {partition_key!r}, expected {expected!r}"
-    if view and not _same_query(warehouse, query, schema_sql(name)):
+    if engine == "MergeTree" and _WINDOW in schema_sql(name) and _WINDOW not in text:
+        yield f"{name} lacks a setting: ALTER TABLE {warehouse.database}.{name} MODIFY SETTING {_WINDOW}"
+    if view and not _same_query(warehouse, text, schema_sql(name)):
         yield f"{name} is another view than this version makes; DROP VIEW, and the next run makes it anew"
 
 
@@ -89,6 +103,15 @@ def _columns(warehouse: Warehouse, name: str) -> tuple[Column, ...]:
         table=name,
     )
     return tuple(Column(*row) for row in rows)
+
+
+def _missing(found: tuple[Column, ...], wanted: tuple[Column, ...]) -> str:
+    """Return the commands of an ALTER TABLE that add the columns that are not there; rows of before have defaults."""
+    names = {column.name for column in found}
+    places = zip(wanted, ("FIRST", *(f"AFTER {column.name}" for column in wanted)), strict=False)
+    return ", ".join(
+        f"ADD COLUMN {column.name} {column.type} {place}" for column, place in places if column.name not in names
+    )
 
 
 def _column_differences(name: str, found: tuple[Column, ...], wanted: tuple[Column, ...]) -> Iterator[str]:

@@ -196,6 +196,10 @@ class Deployment:
         """Run ``sot-ingest run`` for one snapshot, without luigid."""
         return self.command(*run_of(snapshot), *options)
 
+    def rerun(self, snapshot: Snapshot, *options: str) -> Result:
+        """Run ``sot-ingest rerun`` for one snapshot, without luigid."""
+        return self.command(*rerun_of(snapshot), *options)
+
     def killed(self, after: str, count: int, *command: str) -> Result:
         """Run a command until the log's ``count``-th event ``after``, then kill it and its children (SIGKILL).
 
@@ -287,7 +291,10 @@ class Deployment:
             snapshot.network,
             f"""
             SELECT
-                * REPLACE (CAST(load_ids, 'Map(String, String)') AS load_ids)
+                * REPLACE (
+                    CAST(load_ids, 'Map(String, String)') AS load_ids,
+                    toString(publication_id) AS publication_id
+                )
             FROM {{db}}.sot_publications
             WHERE processing_date = '{snapshot.processing_date}' AND window_days = {snapshot.window_days}
             ORDER BY published_at
@@ -333,6 +340,11 @@ class Deployment:
 def run_of(snapshot: Snapshot) -> list[str]:
     """Return the command that ingests one snapshot, without luigid."""
     return ["sot-ingest", "run", *selection(snapshot), "--local-scheduler"]
+
+
+def rerun_of(snapshot: Snapshot) -> list[str]:
+    """Return the command that loads one snapshot anew, without luigid."""
+    return ["sot-ingest", "rerun", *selection(snapshot), "--local-scheduler", "--yes"]
 
 
 def selection(snapshot: Snapshot) -> list[str]:
