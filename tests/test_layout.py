@@ -34,6 +34,8 @@ LEVELS = {
     "pipeline.workspace": 5,
     "pipeline.warehouse": 5,
     "pipeline.context": 6,
+    "pipeline.journal": 6,
+    "pipeline.spool": 7,
     "pipeline.steps": 7,
     "pipeline.status": 7,
     "pipeline.parameters": 8,

@@ -88,13 +88,18 @@ _RECORD = f"""
 
 
 def record(warehouse: Warehouse, *records: StepRecord) -> None:
-    """Append records with one INSERT, tried once; the table is made when it is missing. Raises WarehouseError."""
+    """Append records with one INSERT, tried once; the table is made when it is missing. Raises WarehouseError.
+
+    That somebody looked for a network's snapshots and found none is no reason to make a database.
+    """
     if not records:
         return
     rows = json.dumps([_row(each) for each in records])
     try:
         warehouse.execute(_RECORD, rows=rows, version=PIPELINE_VERSION)
     except MissingTableError:
+        if all(each.state == "missing" for each in records):
+            return
         ensure_table(warehouse, STEPS)
         warehouse.execute(_RECORD, rows=rows, version=PIPELINE_VERSION)
 
