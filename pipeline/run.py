@@ -10,16 +10,24 @@ from loguru import logger
 from rich.console import Console
 
 import pipeline.tasks  # noqa: F401  # the graph that luigi is asked for by name
-from pipeline import display, process, scheduler, steps
+from pipeline import display, ending, journal, process, scheduler, steps
 from pipeline.context import Context, context
 from pipeline.snapshot import Snapshot
 
 
 def ingest(snapshots: Sequence[Snapshot], *, workers: int | None, local_scheduler: bool, again: bool) -> int:
     """Bring the snapshots, all of one date and window, into the warehouse; return the exit code. Raises Interrupted."""
+    return ending.carried_out(lambda: _ingest(snapshots, workers=workers, local_scheduler=local_scheduler, again=again))
+
+
+def _ingest(snapshots: Sequence[Snapshot], *, workers: int | None, local_scheduler: bool, again: bool) -> int:
     shared = context()
+    for snapshot in snapshots:
+        journal.ask(snapshot)
     if not local_scheduler and (problem := scheduler.problem()):
-        logger.bind(hint="start luigid, or add --local-scheduler").error("{}", problem)
+        hint = "start luigid, or add --local-scheduler"
+        logger.bind(hint=hint).error("{}", problem)
+        journal.explain(problem, hint)
         return process.EXIT_LUIGI
     if again:
         for snapshot in snapshots:

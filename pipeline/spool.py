@@ -32,12 +32,12 @@ def record_of(
     snapshot: Snapshot,
     step: tuple[str, str],
     state: State,
-    started: float,
+    started: float | None = None,
     facts: Mapping[str, Any] | None = None,
     error: BaseException | None = None,
 ) -> StepRecord:
-    """Return the record of a step, its name and table, that began at ``started`` on the monotonic clock."""
-    seconds = time.monotonic() - started
+    """Return the record of a step, its name and table, that began at ``started`` on the monotonic clock, or now."""
+    seconds = 0.0 if started is None else time.monotonic() - started
     kind = "" if isinstance(error, PipelineError) else f"{type(error).__name__}: "
     return StepRecord(
         snapshot=snapshot,

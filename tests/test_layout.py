@@ -36,6 +36,7 @@ LEVELS = {
     "pipeline.context": 6,
     "pipeline.journal": 6,
     "pipeline.spool": 7,
+    "pipeline.outcome": 8,
     "pipeline.steps": 7,
     "pipeline.status": 7,
     "pipeline.parameters": 8,
@@ -44,10 +45,15 @@ LEVELS = {
     "pipeline.doctor": 10,
     "pipeline.targets": 8,
     "pipeline.display": 8,
+    "pipeline.messages": 9,
+    "pipeline.metrics": 9,
+    "pipeline.ping": 9,
     "pipeline.tasks": 9,
-    "pipeline.run": 10,
-    "pipeline.commands": 11,
-    "pipeline.cli": 12,
+    "pipeline.ending": 10,
+    "pipeline.run": 11,
+    "pipeline.luigi_command": 11,
+    "pipeline.commands": 12,
+    "pipeline.cli": 13,
 }
 
 MODULES = {
