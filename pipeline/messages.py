@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from loguru import logger
 
 from pipeline.outcome import Outcome
-from pipeline.process import EXIT_ALREADY_RUNNING, EXIT_CODES, EXIT_MISSING
+from pipeline.process import EXIT_ALREADY_RUNNING, EXIT_CODES, EXIT_CONFIG, EXIT_MISSING
 from pipeline.settings import Settings
 from pipeline.snapshot import Snapshot
+from pipeline.tables import BY_NAME
 
 MOST = 10  #: steps that a message tells in full
 
@@ -31,57 +32,61 @@ class Message:
 def message_about(outcome: Outcome, *, on_success: bool, when_missing: bool) -> Message | None:
     """Return what to tell about a run, or None when there is nothing to tell.
 
-    A run that did nothing because another was at work is silent: the other one tells.
+    A run that started nothing is silent: of a wrong command line the one who typed it knows, and of a snapshot that
+    another run is at work on that one tells. A missing snapshot is told each time that somebody looks: with two runs
+    a night these are two messages, and the second says that it is still missing.
     """
     code = outcome.exit_code
-    if code == EXIT_ALREADY_RUNNING or (code == EXIT_MISSING and not when_missing and not outcome.recovered):
+    quiet = {EXIT_CONFIG, EXIT_ALREADY_RUNNING, *(() if when_missing else (EXIT_MISSING,))}
+    if not outcome.recovered and (code in quiet or (code == 0 and not (on_success and outcome.records))):
         return None
-    if code == 0 and not outcome.recovered and not (on_success and outcome.records):
-        return None
-    kind: Kind = "success" if code == 0 else "warning" if code == EXIT_MISSING else "failure"
-    what = {"success": "recovered" if outcome.recovered else "done", "warning": "no snapshot", "failure": "failed"}[
-        kind
-    ]
-    about = [record.snapshot for record in outcome.troubles] if code else list(outcome.recovered)
-    title = f"sot-ingest: {_named(about or outcome.asked)} {what}".replace("  ", " ")
+    kind: Kind = "success" if code in {0, *quiet} else "warning" if code == EXIT_MISSING else "failure"
+    good = "recovered" if outcome.recovered else "done"
+    what = {"success": good, "warning": "found no snapshot", "failure": "failed"}[kind]
+    about = outcome.recovered if kind == "success" else [record.snapshot for record in outcome.troubles]
+    named = _named(about or outcome.asked)
+    title = f"sot-ingest {what}: {named}" if named else f"sot-ingest {what}"
     return Message(kind, title, "\n".join([*_lines(outcome), "", _footer(outcome)]))
 
 
-def _named(snapshots: list[Snapshot] | tuple[Snapshot, ...]) -> str:
+def _named(snapshots: Sequence[Snapshot]) -> str:
     """Return networks and dates, for example ``bitcoin, torus 2025-08-01``."""
+    if not snapshots:
+        return ""
     networks = sorted({snapshot.network for snapshot in snapshots})
     days = sorted({snapshot.processing_date.isoformat() for snapshot in snapshots})
-    return " ".join(
-        filter(None, (", ".join(networks), " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""))
-    )
+    return f"{', '.join(networks)} {' to '.join(dict.fromkeys((days[0], days[-1])))}"
 
 
 def _lines(outcome: Outcome) -> Iterator[str]:
     for record in outcome.troubles[:MOST]:
         what = "no snapshot" if record.state == "missing" else f"{record.title} failed after {record.seconds:,.1f} s"
         yield f"{_named([record.snapshot])}: {what}"
-        yield f"  cause: {record.error or 'see the log'}"
-        if record.hint:
-            yield f"  hint: {record.hint}"
+        yield from _why(record.error or "see the log", record.hint)
     if (more := len(outcome.troubles) - MOST) > 0:
         yield f"and {more} more"
     if outcome.exit_code and not outcome.troubles:
-        yield f"cause: {outcome.cause or 'no step told one; see the log'}"
-        if outcome.hint:
-            yield f"  hint: {outcome.hint}"
-    published = {record.snapshot: record for record in outcome.published}
-    for snapshot in dict.fromkeys((*outcome.recovered, *published)):
-        rows = (
-            sum(count for name, count in published[snapshot].facts.items() if name.startswith("raw_"))
-            if snapshot in published
-            else 0
-        )
-        done = f"published, {rows:,} rows" if rows else "published"
-        yield f"{_named([snapshot])}: {done}{' (the run before had failed)' if snapshot in outcome.recovered else ''}"
+        yield from _why(outcome.cause or "no step told one, see the log", outcome.hint)
+    rows = {record.snapshot: _rows(record.facts) for record in outcome.published}
+    for snapshot in dict.fromkeys((*outcome.recovered, *rows)):
+        done = f"published, {rows[snapshot]:,} rows" if snapshot in rows else "published"
+        late = "; the run before had not succeeded" if snapshot in outcome.recovered else ""
+        yield f"{_named([snapshot])}: {done}{late}"
+
+
+def _why(cause: str, hint: str) -> Iterator[str]:
+    yield f"  cause: {cause}"
+    if hint:
+        yield f"  hint: {hint}"
+
+
+def _rows(facts: Mapping[str, Any]) -> int:
+    """Return the rows of a publication's tables."""
+    return sum(count for name, count in facts.items() if name in BY_NAME)
 
 
 def _footer(outcome: Outcome) -> str:
-    meaning = EXIT_CODES.get(outcome.exit_code, "unknown")
+    meaning = EXIT_CODES.get(outcome.exit_code, "unknown").partition(";")[0]
     return (
         f"host {outcome.host}, exit code {outcome.exit_code} ({meaning}), "
         f"{outcome.started_at:%Y-%m-%d %H:%M} UTC, {outcome.seconds:,.0f} s, run {outcome.run_id[:8]}"

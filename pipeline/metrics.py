@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline import files
 from pipeline.outcome import NetworkFacts, Outcome
 from pipeline.settings import Settings
+from pipeline.snapshot import day_end
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,6 @@ def _of_network(network: str, facts: NetworkFacts) -> Iterator[Sample]:
             yield _sample("sot_ingest_step_rows_total", total.rows, **labels)
         if total.bytes:
             yield _sample("sot_ingest_step_bytes_total", total.bytes, **labels)
-
-
-def day_end(day: date) -> datetime:
-    """Return when a UTC day is over."""
-    return datetime.combine(day + timedelta(days=1), time(), UTC)
 
 
 def merged(old: Iterable[Sample], new: list[Sample], outcome: Outcome) -> list[Sample]:

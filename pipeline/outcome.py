@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 from loguru import logger
 
@@ -15,11 +15,8 @@ from pipeline.journal import Journal
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import steplog
 from pipeline.warehouse.ledger import HOST
-from pipeline.warehouse.publish import Publication, publications
+from pipeline.warehouse.publish import Publication, latest
 from pipeline.warehouse.steplog import StepRecord, Total
-
-#: The dates that a search for the newest publication covers: all that ClickHouse's Date can hold.
-FIRST, LAST = date(1970, 1, 1), date(2149, 6, 6)
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,10 @@ def _recovered(context: Context, outcome: Outcome, network: str) -> list[Snapsho
         for record in steplog.step_records(warehouse, network, first, last, asked[0].window_days)
         if record.run_id != outcome.run_id
     ]
-    found = [snapshot for snapshot in asked if has_failed([each for each in before if each.snapshot == snapshot])]
+    states = {"failed", "missing"} if context.settings.notify_missing else {"failed"}
+    found = [
+        snapshot for snapshot in asked if states & last_states([each for each in before if each.snapshot == snapshot])
+    ]
     told = {record.snapshot for record in outcome.records}
     for snapshot in found:
         if snapshot not in told:
@@ -128,14 +128,12 @@ def _is_in_order(outcome: Outcome, snapshot: Snapshot) -> bool:
     return outcome.exit_code == 0 or any(record.step == "CleanUp" for record in own)
 
 
-def has_failed(records: list[StepRecord]) -> bool:
-    """Tell whether the newest run in the records, which are in the order of time, ended in trouble."""
+def last_states(records: list[StepRecord]) -> set[str]:
+    """Return what became of the steps of the newest run in the records, which are in the order of time."""
     newest = [record for record in records if record.run_id == records[-1].run_id]
-    last_of = {record.title: record for record in newest}
-    return any(record.state != "done" for record in last_of.values())
+    return set({record.title: record.state for record in newest}.values())
 
 
 def _facts(context: Context, network: str) -> NetworkFacts:
     warehouse = context.warehouse(network, patient=False)
-    found = publications(warehouse, FIRST, LAST, context.settings.window_days)
-    return NetworkFacts(found[-1] if found else None, tuple(steplog.totals(warehouse)))
+    return NetworkFacts(latest(warehouse, context.settings.window_days), tuple(steplog.totals(warehouse)))

@@ -31,12 +31,13 @@ LUIGI_SETTINGS: dict[str, dict[str, str]] = {
         "scheduling_error": "35",
         "unhandled_exception": "40",
     },
-    "scheduler": {"stable_done_cooldown_secs": "0"},
+    "scheduler": {"stable_done_cooldown_secs": "0", "metrics_collector": "prometheus"},
+    "prometheus": {"task_parameters_to_use_in_labels": '["network"]'},
     "worker": {"check_complete_on_run": "true"},
 }
 
 EXIT_CONFIG, EXIT_ALREADY_RUNNING, EXIT_MISSING = 2, 10, 20
-EXIT_TASK_FAILED, EXIT_LUIGI = 30, 40
+EXIT_TASK_FAILED, EXIT_UNKNOWN, EXIT_LUIGI = 30, 35, 40
 
 EXIT_CODES = {
     0: "done, or nothing to do",

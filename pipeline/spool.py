@@ -48,7 +48,7 @@ def record_of(
         seconds=round(seconds, 3),
         facts=dict(facts or {}),
         error=f"{kind}{error}" if error else "",
-        hint=getattr(error, "hint", ""),
+        hint="a rerun goes on from here" if isinstance(error, KeyboardInterrupt) else getattr(error, "hint", ""),
         run_id=context.run_id,
     )
 

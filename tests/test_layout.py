@@ -39,6 +39,8 @@ LEVELS = {
     "pipeline.outcome": 8,
     "pipeline.steps": 7,
     "pipeline.status": 7,
+    "pipeline.history": 7,
+    "pipeline.freshness": 7,
     "pipeline.parameters": 8,
     "pipeline.process": 8,
     "pipeline.scheduler": 9,

@@ -82,6 +82,11 @@ def newest(warehouse: Warehouse, snapshot: Snapshot) -> Publication | None:
     return next(iter(publications(warehouse, day, day, snapshot.window_days)), None)
 
 
+def latest(warehouse: Warehouse, window_days: int) -> Publication | None:
+    """Return what readers see of the newest date that is published, or None."""
+    return next(iter(publications(warehouse, date(1970, 1, 1), date(2149, 6, 6), window_days)[-1:]), None)
+
+
 def publish(
     warehouse: Warehouse,
     snapshot: Snapshot,
