@@ -51,7 +51,7 @@ def test_records_wait_for_a_dead_warehouse(
     database_prefix: str,
     log: list[str],
 ) -> None:
-    """One warning, files, no further question for a minute; then all are sent, in order, with the next that succeeds."""
+    """One warning, files, and no question for a minute; then all are sent, in order, with the next that succeeds."""
     alive = dict(ServerReader(clickhouse, database_prefix).environment)
     dead = context_of(monkeypatch, tmp_path, {**alive, "CLICKHOUSE_PORT": str(*free_ports(1))})
     keep(dead, "DownloadFile")
