@@ -89,7 +89,7 @@ def with_luigid(deployment: Deployment, port: int) -> Deployment:
 
 
 def test_luigid_runs_three_networks_with_two_workers(deployment: Deployment, samples: Path, luigid: int) -> None:
-    """Every task is done once, which its metrics say, too; each network is published once; a second run does nothing."""
+    """Every task is done once, as its metrics say; each network is published once; a second run does nothing."""
     with_luigid(deployment, luigid)
     command = ("sot-ingest", "run", "--date", "2025-08-01", "--workers", "2")
     result = deployment.command(*command)
