@@ -22,6 +22,7 @@ The work directory (``WORK_PATH``), empty when nothing is half done:
             download-raw_alerts.json  …
             validate-files.json       validate-checksums.json
     export/     what was read from the SOT ClickHouse, in the bucket's layout; links to it take the files' place above
+    spool/      records of steps that the warehouse did not take yet
     locks/
 
     sot-ingest run --date 2025-08-01 --network torus --local-scheduler

@@ -117,6 +117,7 @@ class ClickHouse:
     password: SecretStr
     secure: bool
     role: Role
+    answer_seconds: float = ANSWER_SECONDS  #: how long a query may take
     _clients: dict[int, Client] = field(default_factory=dict, repr=False)
 
     @property
@@ -159,8 +160,8 @@ class ClickHouse:
                 secure=self.secure,
                 # The driver trusts certifi's authorities alone; SSL_CERT_FILE is what everything else goes by.
                 ca_certs=ssl.get_default_verify_paths().cafile,
-                connect_timeout=CONNECT_SECONDS,
-                send_receive_timeout=ANSWER_SECONDS,
+                connect_timeout=min(CONNECT_SECONDS, self.answer_seconds),
+                send_receive_timeout=self.answer_seconds,
                 tcp_keepalive=True,
                 client_name="sot-ingest",
                 settings={"server_side_params": True},

@@ -7,7 +7,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from pipeline.clickhouse import ClickHouse
+from pipeline.clickhouse import ANSWER_SECONDS, ClickHouse
 from pipeline.settings import ServerAddress, Settings, settings
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import ROLE
@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from pipeline.warehouse import Warehouse
 
 
+#: How long an answer of the warehouse is waited for by what is not the work itself: logs, messages, metrics.
+QUICK_SECONDS = 10
+
+
 @dataclass(frozen=True)
 class Context:
     """What every step of a run shares."""
 
     settings: Settings
-    _warehouses: dict[str, Warehouse] = field(default_factory=dict)
+    _warehouses: dict[tuple[str, bool], Warehouse] = field(default_factory=dict)
     run_id: str = field(default_factory=lambda: uuid4().hex)  #: the same in all processes that luigi forks for a run
 
     @cached_property
@@ -66,20 +70,21 @@ class Context:
         """The embedded ClickHouse of this process, if that is where tables go."""
         return Engine(self.settings.warehouse_path) if self.settings.warehouse_path else None
 
-    def warehouse(self, network: str) -> Warehouse:
-        """Return where the network's tables go."""
-        if network not in self._warehouses:
-            self._warehouses[network] = self._connect(network)
-        return self._warehouses[network]
+    def warehouse(self, network: str, *, patient: bool = True) -> Warehouse:
+        """Return where the network's tables go; an impatient one is for what must not hold up a run."""
+        key = (network, patient)
+        if key not in self._warehouses:
+            self._warehouses[key] = self._connect(network, ANSWER_SECONDS if patient else QUICK_SECONDS)
+        return self._warehouses[key]
 
-    def _connect(self, network: str) -> Warehouse:
+    def _connect(self, network: str, answer_seconds: float) -> Warehouse:
         database, address = self.settings.database(network), self.settings.server(network)
         if self.engine is not None:
             return EmbeddedWarehouse(self.engine, database)
         if address is None:
             raise ValueError(f"no ClickHouse server for {network}; the settings were not checked")
         account = (self.settings.clickhouse_user, self.settings.clickhouse_password, self.settings.clickhouse_secure)
-        return ServerWarehouse(ClickHouse(address, *account, ROLE), database)
+        return ServerWarehouse(ClickHouse(address, *account, ROLE, answer_seconds), database)
 
     def workspace(self, snapshot: Snapshot) -> Workspace:
         """Return the snapshot's work directory."""

@@ -11,15 +11,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import NoReturn
 
 import luigi.configuration
-from loguru import logger
 
 from pipeline import logs
-from pipeline.errors import ConfigError
-from pipeline.settings import Settings, settings
+from pipeline.settings import Settings
 
 #: What luigi must be told whether or not it found luigi.cfg: without [retcode] a failed run exits 0, without
 #: check_complete_on_run a task that produced nothing is a success. luigi.cfg says the same, for people and luigid.
@@ -33,11 +31,13 @@ LUIGI_SETTINGS: dict[str, dict[str, str]] = {
         "scheduling_error": "35",
         "unhandled_exception": "40",
     },
-    "scheduler": {"stable_done_cooldown_secs": "0"},
+    "scheduler": {"stable_done_cooldown_secs": "0", "metrics_collector": "prometheus"},
+    "prometheus": {"task_parameters_to_use_in_labels": '["network"]'},
     "worker": {"check_complete_on_run": "true"},
 }
 
-EXIT_CONFIG, EXIT_FOUND, EXIT_NO_SNAPSHOT, EXIT_TASK_FAILED, EXIT_UNKNOWN, EXIT_LUIGI = 2, 2, 20, 30, 35, 40
+EXIT_CONFIG, EXIT_FOUND, EXIT_ALREADY_RUNNING, EXIT_MISSING = 2, 2, 10, 20
+EXIT_TASK_FAILED, EXIT_UNKNOWN, EXIT_LUIGI = 30, 35, 40
 
 EXIT_CODES = {
     0: "done, or nothing to do",
@@ -122,22 +122,14 @@ def end_worker(interrupt: KeyboardInterrupt) -> NoReturn:
     os._exit(interrupt.exit_code if isinstance(interrupt, Interrupted) else 130)
 
 
-def take_over_luigi() -> None:
-    """Make a process that was started as ``luigi`` ours: exit 2 for wrong settings, 130 or 143 after a signal."""
-    try:
-        take_over(settings())
-    except ConfigError as error:
-        sys.stderr.write(f"{error}\n{error.hint}\n")
-        raise SystemExit(EXIT_CONFIG) from None
+def take_over_luigi() -> NoReturn:
+    """Make a process that was started as ``luigi`` ours from its start: the same process, the same arguments.
 
-    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        if isinstance(error, Interrupted):
-            logger.error("Run ended: {}; a rerun goes on from here", error)
-            sys.stderr.flush()
-            os._exit(error.exit_code)
-        sys.__excepthook__(kind, error, traceback)
-
-    sys.excepthook = hook
+    Without -P the current directory could bring other modules than those that are installed.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "pipeline.luigi_command", *sys.argv[1:]])  # noqa: S606  # no shell is meant
 
 
 def run_luigi(arguments: Sequence[str]) -> int:

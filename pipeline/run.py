@@ -10,7 +10,7 @@ from loguru import logger
 from rich.console import Console
 
 import pipeline.tasks  # noqa: F401  # the graph that luigi is asked for by name
-from pipeline import display, process, scheduler, steps
+from pipeline import display, ending, journal, process, scheduler, steps
 from pipeline.context import Context, context
 from pipeline.snapshot import Snapshot
 
@@ -22,14 +22,22 @@ def ingest(
 
     Tables named in ``anew`` are loaded whether or not that is proven. Raises Interrupted.
     """
+    return ending.carried_out(lambda: _ingest(snapshots, workers=workers, local_scheduler=local_scheduler, anew=anew))
+
+
+def _ingest(snapshots: Sequence[Snapshot], *, workers: int | None, local_scheduler: bool, anew: tuple[str, ...]) -> int:
     shared = context()
+    for snapshot in snapshots:
+        journal.ask(snapshot)
     if not local_scheduler and (problem := scheduler.problem()):
-        logger.bind(hint="start luigid, or add --local-scheduler").error("{}", problem)
+        hint = "start luigid, or add --local-scheduler"
+        logger.bind(hint=hint).error("{}", problem)
+        journal.explain(problem, hint)
         return process.EXIT_LUIGI
     if anew:
         for snapshot in snapshots:
             if not _forget(shared, snapshot, anew):
-                return process.EXIT_NO_SNAPSHOT
+                return process.EXIT_MISSING
     with display.bars(shared.settings, Console(stderr=True)):
         code = process.run_luigi(_arguments(shared, snapshots, workers, local_scheduler=local_scheduler))
     _say_outcome(code, snapshots)

@@ -131,6 +131,26 @@ class Settings(BaseModel):
     log_format: Literal["text", "json"] = Field("text", alias="LOG_FORMAT", description="`text` or `json`")
     log_level: LogLevel = Field("INFO", alias="LOG_LEVEL", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`")
 
+    notify_urls: SecretStr = Field(
+        SecretStr(""),
+        alias="NOTIFY_URLS",
+        description="where a run's failure and recovery are told: Apprise URLs, comma-separated; they hold tokens",
+    )
+    notify_on_success: bool = Field(
+        False, alias="NOTIFY_ON_SUCCESS", description="tell of every run that did something"
+    )
+    notify_missing: bool = Field(
+        True, alias="NOTIFY_MISSING", description="tell of a run that found no snapshot (exit code 20)"
+    )
+    ping_url: SecretStr = Field(
+        SecretStr(""),
+        alias="PING_URL",
+        description="dead-man's switch: this URL with `/start`, then with `/` and the exit code, is asked for",
+    )
+    metrics_path: Path | None = Field(
+        None, alias="METRICS_PATH", description="file for the node exporter's textfile collector, `….prom`"
+    )
+
     @field_validator("networks", "sot_may_be_empty", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -159,6 +179,20 @@ class Settings(BaseModel):
     def _check_endpoint(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"https?://[^/\s@]+/?", value):
             raise ValueError("expected http://host[:port] or https://host[:port]")
+        return value
+
+    @field_validator("ping_url")
+    @classmethod
+    def _check_ping_url(cls, value: SecretStr) -> SecretStr:
+        if not re.fullmatch(r"(https?://[^/\s]+\S*)?", value.get_secret_value()):
+            raise ValueError("expected a URL like https://hc-ping.com/…")
+        return value
+
+    @field_validator("notify_urls")
+    @classmethod
+    def _check_notify_urls(cls, value: SecretStr) -> SecretStr:
+        if not re.match(r"(\s*[a-z][a-z0-9+-]*://\S|\Z)", value.get_secret_value(), re.IGNORECASE):
+            raise ValueError("expected Apprise URLs like json://host/path, comma-separated")
         return value
 
     @field_validator("log_level", mode="before")
@@ -263,7 +297,10 @@ def load_settings() -> Settings:
 
 
 def _shown(mistake: ErrorDetails) -> str:
-    """Return the value that is wrong, without the user and password that a URL can hold."""
+    """Return the value that is wrong, without the user and password that a URL can hold; a secret not at all."""
+    secrets = {field.alias for field in Settings.model_fields.values() if field.annotation is SecretStr}
+    if mistake["loc"][0] in secrets:
+        return "what is not shown here"
     return re.sub(r"//.*@", "//…@", repr(mistake["input"]))
 
 

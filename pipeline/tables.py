@@ -98,4 +98,4 @@ def _view_sql(table: Table) -> str:
 
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}
 
-PUBLICATIONS, LEDGER = "sot_publications", "sot_table_loads"
+PUBLICATIONS, LEDGER, STEPS = "sot_publications", "sot_table_loads", "sot_steps"

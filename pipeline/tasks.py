@@ -15,12 +15,13 @@ from typing import Any
 import luigi
 from loguru import logger
 
-from pipeline import parameters, process, progress, steps, targets
+from pipeline import journal, parameters, process, progress, spool, steps, targets
 from pipeline.attempts import with_attempts
 from pipeline.context import context
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, SourceUnavailableError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, TABLES, Table
+from pipeline.warehouse.steplog import State
 
 
 class SnapshotTask(luigi.Task):
@@ -44,6 +45,7 @@ class SnapshotTask(luigi.Task):
 
     def complete(self) -> bool:
         """Ask the target; while a service is unavailable, wait for the next attempt."""
+        journal.ask(self.snapshot)
         with self._telling("Could not tell whether the step is done"):
             return self._attempts(super().complete)
 
@@ -55,6 +57,7 @@ class SnapshotTask(luigi.Task):
             started = time.monotonic()
             facts = self._attempts(self.work)
             logger.bind(**facts, seconds=round(time.monotonic() - started, 3)).info(self.done)
+            self._record("done", started, facts=facts)
 
     def work(self) -> steps.Facts:
         """Do the step and return what its log event tells."""
@@ -76,8 +79,8 @@ class SnapshotTask(luigi.Task):
 
     @contextmanager
     def _telling(self, what: str) -> Iterator[None]:
-        """Put the snapshot and the step on every event, and an error on one line with what to do about it."""
-        table = getattr(self, "table", None)
+        """Put the snapshot and the step on every event; tell an error on one line with what to do, and record it."""
+        table, started = getattr(self, "table", None), time.monotonic()
         with logger.contextualize(
             network=self.network,
             date=self.processing_date.isoformat(),
@@ -88,15 +91,22 @@ class SnapshotTask(luigi.Task):
             try:
                 with process.work():
                     yield
-            except PipelineError as error:
+            except BaseException as error:
                 if not getattr(error, "told", False):
                     error.told = True  # type: ignore[attr-defined]  # complete() inside run() passes here twice
-                    logger.bind(hint=error.hint).error("{}: {}", what, error)
+                    if isinstance(error, PipelineError):
+                        logger.bind(hint=error.hint).error("{}: {}", what, error)
+                    self._record("failed", started, error=error)
+                if isinstance(error, KeyboardInterrupt) and process.is_worker():
+                    process.end_worker(error)
                 raise
-            except KeyboardInterrupt as interrupt:
-                if process.is_worker():
-                    process.end_worker(interrupt)
-                raise
+
+    def _record(
+        self, state: State, started: float, *, facts: steps.Facts | None = None, error: BaseException | None = None
+    ) -> None:
+        """Record what became of the step since ``started`` on the monotonic clock."""
+        step = (self.task_family, getattr(self, "table", ""))
+        spool.keep(context(), spool.record_of(context(), self.snapshot, step, state, started, facts, error))
 
 
 class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # an external task has no run()
@@ -111,7 +121,9 @@ class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # a
         if not found:
             with self._telling("Could not find the snapshot"):
                 what, hint = context().source.absence(self.snapshot)
-                logger.bind(hint=hint).error("Found no {} at {}", what, context().source.uri)
+                missing = SourceUnavailableError(f"no {what} at {context().source.uri}", hint=hint)
+                logger.bind(hint=hint).error("Found {}", missing)
+                self._record("missing", time.monotonic(), error=missing)
         return found
 
 

@@ -17,7 +17,7 @@ import pytest
 from luigi.cmdline_parser import CmdlineParser
 
 import pipeline.tasks  # noqa: F401  # registers the tasks that commands name
-from pipeline import environment, process, settings
+from pipeline import environment, metrics, process, settings
 from pipeline.commands import VERBS
 from tests.support import configuration
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User
@@ -85,7 +85,7 @@ def test_every_override_is_documented() -> None:
 def test_every_variable_in_the_text_exists() -> None:
     """No sentence names a variable that nobody reads."""
     text = re.sub(r"<NETWORK>_\w+", "", PAGES)
-    named = set(re.findall(r"\b(?:SOT|INGESTION|WAREHOUSE|WORK|LOG|CLICKHOUSE)_[A-Z0-9_]+\b", text))
+    named = set(re.findall(r"\b(?:SOT|INGESTION|WAREHOUSE|WORK|LOG|CLICKHOUSE|NOTIFY|PING|METRICS)_[A-Z0-9_]+\b", text))
     known = {field.alias for field in settings.Settings.model_fields.values() if field.alias}
     assert named == known | set(map(environment.file_variable, settings.secret_variables()))
 
@@ -103,6 +103,11 @@ def test_every_exit_code_is_in_the_runbook() -> None:
     assert [codes for codes, _, text in paragraphs if "**What to do**" not in text] == []
     for codes, meaning, _ in paragraphs[:-1]:
         assert set(meaning.split(", ")[0].split()) <= set(re.sub("[,;]", "", process.EXIT_CODES[int(codes)]).split())
+
+
+def test_every_metric_is_documented() -> None:
+    """By its name, in the order of the file."""
+    assert re.findall(r"^\| `(sot_ingest_\w+)`", PAGES, re.MULTILINE) == list(metrics.METRICS)
 
 
 def test_luigi_is_told_the_same_twice() -> None:

@@ -89,7 +89,7 @@ def with_luigid(deployment: Deployment, port: int) -> Deployment:
 
 
 def test_luigid_runs_three_networks_with_two_workers(deployment: Deployment, samples: Path, luigid: int) -> None:
-    """Every task is done once, every network is published once, and a second run has nothing to do."""
+    """Every task is done once, as its metrics say; each network is published once; a second run does nothing."""
     with_luigid(deployment, luigid)
     command = ("sot-ingest", "run", "--date", "2025-08-01", "--workers", "2")
     result = deployment.command(*command)
@@ -98,6 +98,9 @@ def test_luigid_runs_three_networks_with_two_workers(deployment: Deployment, sam
     steps = {"DownloadManifest": 3, "DownloadFile": 12, "LoadTable": 12, "PublishSnapshot": 3, "CleanUp": 3}
     assert {name: done.count(name) for name in steps} == steps
     assert tasks(luigid, "FAILED") == []
+    with urllib.request.urlopen(f"http://127.0.0.1:{luigid}/metrics", timeout=SECONDS) as answer:
+        metrics = answer.read().decode()
+    assert 'luigi_task_done_total{family="LoadTable",network="torus"} 4.0' in metrics
     for network in NETWORKS:
         assert len(deployment.publications(a_day(network=network))) == 1
         deployment.assert_readers_see(SnapshotFiles(samples, a_day(network=network)))

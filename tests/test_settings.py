@@ -15,6 +15,7 @@ from tests.support.deployment import COMMANDS
 
 GOOD = {"SOT_PATH": "bucket", "CLICKHOUSE_HOST": "db"}
 SECRET = "canary-5ecr3t"
+SECRET_URLS = {"PING_URL": f"https://hc-ping.com/{SECRET}", "NOTIFY_URLS": f"slack://{SECRET}/a, mailto://{SECRET}@b.c"}
 
 
 def load(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> Settings:
@@ -205,11 +206,11 @@ def test_passwords_have_no_representation(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("name", secret_variables())
 def test_a_secret_can_be_in_a_file(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every one of them, without the line end that editors add; spaces belong to it. Nothing shows it."""
-    path = tmp_path / "secret"
-    path.write_text(f" {SECRET}\t\r\n")
+    path, text = tmp_path / "secret", SECRET_URLS.get(name, f" {SECRET}\t")
+    path.write_text(f"{text}\r\n")
     found = load(monkeypatch, {**GOOD, f"{name}_FILE": str(path), name: ""})
     values = {field.alias: getattr(found, attribute) for attribute, field in Settings.model_fields.items()}
-    assert values[name].get_secret_value() == f" {SECRET}\t"
+    assert values[name].get_secret_value() == text
     assert SECRET not in f"{found!r} {found.model_dump_json()}"
 
 
@@ -242,6 +243,14 @@ def test_a_secret_is_given_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     both = {**GOOD, "SOT_PASSWORD": SECRET, "SOT_PASSWORD_FILE": str(path)}
     assert mistakes(monkeypatch, both) == ["SOT_PASSWORD_FILE: SOT_PASSWORD is set, too; expected one of them"]
     assert load(monkeypatch, {"SOT_PASSWORD_FILE": ""}).sot_password.get_secret_value() == SECRET
+
+
+def test_a_url_that_is_a_key_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PING_URL and NOTIFY_URLS: nor when they are not of the right form."""
+    assert SECRET not in repr(load(monkeypatch, {**GOOD, **SECRET_URLS}))
+    wrong = mistakes(monkeypatch, {"PING_URL": f"hc-ping.com/{SECRET}", "NOTIFY_URLS": SECRET})
+    assert variables_in(wrong) == ["NOTIFY_URLS", "PING_URL"]
+    assert SECRET not in "\n".join(wrong)
 
 
 def command(directory: Path, variables: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import date
 from typing import Any, TypeVar
@@ -48,6 +49,21 @@ class NetworkType(click.ParamType[str]):
             return [CompletionItem(name) for name in settings().networks if name.startswith(incomplete)]
         except ConfigError:
             return []
+
+
+class DurationType(click.ParamType[float]):
+    """A time like 90s, 30m or 2h, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds, or fail with what was found."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d+)([smh])", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a time like 90s, 30m or 2h", param, ctx)
+        return float(match[1]) * {"s": 1, "m": 60, "h": 3_600}[match[2]]
 
 
 def day(help_text: str, **more: Any) -> Decorator[Any]:

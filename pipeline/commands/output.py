@@ -13,13 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 STYLES = {
-    "published": "green",
+    **dict.fromkeys(("published", "done", "in order", "fresh", "loaded", "ok"), "green"),
     "rolled back": "magenta",
-    "half done": "yellow",
-    "missing": "red",
-    "ok": "green",
-    "warning": "yellow",
-    "failed": "red",
+    **dict.fromkeys(("half done", "unknown", "started", "warning"), "yellow"),
+    **dict.fromkeys(("failed", "missing", "too old", "nothing"), "red"),
 }
 WIDTH = 200  #: columns, where there is no terminal to ask
 
@@ -38,6 +35,14 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
     console = Console()
     (console if console.is_terminal else Console(width=WIDTH)).print(table)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit that a person would take."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -145,6 +145,11 @@ def settled(past: Sequence[Publication]) -> list[Publication]:
     return list(past[::-1]) if past[-1].action == "rollback" else [past[-1]]
 
 
+def latest(warehouse: Warehouse, window_days: int) -> Publication | None:
+    """Return what readers see of the newest date that is published, or None."""
+    return next(iter(publications(warehouse, date(1970, 1, 1), date(2149, 6, 6), window_days)[-1:]), None)
+
+
 def publish(
     warehouse: Warehouse,
     snapshot: Snapshot,

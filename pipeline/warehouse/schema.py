@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from pipeline.attempts import with_backoff
 from pipeline.errors import WarehouseError
-from pipeline.tables import LEDGER, PUBLICATIONS, TABLES, Column, columns_of, schema_sql
+from pipeline.tables import LEDGER, PUBLICATIONS, STEPS, TABLES, Column, columns_of, schema_sql
 from pipeline.warehouse import Warehouse
 
 #: Views come last: they read the tables.
-OBJECTS = (LEDGER, PUBLICATIONS, *(table.loads for table in TABLES), *(table.name for table in TABLES))
+OBJECTS = (LEDGER, PUBLICATIONS, STEPS, *(table.loads for table in TABLES), *(table.name for table in TABLES))
 
 #: Those that keep every row: a Replacing or Summing one would make others of them.
 _ENGINES = {"MergeTree", "ReplicatedMergeTree", "SharedMergeTree"}
@@ -46,6 +46,12 @@ def check_schema(warehouse: Warehouse) -> set[str]:
             "network at another database with <NETWORK>_CLICKHOUSE_DATABASE; nothing was changed",
         )
     return set(existing)
+
+
+def ensure_table(warehouse: Warehouse, name: str) -> None:
+    """Create one table, and the database, unless they are there; the table's shape is not looked at."""
+    _create_database(warehouse)
+    warehouse.execute(schema_sql(name))
 
 
 def _create_database(warehouse: Warehouse) -> None:

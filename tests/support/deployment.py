@@ -307,14 +307,14 @@ class Deployment:
         load_ids: dict[str, str] = self.publications(snapshot)[-1]["load_ids"]
         return load_ids
 
-    def written(self, network: str) -> list[tuple[Any, ...]]:
+    def written(self, network: str, *, but: str = "") -> list[tuple[Any, ...]]:
         """Return what changes with every insert into a network's tables, and with nothing else: not with a merge."""
         return self.query(
             network,
-            """
+            f"""
             SELECT table, partition_id, min(min_block_number), max(max_block_number), sum(rows)
             FROM system.parts
-            WHERE database = '{db}' AND active
+            WHERE database = '{{db}}' AND table != '{but}' AND active
             GROUP BY table, partition_id
             ORDER BY table, partition_id
             """,

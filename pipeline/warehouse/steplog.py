@@ -1,0 +1,212 @@
+"""The log of steps: what each step of each run did, or why it could not. Only ever appended to, and best effort.
+
+Nothing is decided by it: what is done is what the ledger, the publications and the work directory prove.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Literal
+
+from pipeline.snapshot import Snapshot
+from pipeline.tables import STEPS
+from pipeline.warehouse import MissingTableError, Warehouse
+from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, micros
+from pipeline.warehouse.schema import ensure_table
+
+State = Literal["done", "failed", "missing"]
+
+LONGEST = 2_000  #: characters of an error or a hint
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What a step of a run did."""
+
+    snapshot: Snapshot
+    step: str  #: the task's name, for example LoadTable
+    table: str  #: empty when the step is about the snapshot
+    state: State  #: missing: the source has no such snapshot
+    started_at: datetime  #: UTC
+    seconds: float
+    facts: dict[str, Any] = field(default_factory=dict)  #: of its log event
+    error: str = ""
+    hint: str = ""
+    run_id: str = ""
+    host: str = HOST
+
+    @property
+    def title(self) -> str:
+        """The step and its table, for people."""
+        return f"{self.step} {self.table}".rstrip()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON knows it; see :func:`step_of`."""
+        values = {**asdict(self), "started_at": self.started_at.isoformat()}
+        snapshot = values.pop("snapshot")
+        return {**snapshot, "processing_date": self.snapshot.processing_date.isoformat(), **values}
+
+
+def step_of(values: dict[str, Any]) -> StepRecord:
+    """Return the record that :meth:`StepRecord.as_dict` was called on. Raises KeyError, TypeError, ValueError."""
+    values = dict(values)
+    day = date.fromisoformat(values.pop("processing_date"))
+    snapshot = Snapshot(values.pop("network"), day, values.pop("window_days"))
+    return StepRecord(snapshot, started_at=datetime.fromisoformat(values.pop("started_at")), **values)
+
+
+#: The columns that a record brings, with the types that they are read from JSON as.
+_BROUGHT = {
+    "processing_date": "Date",
+    "window_days": "UInt16",
+    "step": "String",
+    "table_name": "String",
+    "state": "String",
+    "started_at": "Int64",
+    "seconds": "Float64",
+    "facts": "String",
+    "error": "String",
+    "hint": "String",
+    "run_id": "String",
+    "host": "String",
+}
+_AS_STORED = {"started_at": "fromUnixTimestamp64Micro(row.started_at, 'UTC')"}
+_RECORD = f"""
+    INSERT INTO {{database}}.{STEPS} ({", ".join(_BROUGHT)}, recorded_at, pipeline_version)
+    SELECT {", ".join(_AS_STORED.get(name, f"row.{name}") for name in _BROUGHT)}, now64(6, 'UTC'), {{version:String}}
+    FROM
+    (
+        SELECT arrayJoin(JSONExtract(
+            {{rows:String}},
+            'Array(Tuple({", ".join(f"{name} {kind}" for name, kind in _BROUGHT.items())}))'
+        )) AS row
+    )
+"""
+
+
+def record(warehouse: Warehouse, *records: StepRecord) -> None:
+    """Append records with one INSERT, tried once; the table is made when it is missing. Raises WarehouseError.
+
+    That somebody looked for a network's snapshots and found none is no reason to make a database.
+    """
+    if not records:
+        return
+    rows = json.dumps([_row(each) for each in records])
+    try:
+        warehouse.execute(_RECORD, rows=rows, version=PIPELINE_VERSION)
+    except MissingTableError:
+        if all(each.state == "missing" for each in records):
+            return
+        ensure_table(warehouse, STEPS)
+        warehouse.execute(_RECORD, rows=rows, version=PIPELINE_VERSION)
+
+
+def _row(each: StepRecord) -> dict[str, Any]:
+    return {
+        "processing_date": each.snapshot.processing_date.isoformat(),
+        "window_days": each.snapshot.window_days,
+        "step": each.step,
+        "table_name": each.table,
+        "state": each.state,
+        "started_at": micros(each.started_at),
+        "seconds": each.seconds,
+        "facts": json.dumps(each.facts, default=str),
+        "error": each.error[:LONGEST],
+        "hint": each.hint[:LONGEST],
+        "run_id": each.run_id,
+        "host": each.host,
+    }
+
+
+_SELECT = f"""
+    SELECT
+        toString(processing_date),
+        toString(step),
+        toString(table_name),
+        toString(state),
+        toUnixTimestamp64Micro(started_at),
+        toString(seconds),
+        facts,
+        error,
+        hint,
+        run_id,
+        host
+    FROM {{database}}.{STEPS}
+    WHERE processing_date BETWEEN {{first:Date}} AND {{last:Date}} AND window_days = {{window_days:UInt16}}
+    ORDER BY started_at, recorded_at
+    LIMIT 1 BY processing_date, run_id, step, table_name, started_at  -- one whose answer was lost was sent twice
+"""
+
+
+def step_records(warehouse: Warehouse, network: str, first: date, last: date, window_days: int) -> list[StepRecord]:
+    """Return the records of the dates from ``first`` to ``last``, the oldest first; none when there is no table."""
+    try:
+        rows = warehouse.query(_SELECT, first=first.isoformat(), last=last.isoformat(), window_days=window_days)
+    except MissingTableError:
+        return []
+    return [_record_of(network, window_days, row) for row in rows]
+
+
+@dataclass(frozen=True)
+class Total:
+    """What all records of one step and table add up to."""
+
+    step: str
+    table: str  #: empty when the step is about the snapshot
+    done: int
+    failed: int
+    seconds: float
+    rows: int
+    bytes: int
+
+
+_TOTALS = f"""
+    SELECT
+        toString(step),
+        toString(table_name),
+        countIf(state = 'done'),
+        countIf(state = 'failed'),
+        toString(sum(seconds)),
+        sumIf(JSONExtractUInt(facts, 'rows'), state = 'done'),
+        sumIf(JSONExtractUInt(facts, 'bytes'), state = 'done')
+    FROM
+    (
+        SELECT step, table_name, state, seconds, facts
+        FROM {{database}}.{STEPS}
+        LIMIT 1 BY processing_date, window_days, run_id, step, table_name, started_at
+    )
+    GROUP BY step, table_name
+    ORDER BY step, table_name
+"""
+
+
+def totals(warehouse: Warehouse) -> list[Total]:
+    """Return what all that was ever recorded adds up to; nothing when there is no table."""
+    try:
+        rows = warehouse.query(_TOTALS)
+    except MissingTableError:
+        return []
+    return [
+        Total(step, table, int(done), int(failed), float(seconds), int(count), int(size))
+        for step, table, done, failed, seconds, count, size in rows
+    ]
+
+
+def _record_of(network: str, window_days: int, row: Sequence[Any]) -> StepRecord:
+    day, step, table, state, started_at, seconds, facts, error, hint, run_id, host = row
+    return StepRecord(
+        snapshot=Snapshot(network, date.fromisoformat(day), window_days),
+        step=step,
+        table=table,
+        state=state,
+        started_at=datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(started_at)),
+        seconds=float(seconds),
+        facts=json.loads(facts or "{}"),
+        error=error,
+        hint=hint,
+        run_id=run_id,
+        host=host,
+    )
