@@ -170,6 +170,13 @@ class OwnClickHouse(ClickHouseServer):
         return self._hidden_port if self.command[0] == sys.executable else self.port
 
     @property
+    def pid(self) -> int:
+        """The process. Raises ClickHouseError when there is none."""
+        if self._process is None:
+            raise ClickHouseError("the server is not running")
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
