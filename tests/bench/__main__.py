@@ -1,0 +1,50 @@
+"""The command behind ``scripts/bench``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from tests.bench import growth, idle, loading, page, readers
+from tests.bench.rig import CACHE, QUICK, Files
+from tests.bench.ways import WAYS
+
+FEATURES, ROUNDS, QUICK_ROUNDS = 1_000_000, 5, 2
+PARTS = ("loading", "idle", "readers", "growth")
+
+
+@click.command(help=__doc__)
+@click.option("--quick", is_flag=True, help=f"A {QUICK}th of the rows, {QUICK_ROUNDS} rounds: does it all still work?")
+@click.option("--rounds", type=click.IntRange(1), help=f"Of each measurement.  [default: {ROUNDS}]")
+@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Parts to measure.  [default: all]")
+@click.option("--way", type=click.Choice(list(WAYS)), multiple=True, help="Ways of loading.  [default: all]")
+@click.option("--large", is_flag=True, help="Let the rows grow to ten times as many, which takes 6 GB of disk.")
+@click.option("--write", is_flag=True, help="Write what was found into docs/performance.md.")
+def main(
+    quick: bool, rounds: int | None, only: tuple[str, ...], way: tuple[str, ...], large: bool, write: bool
+) -> None:
+    """Measure, print each part when it is done, and write it into the page when asked to."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    features, times = FEATURES // (QUICK if quick else 1), rounds or (QUICK_ROUNDS if quick else ROUNDS)
+    files = Files.of(features)
+
+    def of_loading() -> str:
+        return loading.report(loading.measure(files, times, way or WAYS), files)
+
+    parts = {
+        "loading": of_loading,
+        "idle": lambda: idle.report(times),
+        "readers": lambda: readers.report(features),
+        "growth": lambda: growth.report(features, times, large=large, write=write),
+    }
+    circumstances = page.circumstances(" ".join(["./scripts/bench", *sys.argv[1:]]))
+    for part in only or PARTS:
+        text = f"{circumstances}\n\n{parts[part]()}"
+        click.echo(f"\n## {part}\n\n{text}")
+        if write:
+            page.write(part, text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""The part "what it costs readers": queries through the views, and on bare tables that hold the published rows only.
+
+Both have the same rows in the same order with the same indexes; the loads have those of two superseded versions of
+every date as well. The newest date is as large as upstream's largest, the others are small.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import urllib3
+
+from pipeline.tables import PUBLICATIONS, TABLES, Table, schema_sql
+from tests.bench.cost import Spread
+from tests.bench.page import table
+from tests.bench.rig import CACHE, SNAPSHOT, Files
+from tests.support.clickhouse import ClickHouseError, OwnClickHouse
+
+DATES, VERSIONS, SMALL = 195, 3, 200  #: dates, loads of each, and how many times smaller all but the newest are
+TIMES = 25  #: that each query is asked, in turn with the other
+NETWORK = SNAPSHOT.network
+_DAY = "processing_date = '{day}' AND window_days = 195"
+
+
+@dataclass(frozen=True)
+class Query:
+    """A typical query; ``{db}`` is where its tables are, ``{day}`` the newest date, ``{address}`` one of it."""
+
+    title: str
+    kind: str  #: scan of a date, point look-up, or all dates
+    sql: str
+
+
+QUERIES = (
+    Query("mean score and sum of volumes", "scan", f"SELECT round(avg(pagerank), 3), sum(total_volume_usd) FROM {{db}}.raw_features WHERE {_DAY}"),
+    Query("largest by volume", "scan", f"SELECT address, total_volume_usd FROM {{db}}.raw_features WHERE {_DAY} ORDER BY total_volume_usd DESC LIMIT 100"),
+    Query("communities", "scan", f"SELECT community_id, count(), round(avg(suspicious_pattern_score), 3) FROM {{db}}.raw_features WHERE {_DAY} GROUP BY community_id ORDER BY 1"),
+    Query("alerts by severity", "scan", f"SELECT severity, typology_type, count(), sum(volume_usd) FROM {{db}}.raw_alerts WHERE {_DAY} GROUP BY 1, 2 ORDER BY 1, 2"),
+    Query("features joined with labels", "scan", f"SELECT label, count(), max(pagerank) FROM {{db}}.raw_features INNER JOIN {{db}}.raw_address_labels USING (processing_date, window_days, address) WHERE {_DAY} GROUP BY label ORDER BY label"),
+    Query("features of an address", "point", f"SELECT * EXCEPT (created_at, load_id) FROM {{db}}.raw_features WHERE {_DAY} AND address = '{{address}}'"),
+    Query("labels of an address", "point", f"SELECT label FROM {{db}}.raw_address_labels WHERE {_DAY} AND address = '{{address}}' ORDER BY label"),
+    Query("alerts of an address", "point", f"SELECT alert_id, severity FROM {{db}}.raw_alerts WHERE {_DAY} AND address = '{{address}}' ORDER BY 1"),
+    Query("a cluster by its id", "point", f"SELECT cluster_type, total_volume_usd FROM {{db}}.raw_clusters WHERE {_DAY} AND cluster_id = 'cluster_7'"),
+    Query("an address on every date", "all dates", "SELECT processing_date, pagerank FROM {db}.raw_features WHERE address = '{address}' AND window_days = 195 ORDER BY 1"),
+    Query("alerts a date", "all dates", "SELECT processing_date, count() FROM {db}.raw_alerts WHERE window_days = 195 GROUP BY 1 ORDER BY 1"),
+)  # fmt: skip
+
+
+@dataclass
+class Readers:
+    """A server with many published dates, asked over one connection that stays open."""
+
+    server: OwnClickHouse
+    http: urllib3.PoolManager
+
+    def ask(self, statement: str, **settings: int) -> str:
+        """Run a statement and return the answer. Raises ClickHouseError."""
+        headers = {"X-ClickHouse-User": self.server.user, "X-ClickHouse-Key": self.server.password}
+        query = "&".join(f"{name}={value}" for name, value in settings.items())
+        url = f"http://{self.server.host}:{self.server.http_port}/?{query}"
+        answer = self.http.request("POST", url, body=statement.encode(), headers=headers, timeout=3_600, retries=False)
+        if answer.status != 200:
+            raise ClickHouseError(answer.data.decode("utf-8", "replace"))
+        return answer.data.decode()
+
+    def fill(self, files: Files, dates: int) -> None:
+        """Load and publish so many dates in three versions each, by SQL; the bare tables get the published ones."""
+        for database in (NETWORK, "bare"):
+            self.ask(f"CREATE DATABASE {database}")
+        self.ask(schema_sql(PUBLICATIONS).replace("{database}", NETWORK))
+        for made in TABLES:
+            self.ask(schema_sql(made.loads).replace("{database}", NETWORK))
+            self.ask(schema_sql(made.name).replace("{database}", NETWORK))
+            self.ask(schema_sql(made.loads).replace(f"{{database}}.{made.loads}", f"bare.{made.name}"))
+            columns = ", ".join(column.name for column in made.file_columns if column.name not in made.snapshot_columns)
+            source = f"file('{_local(self.server, made.name)}', Parquet)"
+            self.ask(f"CREATE TABLE {NETWORK}.first_{made.name} AS {NETWORK}.{made.loads}")
+            self.ask(f"INSERT INTO {NETWORK}.first_{made.name} ({columns}) SELECT {columns} FROM {source}")
+            self._load(made, columns.split(", "), dates)
+        load_ids = ", ".join(f"'{made.name}', {_load_id(made)}" for made in TABLES)
+        self.ask(
+            f"INSERT INTO {NETWORK}.{PUBLICATIONS} (processing_date, window_days, load_ids, published_at) "
+            f"SELECT day, 195, map({load_ids}), "
+            f"toDateTime64(day, 6, 'UTC') + toIntervalHour(version) FROM {_versions(0, dates)}"
+        )
+
+    def _load(self, made: Table, columns: list[str], dates: int) -> None:
+        """Append all loads of a table: the newest date's is whole, the others' a part, each in a partition."""
+        constants = {"processing_date": "day", "window_days": "195", "network": f"'{NETWORK}'"}
+        values = ", ".join((*columns, *(constants[name] for name in made.snapshot_columns), _load_id(made)))
+        names = ", ".join((*columns, *made.snapshot_columns, "load_id"))
+        key = "address" if "address" in columns else made.key[0]
+        for first, last, part in ((0, 1, "1"), (1, dates, f"cityHash64({key}) % {SMALL} = 0")):
+            rows = f"(SELECT * FROM {NETWORK}.first_{made.name} WHERE {part}) AS rows"
+            loads = f"SELECT {values} FROM {_versions(first, last)} AS loads CROSS JOIN {rows}"
+            newest = f"{loads} WHERE version = {VERSIONS - 1}"
+            for into, select in ((f"{NETWORK}.{made.loads}", loads), (f"bare.{made.name}", newest)):
+                self.ask(f"INSERT INTO {into} ({names}) {select}", max_partitions_per_insert_block=0, max_threads=1)
+
+
+def _versions(first: int, last: int) -> str:
+    """Return a subquery of days, the newest is day 0, and versions."""
+    return (
+        f"(SELECT toDate('{SNAPSHOT.processing_date}') - intDiv(number, {VERSIONS}) AS day, "
+        f"number % {VERSIONS} AS version FROM numbers({first * VERSIONS}, {(last - first) * VERSIONS}))"
+    )
+
+
+def _load_id(made: Table) -> str:
+    return f"toUUID(UUIDNumToString(MD5(concat(toString(day), toString(version), '{made.name}'))))"
+
+
+def _local(server: OwnClickHouse, name: str) -> Path:
+    return server.directory / "data" / "user_files" / f"{name}.parquet"
+
+
+@contextmanager
+def readers(files: Files, dates: int = DATES) -> Iterator[Readers]:
+    """Start a server and publish dates on it."""
+    with (
+        TemporaryDirectory(dir=CACHE, prefix="readers-") as name,
+        OwnClickHouse(Path(name)) as server,
+        urllib3.PoolManager(maxsize=1) as http,
+    ):
+        for made in TABLES:
+            local = _local(server, made.name)
+            local.parent.mkdir(parents=True, exist_ok=True)
+            local.hardlink_to(files.path(made))
+        found = Readers(server, http)
+        found.fill(files, dates)
+        yield found
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One query, both ways."""
+
+    query: Query
+    through_view: Spread  #: ms
+    bare: Spread  #: ms
+    parts: str  #: parts of the table that are read of all there are, by EXPLAIN indexes = 1
+
+
+def compare(asked: Readers, times: int = TIMES) -> list[Compared]:
+    """Ask every query through the views and of the bare tables, in turn. Raises ValueError when answers differ."""
+    address = asked.ask(f"SELECT address FROM bare.raw_alerts WHERE {_DAY.format(day=SNAPSHOT.processing_date)} AND cityHash64(address) % {SMALL} = 0 LIMIT 1").strip()  # fmt: skip
+    found = []
+    for query in QUERIES:
+        sql = {
+            db: query.sql.format(db=db, day=SNAPSHOT.processing_date, address=address) for db in (NETWORK, "bare")
+        }
+        if (seen := asked.ask(sql[NETWORK])) != asked.ask(sql["bare"]) or not seen:
+            raise ValueError(f"{query.title}: the view and the bare table differ, or have nothing")
+        taken: dict[str, list[float]] = {db: [] for db in sql}
+        for _ in range(times):
+            for db, statement in sql.items():
+                started = perf_counter()
+                asked.ask(statement)
+                taken[db].append(1_000 * (perf_counter() - started))
+        spreads = (Spread(tuple(taken[db])) for db in (NETWORK, "bare"))
+        found.append(Compared(query, *spreads, parts=parts_read(asked.ask(f"EXPLAIN indexes = 1 {sql[NETWORK]}"))))
+    return found
+
+
+def parts_read(explained: str) -> str:
+    """Return the parts that are read of a load's table and all that there are, as EXPLAIN indexes = 1 tells."""
+    found = []
+    for reading in explained.split("ReadFromMergeTree")[1:]:
+        if "_loads" not in reading.splitlines()[0]:
+            continue
+        counts = re.findall(r"Parts: (\d+)/(\d+)", reading)
+        found.append(f"{counts[-1][0]} of {counts[0][1]}" if counts else "all")
+    return ", ".join(found)
+
+
+def report(files: Files, dates: int = DATES) -> str:
+    """Measure, and return the part of the page."""
+    with readers(files, dates) as asked:
+        found = compare(asked)
+        rows = asked.ask("SELECT formatReadableQuantity(sum(rows)) FROM system.parts WHERE active AND table LIKE '%_loads'").strip()  # fmt: skip
+    text = (
+        f"{dates} published dates in {VERSIONS} versions each, of which readers see the newest; the newest date is that "
+        f"of the loads above, the others one {SMALL}th of it; {rows} rows in all. Each query {TIMES} times through the "
+        "view and on a bare table that holds the published rows only, in turn, over HTTP; answers are the same. Parts: "
+        "those that `EXPLAIN indexes = 1` says are read of the table of loads."
+    )
+    return f"{text}\n\n{_table(found)}"
+
+
+def _table(found: list[Compared]) -> str:
+    rows = [
+        (
+            f"{each.query.title}",
+            each.query.kind,
+            each.through_view.text(),
+            each.bare.text(),
+            f"{each.through_view.median / each.bare.median:.2f}",
+            f"{each.through_view.median - each.bare.median:+.1f}",
+            each.parts,
+        )
+        for each in found
+    ]
+    return table(("query", "kind", "view, ms", "bare, ms", "×", "ms more", "parts"), rows)
