@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import click
 
@@ -32,16 +33,16 @@ def main(
     def of_loading() -> str:
         return loading.report(loading.measure(files, times, way or WAYS), files)
 
-    parts = {
+    parts: dict[str, Callable[[], str]] = {
         "loading": of_loading,
         "idle": lambda: idle.report(times),
-        "readers": lambda: readers.report(features),
+        "readers": lambda: readers.report(files),
         "growth": lambda: growth.report(features, times, large=large, write=write),
     }
     circumstances = page.circumstances(" ".join(["./scripts/bench", *sys.argv[1:]]))
     for part in only or PARTS:
         text = f"{circumstances}\n\n{parts[part]()}"
-        click.echo(f"\n## {part}\n\n{text}")
+        click.echo(f"## {part}\n\n{text}\n")
         if write:
             page.write(part, text)
 

@@ -85,7 +85,9 @@ def report(found: Rounds, files: Files) -> str:
 def _loads(found: Rounds) -> str:
     floor = found.spread("floor", "load")
     rows = [_row(found, way, "load", floor) for way in LOADS if way in found.costs or way in found.problems]
-    return table(("load", "s", "× floor", "client CPU s", "client MB", "server CPU s", "server MB", "not checked"), rows)
+    return table(
+        ("load", "s", "× floor", "client CPU s", "client MB", "server CPU s", "server MB", "not checked"), rows
+    )
 
 
 def _wholes(found: Rounds) -> str:

@@ -54,9 +54,10 @@ def _clickhouse() -> str:
     if command[0] != "sh":
         return f"ClickHouse in {PACKAGE} {VERSION}"
     asked = subprocess.run([command[-1], "local", "--version"], capture_output=True, text=True, check=True)
-    return "ClickHouse " + re.findall(r"version ([\d.]+\d)", asked.stdout)[0]
+    return f"ClickHouse {re.findall(r'version ([0-9.]+[0-9])', asked.stdout)[0]}"
 
 
 def _version_of_peer(name: str) -> str:
     code = f"import importlib.metadata; print(importlib.metadata.version({name!r}))"
-    return subprocess.run([PEERS, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    asked = subprocess.run([PEERS, "-c", code], capture_output=True, text=True, check=True)
+    return asked.stdout.strip()

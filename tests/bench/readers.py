@@ -28,6 +28,9 @@ NETWORK = SNAPSHOT.network
 _DAY = "processing_date = '{day}' AND window_days = 195"
 
 
+_ADDRESS = "address = '{address}'"
+
+
 @dataclass(frozen=True)
 class Query:
     """A typical query; ``{db}`` is where its tables are, ``{day}`` the newest date, ``{address}`` one of it."""
@@ -37,19 +40,41 @@ class Query:
     sql: str
 
 
+def _scan(title: str, what: str, stem: str, rest: str = "") -> Query:
+    return Query(title, "scan", f"SELECT {what} FROM {{db}}.raw_{stem} WHERE {_DAY} {rest}")
+
+
+def _point(title: str, what: str, stem: str, where: str = _ADDRESS) -> Query:
+    return Query(title, "point", f"SELECT {what} FROM {{db}}.raw_{stem} WHERE {_DAY} AND {where} ORDER BY 1")
+
+
 QUERIES = (
-    Query("mean score and sum of volumes", "scan", f"SELECT round(avg(pagerank), 3), sum(total_volume_usd) FROM {{db}}.raw_features WHERE {_DAY}"),
-    Query("largest by volume", "scan", f"SELECT address, total_volume_usd FROM {{db}}.raw_features WHERE {_DAY} ORDER BY total_volume_usd DESC LIMIT 100"),
-    Query("communities", "scan", f"SELECT community_id, count(), round(avg(suspicious_pattern_score), 3) FROM {{db}}.raw_features WHERE {_DAY} GROUP BY community_id ORDER BY 1"),
-    Query("alerts by severity", "scan", f"SELECT severity, typology_type, count(), sum(volume_usd) FROM {{db}}.raw_alerts WHERE {_DAY} GROUP BY 1, 2 ORDER BY 1, 2"),
-    Query("features joined with labels", "scan", f"SELECT label, count(), max(pagerank) FROM {{db}}.raw_features INNER JOIN {{db}}.raw_address_labels USING (processing_date, window_days, address) WHERE {_DAY} GROUP BY label ORDER BY label"),
-    Query("features of an address", "point", f"SELECT * EXCEPT (created_at, load_id) FROM {{db}}.raw_features WHERE {_DAY} AND address = '{{address}}'"),
-    Query("labels of an address", "point", f"SELECT label FROM {{db}}.raw_address_labels WHERE {_DAY} AND address = '{{address}}' ORDER BY label"),
-    Query("alerts of an address", "point", f"SELECT alert_id, severity FROM {{db}}.raw_alerts WHERE {_DAY} AND address = '{{address}}' ORDER BY 1"),
-    Query("a cluster by its id", "point", f"SELECT cluster_type, total_volume_usd FROM {{db}}.raw_clusters WHERE {_DAY} AND cluster_id = 'cluster_7'"),
-    Query("an address on every date", "all dates", "SELECT processing_date, pagerank FROM {db}.raw_features WHERE address = '{address}' AND window_days = 195 ORDER BY 1"),
-    Query("alerts a date", "all dates", "SELECT processing_date, count() FROM {db}.raw_alerts WHERE window_days = 195 GROUP BY 1 ORDER BY 1"),
-)  # fmt: skip
+    _scan("mean score and sum of volumes", "round(avg(pagerank), 3), sum(total_volume_usd)", "features"),
+    _scan("largest by volume", "address, total_volume_usd", "features", "ORDER BY total_volume_usd DESC LIMIT 100"),
+    _scan("communities", "community_id, count(), max(pagerank)", "features", "GROUP BY community_id ORDER BY 1"),
+    _scan("alerts by severity", "severity, count(), sum(volume_usd)", "alerts", "GROUP BY severity ORDER BY 1"),
+    Query(
+        "features joined with labels",
+        "scan",
+        "SELECT label, count(), max(pagerank) FROM {db}.raw_features INNER JOIN {db}.raw_address_labels "
+        f"USING (processing_date, window_days, address) WHERE {_DAY} GROUP BY label ORDER BY label",
+    ),
+    _point("all features of an address", "* EXCEPT (created_at, load_id)", "features"),
+    _point("a score of an address", "pagerank", "features"),
+    _point("labels of an address", "label", "address_labels"),
+    _point("alerts of an address", "alert_id, severity", "alerts"),
+    _point("a cluster by its id", "cluster_type, total_volume_usd", "clusters", "cluster_id = 'cluster_7'"),
+    Query(
+        "an address on every date",
+        "all dates",
+        f"SELECT processing_date, pagerank FROM {{db}}.raw_features WHERE {_ADDRESS} AND window_days = 195 ORDER BY 1",
+    ),
+    Query(
+        "alerts a date",
+        "all dates",
+        "SELECT processing_date, count() FROM {db}.raw_alerts WHERE window_days = 195 GROUP BY 1 ORDER BY 1",
+    ),
+)
 
 
 @dataclass
@@ -58,6 +83,7 @@ class Readers:
 
     server: OwnClickHouse
     http: urllib3.PoolManager
+    address: str = ""
 
     def ask(self, statement: str, **settings: int) -> str:
         """Run a statement and return the answer. Raises ClickHouseError."""
@@ -69,7 +95,15 @@ class Readers:
             raise ClickHouseError(answer.data.decode("utf-8", "replace"))
         return answer.data.decode()
 
-    def fill(self, files: Files, dates: int) -> None:
+    def sql(self, query: Query, database: str) -> str:
+        """Return a query's text; its address is one that every table has on every date."""
+        day = SNAPSHOT.processing_date
+        if not self.address:
+            some = f"SELECT min(address) FROM bare.raw_alerts WHERE cityHash64(address) % {SMALL} = 0"
+            self.address = self.ask(some).strip()
+        return query.sql.format(db=database, day=day, address=self.address)
+
+    def fill(self, dates: int) -> None:
         """Load and publish so many dates in three versions each, by SQL; the bare tables get the published ones."""
         for database in (NETWORK, "bare"):
             self.ask(f"CREATE DATABASE {database}")
@@ -133,7 +167,7 @@ def readers(files: Files, dates: int = DATES) -> Iterator[Readers]:
             local.parent.mkdir(parents=True, exist_ok=True)
             local.hardlink_to(files.path(made))
         found = Readers(server, http)
-        found.fill(files, dates)
+        found.fill(dates)
         yield found
 
 
@@ -147,25 +181,29 @@ class Compared:
     parts: str  #: parts of the table that are read of all there are, by EXPLAIN indexes = 1
 
 
-def compare(asked: Readers, times: int = TIMES) -> list[Compared]:
-    """Ask every query through the views and of the bare tables, in turn. Raises ValueError when answers differ."""
-    address = asked.ask(f"SELECT address FROM bare.raw_alerts WHERE {_DAY.format(day=SNAPSHOT.processing_date)} AND cityHash64(address) % {SMALL} = 0 LIMIT 1").strip()  # fmt: skip
+def compare(asked: Readers) -> list[Compared]:
+    """Ask every query through the views and of the bare tables. Raises ValueError when the answers differ."""
     found = []
     for query in QUERIES:
-        sql = {
-            db: query.sql.format(db=db, day=SNAPSHOT.processing_date, address=address) for db in (NETWORK, "bare")
-        }
+        sql = {database: asked.sql(query, database) for database in (NETWORK, "bare")}
         if (seen := asked.ask(sql[NETWORK])) != asked.ask(sql["bare"]) or not seen:
             raise ValueError(f"{query.title}: the view and the bare table differ, or have nothing")
-        taken: dict[str, list[float]] = {db: [] for db in sql}
-        for _ in range(times):
-            for db, statement in sql.items():
-                started = perf_counter()
-                asked.ask(statement)
-                taken[db].append(1_000 * (perf_counter() - started))
-        spreads = (Spread(tuple(taken[db])) for db in (NETWORK, "bare"))
-        found.append(Compared(query, *spreads, parts=parts_read(asked.ask(f"EXPLAIN indexes = 1 {sql[NETWORK]}"))))
+        spreads = ask_in_turn(asked, query, (NETWORK, "bare"))
+        parts = parts_read(asked.ask(f"EXPLAIN indexes = 1 {sql[NETWORK]}"))
+        found.append(Compared(query, spreads[NETWORK], spreads["bare"], parts))
     return found
+
+
+def ask_in_turn(asked: Readers, query: Query, databases: tuple[str, ...]) -> dict[str, Spread]:
+    """Return the milliseconds that a query takes in each database."""
+    sql = {database: asked.sql(query, database) for database in databases}
+    taken: dict[str, list[float]] = {database: [] for database in databases}
+    for _ in range(TIMES):
+        for database, statement in sql.items():
+            started = perf_counter()
+            asked.ask(statement)
+            taken[database].append(1_000 * (perf_counter() - started))
+    return {database: Spread(tuple(values)) for database, values in taken.items()}
 
 
 def parts_read(explained: str) -> str:
@@ -183,12 +221,12 @@ def report(files: Files, dates: int = DATES) -> str:
     """Measure, and return the part of the page."""
     with readers(files, dates) as asked:
         found = compare(asked)
-        rows = asked.ask("SELECT formatReadableQuantity(sum(rows)) FROM system.parts WHERE active AND table LIKE '%_loads'").strip()  # fmt: skip
+        rows = asked.ask("SELECT sum(rows) FROM system.parts WHERE active AND table LIKE 'raw_%_loads'").strip()
     text = (
-        f"{dates} published dates in {VERSIONS} versions each, of which readers see the newest; the newest date is that "
-        f"of the loads above, the others one {SMALL}th of it; {rows} rows in all. Each query {TIMES} times through the "
-        "view and on a bare table that holds the published rows only, in turn, over HTTP; answers are the same. Parts: "
-        "those that `EXPLAIN indexes = 1` says are read of the table of loads."
+        f"{dates} published dates in {VERSIONS} versions each, of which readers see the newest; the newest date is "
+        f"that of the loads above, the others one {SMALL}th of it; {int(rows):,} rows in all. Each query {TIMES} times "
+        "through the view and on a bare table that holds the published rows only, in turn, over HTTP; the answers are "
+        "the same. Parts: those that `EXPLAIN indexes = 1` says are read of the table of loads, and those it has."
     )
     return f"{text}\n\n{_table(found)}"
 

@@ -107,7 +107,7 @@ def urls(rig: Rig) -> dict[str, str]:
     return {table.name: f"{rig.s3}/{BUCKET}/{rig.files.key(table)}" for table in TABLES}
 
 
-def inserts(rig: Rig, source: Callable[[str], str]) -> list[str]:
+def inserts(source: Callable[[str], str]) -> list[str]:
     """Return an INSERT for each table; ``source`` makes a table function of its name."""
     made = []
     for table in TABLES:
@@ -120,13 +120,13 @@ def inserts(rig: Rig, source: Callable[[str], str]) -> list[str]:
 def floor(rig: Rig) -> Cost:
     """The server reads its own files, all tables at once."""
     files = {table.name: rig.local(table) for table in TABLES}
-    return peer(rig, "statements", statements=inserts(rig, lambda table: f"file('{files[table]}', Parquet)"))
+    return peer(rig, "statements", statements=inserts(lambda table: f"file('{files[table]}', Parquet)"))
 
 
 def from_s3(rig: Rig) -> Cost:
     """The server reads the bucket itself, all tables at once; nothing is on disk in between."""
     at = urls(rig)
-    return peer(rig, "statements", statements=inserts(rig, lambda table: f"s3('{at[table]}', NOSIGN, Parquet)"))
+    return peer(rig, "statements", statements=inserts(lambda table: f"s3('{at[table]}', NOSIGN, Parquet)"))
 
 
 def copy(rig: Rig) -> Cost:

@@ -1,0 +1,107 @@
+"""The part "how cost grows": with the rows of a snapshot, and with the dates that are published; a plot of each."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.bench import chart
+from tests.bench.cost import MB, Cost, Spread, cost_of
+from tests.bench.page import PAGE, table
+from tests.bench.readers import NETWORK, QUERIES, Query, Readers, ask_in_turn, readers
+from tests.bench.rig import CACHE, SNAPSHOT, Files, rig, s3_server
+from tests.bench.ways import ours
+from tests.support.deployment import Deployment, ServerReader, in_directory, run_of
+
+FACTORS, LARGE = (0.1, 1.0, 3.0), 10.0
+DATES = (1, 10, 195, 1_000)
+LOOKUP = next(query for query in QUERIES if query.title == "a score of an address")
+SCAN = QUERIES[0]
+
+
+def report(features: int, rounds: int, *, large: bool, write: bool) -> str:
+    """Measure, draw the plots when the page is written, and return the part of the page."""
+    rows, dates = _of_rows(features, rounds, large=large), _of_dates(features, rounds)
+    parts = []
+    for name, title, heading, found in (
+        ("growth-rows", "rows", "### With the rows of a snapshot", rows),
+        ("growth-dates", "dates", "### With the dates that are published", dates),
+    ):
+        parts.append(heading)
+        if write:
+            chart.write(PAGE.with_name(f"{name}.svg"), found)
+            parts.append(f"![{title}]({name}.svg)")
+        parts.append(table((found.across, *(line.name for line in found.lines)), _rows(found)))
+    return "\n\n".join(parts)
+
+
+def _rows(found: chart.Chart) -> list[tuple[str, ...]]:
+    return [
+        (f"{x:,.0f}", *(f"{line.values[number]:,.{line.digits}f}" for line in found.lines))
+        for number, x in enumerate(found.xs)
+    ]
+
+
+def _of_rows(features: int, rounds: int, *, large: bool) -> chart.Chart:
+    """Ingest snapshots of several sizes, from S3 to what readers see."""
+    sizes, costs = [], []
+    for factor in (*FACTORS, *([LARGE] if large else [])):
+        sizes.append(round(features * factor))
+        costs.append(_ingest(Files.of(sizes[-1]), rounds if factor <= 1 else 1))
+    return chart.Chart(
+        "rows in features",
+        sizes,
+        [
+            chart.Line("s", [cost.seconds for cost in costs], 1),
+            chart.Line("server CPU s", [cost.server_cpu for cost in costs], 1),
+            chart.Line("client CPU s", [cost.client_cpu for cost in costs], 1),
+            chart.Line("client MB", [cost.client_bytes / MB for cost in costs], 0),
+        ],
+    )
+
+
+def _ingest(files: Files, rounds: int) -> Cost:
+    """Return the round of the median time."""
+    costs = []
+    with s3_server(files) as url:
+        for _ in range(rounds):
+            with rig(files, url) as made:
+                costs.append(ours(made))
+        sys.stderr.write(f"{files.root.name}: {[cost.seconds for cost in costs]}\n")
+    return sorted(costs, key=lambda cost: cost.seconds)[len(costs) // 2]
+
+
+def _of_dates(features: int, rounds: int) -> chart.Chart:
+    """Publish more and more dates, and ask what readers and operators ask."""
+    lines = {
+        name: chart.Line(name, [], digits)
+        for name, digits in (
+            ("scan of a date, ms", 1),
+            ("point look-up, ms", 1),
+            ("nothing to do, s", 2),
+            ("one more date, s", 2),
+        )
+    }
+    for dates in DATES:
+        with readers(Files.of(features // 10), dates) as asked:
+            for name, value in zip(lines, _of_readers(asked, dates, rounds), strict=True):
+                lines[name].values.append(value)
+    return chart.Chart("published dates", list(DATES), list(lines.values()))
+
+
+def _of_readers(asked: Readers, dates: int, rounds: int) -> tuple[float, float, float, float]:
+    """Return a scan, a look-up, a run with nothing to do, and a run that publishes a small date anew."""
+
+    def ms(query: Query) -> float:
+        return ask_in_turn(asked, query, (NETWORK,))[NETWORK].median
+
+    reader = ServerReader(asked.server, "", (NETWORK,))
+    made = Deployment(in_directory(Files.of(1_000).root), reader, CACHE / f"dates-{dates}")
+    command, environment = run_of(SNAPSHOT), made.environment
+    again = [cost_of([*command, "--again"], environment=environment, directory=made.directory) for _ in range(rounds)]
+    idle = [cost_of(command, environment=environment, directory=made.directory) for _ in range(rounds)]
+    # The scan and the look-up come first in time: the runs publish another snapshot for the newest date.
+    return ms(SCAN), ms(LOOKUP), _median(idle), _median(again)
+
+
+def _median(costs: list[Cost]) -> float:
+    return Spread(tuple(cost.seconds for cost in costs)).median
