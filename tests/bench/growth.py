@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.bench import chart
 from tests.bench.cost import MB, Cost, Spread, cost_of
@@ -78,7 +80,7 @@ def _of_dates(features: int, rounds: int) -> chart.Chart:
             ("scan of a date, ms", 1),
             ("point look-up, ms", 1),
             ("nothing to do, s", 2),
-            ("one more date, s", 2),
+            ("a small date anew, s", 2),
         )
     }
     for dates in DATES:
@@ -91,17 +93,15 @@ def _of_dates(features: int, rounds: int) -> chart.Chart:
 def _of_readers(asked: Readers, dates: int, rounds: int) -> tuple[float, float, float, float]:
     """Return a scan, a look-up, a run with nothing to do, and a run that publishes a small date anew."""
 
-    def ms(query: Query) -> float:
-        return ask_in_turn(asked, query, (NETWORK,))[NETWORK].median
+    # First the readers: the runs publish another, smaller snapshot for the newest date.
+    scan, lookup = (ask_in_turn(asked, query, (NETWORK,))[NETWORK].median for query in (SCAN, LOOKUP))
+    with TemporaryDirectory(dir=CACHE, prefix=f"dates-{dates}-") as name:
+        made = Deployment(in_directory(Files.of(1_000).root), ServerReader(asked.server, "", (NETWORK,)), Path(name))
 
-    reader = ServerReader(asked.server, "", (NETWORK,))
-    made = Deployment(in_directory(Files.of(1_000).root), reader, CACHE / f"dates-{dates}")
-    command, environment = run_of(SNAPSHOT), made.environment
-    again = [cost_of([*command, "--again"], environment=environment, directory=made.directory) for _ in range(rounds)]
-    idle = [cost_of(command, environment=environment, directory=made.directory) for _ in range(rounds)]
-    # The scan and the look-up come first in time: the runs publish another snapshot for the newest date.
-    return ms(SCAN), ms(LOOKUP), _median(idle), _median(again)
+        def median(*options: str) -> float:
+            command = [*run_of(SNAPSHOT), *options]
+            costs = [cost_of(command, environment=made.environment, directory=made.directory) for _ in range(rounds)]
+            return Spread(tuple(cost.seconds for cost in costs)).median
 
-
-def _median(costs: list[Cost]) -> float:
-    return Spread(tuple(cost.seconds for cost in costs)).median
+        anew = median("--again")
+        return scan, lookup, median(), anew
