@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from tests.bench import chart
 from tests.bench.cost import MB, Cost, Spread, cost_of
 from tests.bench.page import PAGE, table
-from tests.bench.readers import NETWORK, QUERIES, Query, Readers, ask_in_turn, readers
+from tests.bench.readers import NETWORK, QUERIES, Readers, ask_in_turn, readers
 from tests.bench.rig import CACHE, SNAPSHOT, Files, rig, s3_server
 from tests.bench.ways import ours
 from tests.support.deployment import Deployment, ServerReader, in_directory, run_of
