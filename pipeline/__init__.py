@@ -25,5 +25,5 @@ The work directory (``WORK_PATH``), empty when nothing is half done:
     spool/      records of steps that the warehouse did not take yet
     locks/
 
-    sot-ingest run --date 2025-08-01 --network torus --local-scheduler
+    sot-ingest run --date 2025-08-01 --network torus --scheduler local
 """

@@ -11,7 +11,7 @@ from loguru import logger
 
 from pipeline import process
 from pipeline.commands import VERBS
-from pipeline.errors import ConfigError, PipelineError, RequestError
+from pipeline.errors import ConfigError, PipelineError, RequestError, SchedulerError
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in process.EXIT_CODES.items())
 
@@ -61,6 +61,9 @@ def main() -> None:
     except (ConfigError, RequestError) as error:
         click.echo(f"{error}\n{error.hint}", err=True)
         sys.exit(process.EXIT_CONFIG)
+    except SchedulerError as error:
+        logger.bind(hint=error.hint).error("{}", error)
+        sys.exit(process.EXIT_LUIGI)
     except PipelineError as error:
         logger.bind(hint=error.hint).error("{}", error)
         sys.exit(process.EXIT_TASK_FAILED)

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -110,7 +111,7 @@ class Role:
 
 @dataclass(frozen=True)
 class ClickHouse:
-    """A server and an account on it. Connections are this process's own: a forked worker must not share them."""
+    """A server and an account on it. Connections are a thread's own, and not shared with a forked worker."""
 
     address: ServerAddress
     user: str
@@ -118,7 +119,7 @@ class ClickHouse:
     secure: bool
     role: Role
     answer_seconds: float = ANSWER_SECONDS  #: how long a query may take
-    _clients: dict[int, Client] = field(default_factory=dict, repr=False)
+    _clients: dict[tuple[int, int], Client] = field(default_factory=dict, repr=False)
 
     @property
     def where(self) -> str:
@@ -151,8 +152,9 @@ class ClickHouse:
     def _client(self) -> Client:
         from clickhouse_driver import Client  # noqa: PLC0415  # 0.2 s
 
-        if os.getpid() not in self._clients:
-            self._clients[os.getpid()] = Client(
+        key = (os.getpid(), threading.get_ident())
+        if key not in self._clients:
+            self._clients[key] = Client(
                 self.address.host,
                 port=self.address.port,
                 user=self.user,
@@ -166,7 +168,7 @@ class ClickHouse:
                 client_name="sot-ingest",
                 settings={"server_side_params": True},
             )
-        return self._clients[os.getpid()]
+        return self._clients[key]
 
     def send(
         self, statement: str, parameters: Mapping[str, Any], settings: Mapping[str, Any], body: Iterator[bytes]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from pipeline.claims import Claims
 from pipeline.clickhouse import ANSWER_SECONDS, ClickHouse
 from pipeline.settings import ServerAddress, Settings, settings
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import ROLE
+from pipeline.warehouse.claims import Claimant
 from pipeline.warehouse.embedded import EmbeddedWarehouse, Engine
 from pipeline.warehouse.server import ServerWarehouse
 from pipeline.workspace import Workspace
@@ -85,6 +88,18 @@ class Context:
             raise ValueError(f"no ClickHouse server for {network}; the settings were not checked")
         account = (self.settings.clickhouse_user, self.settings.clickhouse_password, self.settings.clickhouse_secure)
         return ServerWarehouse(ClickHouse(address, *account, ROLE, answer_seconds), database)
+
+    @cached_property
+    def claims(self) -> Claims | None:
+        """The snapshots that this run keeps other deployments out of; nobody else has an embedded warehouse."""
+        return self.claims_of("")
+
+    def claims_of(self, verb: str) -> Claims | None:
+        """Return claims of a verb that keeps runs out, those of this deployment too, as they keep it out."""
+        if self.is_embedded:
+            return None
+        owner = f"{socket.gethostname()}:{self.settings.work_path.absolute()} {verb}".strip()
+        return Claims(lambda network: self.warehouse(network, patient=False), Claimant(owner, self.run_id))
 
     def workspace(self, snapshot: Snapshot) -> Workspace:
         """Return the snapshot's work directory."""

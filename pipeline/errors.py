@@ -90,5 +90,13 @@ class WarehouseUnavailableError(WarehouseError):
     transient = True
 
 
+class SchedulerError(PipelineError):
+    """luigid does not answer."""
+
+
+class ClaimedError(PipelineError):
+    """Another deployment is at work on the snapshot."""
+
+
 class WorkDirectoryError(PipelineError):
     """The work directory cannot be read or written."""

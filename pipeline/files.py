@@ -159,3 +159,29 @@ def locked(path: Path) -> Iterator[None]:
                 return
         finally:
             os.close(handle)
+
+
+@contextmanager
+def held_by_process(path: Path) -> Iterator[bool]:
+    """Hold a lock of this process alone, not of those that it forks; False at once when another process has it.
+
+    Raises WorkDirectoryError.
+    """
+    while True:
+        with reported(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):  # POSIX leaves open which
+                yield False
+                return
+            if path.exists() and path.stat().st_ino == os.fstat(handle).st_ino:
+                try:
+                    yield True
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+        finally:
+            os.close(handle)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _LUIGI = ("luigi", "luigi-interface", "luigi.scheduler")
 
 #: In messages of luigi's about what an event of our own has told: a traceback of our errors, a missing snapshot.
-_TOLD = ("\npipeline.", "The task is an external data dependency")
+_TOLD = ("\npipeline.", "The task is an external data dependency", "Failed pinging scheduler")
 
 
 class InterceptHandler(logging.Handler):
@@ -42,6 +42,8 @@ class InterceptHandler(logging.Handler):
         elif str(error).startswith("Unfulfilled "):  # luigi's text holds its targets, and a traceback
             level, told = "WARNING", True
             message = f"Step was not run, for a proof that it needs was taken back:{message.partition(' failed ')[2]}"
+        elif type(error).__name__ == "RPCError":  # at the end of dozens of lines about sockets
+            level, told, message = "WARNING", True, f"luigid does not answer any longer: {error}"
         exception = None if told or error is None else record.exc_info
         logger.bind(logger=record.name).opt(exception=exception).log(level, "{}", message)
 

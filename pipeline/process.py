@@ -16,13 +16,19 @@ from typing import NoReturn
 
 import luigi.configuration
 
-from pipeline import logs
+from pipeline import logs, worker
 from pipeline.settings import Settings
 
 #: What luigi must be told whether or not it found luigi.cfg: without [retcode] a failed run exits 0, without
 #: check_complete_on_run a task that produced nothing is a success. luigi.cfg says the same, for people and luigid.
 LUIGI_SETTINGS: dict[str, dict[str, str]] = {
-    "core": {"no_configure_logging": "true", "autoload_range": "false"},
+    "core": {
+        "no_configure_logging": "true",
+        "autoload_range": "false",
+        "rpc_retry_attempts": "4",
+        "rpc_retry_wait": "5",
+        "rpc_log_retries": "false",
+    },
     "retcode": {
         "already_running": "10",
         "missing_data": "20",
@@ -31,12 +37,20 @@ LUIGI_SETTINGS: dict[str, dict[str, str]] = {
         "scheduling_error": "35",
         "unhandled_exception": "40",
     },
-    "scheduler": {"stable_done_cooldown_secs": "0", "metrics_collector": "prometheus"},
+    "scheduler": {
+        "stable_done_cooldown_secs": "0",
+        "worker_disconnect_delay": "30",
+        "prune_on_get_work": "true",
+        "retry_delay": "-1",
+        "disable_persist": "3600",
+        "metrics_collector": "prometheus",
+    },
     "prometheus": {"task_parameters_to_use_in_labels": '["network"]'},
-    "worker": {"check_complete_on_run": "true"},
+    "resources": {"downloads": "2", "loads": "1"},
+    "worker": {"check_complete_on_run": "true", "wait_jitter": "1"},
 }
 
-EXIT_CONFIG, EXIT_FOUND, EXIT_ALREADY_RUNNING, EXIT_MISSING = 2, 2, 10, 20
+EXIT_CONFIG, EXIT_FOUND, EXIT_ALREADY_RUNNING, EXIT_MISSING, EXIT_NOT_RUN = 2, 2, 10, 20, 25
 EXIT_TASK_FAILED, EXIT_UNKNOWN, EXIT_LUIGI = 30, 35, 40
 
 EXIT_CODES = {
@@ -94,6 +108,7 @@ def take_over(chosen: Settings) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
     multiprocessing.set_start_method("fork", force=True)  # luigi's workers inherit the pipe and the signal handlers
+    worker.install()
     config = luigi.configuration.get_config()
     for section, options in LUIGI_SETTINGS.items():
         for option, value in options.items():

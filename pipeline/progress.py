@@ -65,7 +65,7 @@ def close_writer() -> None:
         _pipe = None
 
 
-def reporter(snapshot: str, step: str, also: Callable[[int, int | None], None]) -> Callable[..., None]:
+def reporter(snapshot: str, step: str, also: Callable[[int, int | None, str], None]) -> Callable[..., None]:
     """Return a function that takes bytes done and in all, and a note; it passes some on, the last one always."""
     next_at = 0.0
 
@@ -75,6 +75,6 @@ def reporter(snapshot: str, step: str, also: Callable[[int, int | None], None]) 
             return
         next_at = time.monotonic() + _SECONDS_BETWEEN
         send(Progress(snapshot, step, done, total, note))
-        also(done, total)
+        also(done, total, note)
 
     return report

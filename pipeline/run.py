@@ -3,45 +3,89 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from loguru import logger
 from rich.console import Console
 
-import pipeline.tasks  # noqa: F401  # the graph that luigi is asked for by name
-from pipeline import display, ending, journal, process, scheduler, steps
+from pipeline import display, ending, journal, process, steps
+from pipeline import scheduler as luigid
 from pipeline.context import Context, context
+from pipeline.errors import PipelineError, WarehouseError
+from pipeline.scheduler import Scheduler
 from pipeline.snapshot import Snapshot
+from pipeline.targets import PublishedSnapshot
+from pipeline.tasks import IngestSnapshot
+
+#: Seconds between two looks for snapshots that are not there yet, and what chance adds to them at the most.
+LOOK_SECONDS, LOOK_JITTER = 45.0, 15.0
 
 
 def ingest(
-    snapshots: Sequence[Snapshot], *, workers: int | None, local_scheduler: bool, anew: tuple[str, ...] = ()
+    snapshots: Sequence[Snapshot],
+    *,
+    workers: int | None = None,
+    scheduler: Scheduler = "auto",
+    anew: tuple[str, ...] = (),
+    wait: float = 0,
 ) -> int:
-    """Bring the snapshots, all of one date and window, into the warehouse; return the exit code.
+    """Bring the snapshots, all of one date and window, into the warehouse; return the exit code. Raises Interrupted.
 
-    Tables named in ``anew`` are loaded whether or not that is proven. Raises Interrupted.
+    Tables named in ``anew`` are loaded whether or not that is proven. ``wait`` is how many seconds to wait for
+    snapshots that are not at the source.
     """
-    return ending.carried_out(lambda: _ingest(snapshots, workers=workers, local_scheduler=local_scheduler, anew=anew))
+    return ending.carried_out(lambda: _ingest(snapshots, workers, scheduler, anew, wait))
 
 
-def _ingest(snapshots: Sequence[Snapshot], *, workers: int | None, local_scheduler: bool, anew: tuple[str, ...]) -> int:
+def _ingest(
+    snapshots: Sequence[Snapshot], workers: int | None, scheduler: Scheduler, anew: tuple[str, ...], wait: float
+) -> int:
     shared = context()
     for snapshot in snapshots:
         journal.ask(snapshot)
-    if not local_scheduler and (problem := scheduler.problem()):
-        hint = "start luigid, or add --local-scheduler"
-        logger.bind(hint=hint).error("{}", problem)
-        journal.explain(problem, hint)
-        return process.EXIT_LUIGI
-    if anew:
-        for snapshot in snapshots:
-            if not _forget(shared, snapshot, anew):
-                return process.EXIT_MISSING
-    with display.bars(shared.settings, Console(stderr=True)):
-        code = process.run_luigi(_arguments(shared, snapshots, workers, local_scheduler=local_scheduler))
+    with ExitStack() as stack, display.bars(shared.settings, Console(stderr=True)):
+        free, code = _keep(shared, snapshots, stack)
+        if anew and not all(_forget(shared, snapshot, anew) for snapshot in free):
+            return process.EXIT_MISSING
+        code = max(code, _ingest_as_they_come(shared, free, workers, scheduler, wait))
     _say_outcome(code, snapshots)
     return code
+
+
+def _keep(shared: Context, snapshots: Sequence[Snapshot], stack: ExitStack) -> tuple[list[Snapshot], int]:
+    """Return the snapshots that nobody is at work on, and the exit code for the others.
+
+    Other runs of this deployment are kept from them.
+    """
+    if shared.claims:
+        stack.callback(shared.claims.release_all)
+    free, code = [], 0
+    for snapshot in snapshots:
+        is_free = stack.enter_context(shared.workspace(snapshot).run_lock())
+        try:
+            owner = _owner(snapshot) if is_free else "another run of this deployment"
+        except WarehouseError:  # the log has told it, and to ask again would not help
+            code = max(code, process.EXIT_UNKNOWN)
+            continue
+        if owner is None:
+            free.append(snapshot)
+        else:
+            event = logger.bind(network=snapshot.network, date=snapshot.processing_date.isoformat(), owner=owner)
+            event.warning("Left the snapshot to another run that is at work on it")
+            code = max(code, process.EXIT_ALREADY_RUNNING)
+    return free, code
+
+
+def _owner(snapshot: Snapshot) -> str | None:
+    """Return which other deployment is at work on the snapshot. Raises WarehouseError when the warehouse refuses."""
+    claim = IngestSnapshot(
+        network=snapshot.network, processing_date=snapshot.processing_date, window_days=snapshot.window_days
+    ).other()
+    return claim.owner if claim else None
 
 
 def _forget(shared: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> bool:
@@ -58,18 +102,45 @@ def _forget(shared: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> boo
     return True
 
 
-def _arguments(
-    shared: Context, snapshots: Sequence[Snapshot], workers: int | None, *, local_scheduler: bool
-) -> list[str]:
+def _ingest_as_they_come(
+    shared: Context, snapshots: Sequence[Snapshot], workers: int | None, scheduler: Scheduler, wait: float
+) -> int:
+    """Ingest what is at the source, then what comes in time, and in the end say what did not; return the exit code."""
+    code, end, told = 0, time.monotonic() + wait, False
+    while snapshots:
+        left = end - time.monotonic()
+        late = [snapshot for snapshot in snapshots if left > 0 and _is_missing(shared, snapshot)]
+        if ready := [snapshot for snapshot in snapshots if snapshot not in late]:
+            code = max(code, luigid.run(_arguments(shared, ready, workers), scheduler))
+        if late:
+            if not told:
+                networks = ",".join(snapshot.network for snapshot in late)
+                logger.bind(networks=networks, minutes=round(left / 60, 1)).info(
+                    "Waiting for snapshots to be published"
+                )
+                told = True
+            time.sleep(max(0.0, min(end - time.monotonic(), LOOK_SECONDS + random.uniform(0, LOOK_JITTER))))  # noqa: S311  # so that hosts do not look at once
+        snapshots = late
+    return code
+
+
+def _is_missing(shared: Context, snapshot: Snapshot) -> bool:
+    """Tell whether there is nothing to do but to wait; what does not answer is for the steps to tell."""
+    try:
+        return not shared.source.is_ready(snapshot) and not PublishedSnapshot(shared, snapshot).exists()
+    except PipelineError:
+        return False
+
+
+def _arguments(shared: Context, snapshots: Sequence[Snapshot], workers: int | None) -> list[str]:
     """Return what one would type after ``luigi`` for the same run."""
     if shared.is_embedded and workers not in {None, 1}:
         logger.warning("Embedded ClickHouse belongs to one process: running one step at a time")
-    arguments = ["IngestDaily", "--module", "pipeline.tasks"]
+    arguments = ["IngestDaily", "--module", "pipeline.tasks", "--no-lock"]
     arguments += ["--processing-date", snapshots[0].processing_date.isoformat()]
     arguments += ["--window-days", str(snapshots[0].window_days)]
     arguments += ["--networks", json.dumps([snapshot.network for snapshot in snapshots])]
-    arguments += ["--workers", "1" if shared.is_embedded else str(workers or 2)]
-    return [*arguments, "--local-scheduler"] if local_scheduler else arguments
+    return [*arguments, "--workers", "1" if shared.is_embedded else str(workers or 2)]
 
 
 def _say_outcome(code: int, snapshots: Sequence[Snapshot]) -> None:

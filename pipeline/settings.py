@@ -128,6 +128,9 @@ class Settings(BaseModel):
     )
     overrides: dict[str, Override] = Field(default_factory=dict, exclude=True)
 
+    report_url: str | None = Field(
+        None, alias="REPORT_URL", description="where the report is served; luigid's page links to it"
+    )
     log_format: Literal["text", "json"] = Field("text", alias="LOG_FORMAT", description="`text` or `json`")
     log_level: LogLevel = Field("INFO", alias="LOG_LEVEL", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`")
 

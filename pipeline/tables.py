@@ -98,4 +98,4 @@ def _view_sql(table: Table) -> str:
 
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}
 
-PUBLICATIONS, LEDGER, STEPS = "sot_publications", "sot_table_loads", "sot_steps"
+PUBLICATIONS, LEDGER, STEPS, CLAIMS = "sot_publications", "sot_table_loads", "sot_steps", "sot_claims"

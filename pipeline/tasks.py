@@ -15,13 +15,19 @@ from typing import Any
 import luigi
 from loguru import logger
 
-from pipeline import journal, parameters, process, progress, spool, steps, targets
+from pipeline import journal, page, parameters, process, progress, spool, steps, targets
 from pipeline.attempts import with_attempts
 from pipeline.context import context
 from pipeline.errors import PipelineError, SourceUnavailableError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, TABLES, Table
+from pipeline.warehouse.claims import Claim
 from pipeline.warehouse.steplog import State
+
+
+def days_since_2020(day: date) -> int:
+    """Return a number that is greater for a newer day, and short enough for luigid's page."""
+    return (day - date(2020, 1, 1)).days
 
 
 class SnapshotTask(luigi.Task):
@@ -54,6 +60,7 @@ class SnapshotTask(luigi.Task):
         with self._telling("Step failed"), context().workspace(self.snapshot).lock(self.step):
             if self.complete():
                 return
+            page.link(self, context().settings.report_url, self.snapshot)
             started = time.monotonic()
             facts = self._attempts(self.work)
             logger.bind(**facts, seconds=round(time.monotonic() - started, 3)).info(self.done)
@@ -63,10 +70,20 @@ class SnapshotTask(luigi.Task):
         """Do the step and return what its log event tells."""
         raise NotImplementedError(self.task_family)
 
-    def report(self, done: int, total: int | None) -> None:
+    @property
+    def priority(self) -> float:  # type: ignore[override]  # luigi takes an attribute or a property
+        """Newer days go before older ones, so that today's run goes before a backfill."""
+        return days_since_2020(self.processing_date)
+
+    def on_failure(self, exception: BaseException) -> str:
+        """Return what luigid's page shows: what happened and what to do, as in the log."""
+        if isinstance(exception, PipelineError):
+            return f"{exception}\n{exception.hint}"
+        return str(super().on_failure(exception))
+
+    def report(self, done: int, total: int | None, note: str = "") -> None:
         """Tell luigi's page how far the step is, where somebody knows."""
-        if self.set_progress_percentage is not None and total is not None:  # luigi sets it while a worker runs the task
-            self.set_progress_percentage(round(100 * done / total) if total else 100)
+        page.show(self, done, total, note)
 
     @property
     def reporter(self) -> Any:
@@ -163,9 +180,9 @@ class TableTask(SnapshotTask):
     table: str = luigi.ChoiceParameter(choices=list(BY_NAME))
 
     @property
-    def priority(self) -> int:  # type: ignore[override]  # luigi takes an attribute or a property
-        """Features are as large as all others together."""
-        return 10 if self.table == "raw_features" else 0
+    def priority(self) -> float:  # type: ignore[override]  # luigi takes an attribute or a property
+        """Within a day features first, which are as large as all others together."""
+        return super().priority + (0.5 if self.table == "raw_features" else 0)
 
     @property
     def step(self) -> str:
@@ -182,6 +199,7 @@ class DownloadFile(TableTask):
     """One file on disk, its bytes those that the manifest lists."""
 
     done = "Downloaded file"
+    resources = {"downloads": 1}  # noqa: RUF012  # luigi copies it
 
     def requires(self) -> luigi.Task:
         return self.clone(ValidateManifest)
@@ -228,6 +246,13 @@ class LoadTable(TableTask):
 
     done = "Loaded table"
 
+    @property
+    def resources(self) -> dict[str, int]:  # type: ignore[override]  # luigi takes an attribute or a property
+        """One load at a time into a server; luigi.cfg says how many downloads."""
+        chosen, usual = context().settings, context().settings.clickhouse_host
+        server = chosen.server(self.network)
+        return {"loads" if server is None or server.host == usual else f"loads {server.host}:{server.port}": 1}
+
     def requires(self) -> luigi.Task:
         return self.clone(ValidateChecksums)
 
@@ -265,11 +290,37 @@ class CleanUp(SnapshotTask):
         return targets.CleanedUp(context(), self.snapshot)
 
     def work(self) -> steps.Facts:
-        return steps.clean_up(context(), self.snapshot)
+        facts = steps.clean_up(context(), self.snapshot)
+        if claims := context().claims:
+            claims.release(self.snapshot)
+        return facts
 
 
 class IngestSnapshot(luigi.WrapperTask, SnapshotTask):
     """All of the above for one network."""
+
+    def complete(self) -> bool:
+        """Ask the last step; whoever finds something to load or to publish claims the snapshot first.
+
+        luigi asks before it hands the steps to its scheduler, which may be one that several hosts share: it would
+        give this host a step whose input is on another one's disk. So another deployment's work is waited for here.
+        """
+        if super().complete():
+            return True
+        claims = context().claims
+        if claims is None or process.is_worker() or self.clone(PublishSnapshot).complete():
+            return False
+        with self._telling("Could not claim the snapshot"):
+            while not claims.hold(self.snapshot):
+                if super().complete():
+                    return True
+        return False
+
+    def other(self) -> Claim | None:
+        """Return the claim of another deployment that is at work. Raises WarehouseError, which the log has told."""
+        claims = context().claims
+        with self._telling("Could not tell who is at work on the snapshot"):
+            return claims.other(self.snapshot) if claims else None
 
     def requires(self) -> luigi.Task:
         return self.clone(CleanUp)
@@ -281,6 +332,11 @@ class IngestDaily(luigi.WrapperTask):
     processing_date: date = parameters.processing_date()
     window_days: int = parameters.window_days()
     networks: tuple[str, ...] = parameters.networks()
+
+    @property
+    def priority(self) -> float:  # type: ignore[override]  # luigi takes an attribute or a property
+        """As that of its snapshots."""
+        return days_since_2020(self.processing_date)
 
     def requires(self) -> list[luigi.Task]:
         return [self.clone(IngestSnapshot, network=network) for network in self.networks]

@@ -66,6 +66,10 @@ class Workspace:
         """Keep other processes of this host out of a step of this snapshot; waits for them."""
         return files.locked(self.root / "locks" / f"{str(self.snapshot).replace('/', '_')}_{step}.lock")
 
+    def run_lock(self) -> AbstractContextManager[bool]:
+        """Keep other runs of this deployment from the snapshot; False when one of them is at work on it."""
+        return files.held_by_process(self.root / "locks" / f"{str(self.snapshot).replace('/', '_')}.lock")
+
     def downloaded_manifest(self) -> DownloadedManifest | None:
         """Return the manifest on disk, or None when there is none that is whole."""
         proof = files.read_proof(self._proof("download-manifest"))

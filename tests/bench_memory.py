@@ -95,7 +95,7 @@ def measure(deployment: Deployment, measured: Measured) -> Measured:
     """Ingest the snapshot and fill in what was measured. Exits when the run fails."""
     started = time.monotonic()
     with tempfile.TemporaryFile("w+") as log:
-        command = ("sot-ingest", "run", *selection(SNAPSHOT), "--local-scheduler")
+        command = ("sot-ingest", "run", *selection(SNAPSHOT), "--scheduler", "local")
         running = subprocess.Popen(
             command, env=deployment.environment, cwd=deployment.directory, stdin=subprocess.DEVNULL, stderr=log
         )

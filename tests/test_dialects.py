@@ -175,7 +175,9 @@ def ingested(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             reader = ServerReader(server, stack.enter_context(own_databases(server)), tuple(FORMS))
         deployment = Deployment(in_directory(bucket.root), reader, directory / "run")
         deployment.variables = {"INGESTION_NETWORKS": ",".join(FORMS), "INGESTION_ALLOW_MD5": "true"}
-        runs = [deployment.command("sot-ingest", "run", "--date", "2025-08-01", "--local-scheduler") for _ in range(2)]
+        runs = [
+            deployment.command("sot-ingest", "run", "--date", "2025-08-01", "--scheduler", "local") for _ in range(2)
+        ]
         stack.enter_context(reader.held())
         yield Ingested(deployment, files, *runs)
 

@@ -25,7 +25,7 @@ def deployment(
 def test_every_cell_of_the_samples_arrives(deployment: Deployment, samples: Path) -> None:
     """Three networks, two dates: what the views show equals what an independent reader finds in the files."""
     for day in ("2025-08-01", "2025-08-02"):
-        result = deployment.command("sot-ingest", "run", "--date", day, "--local-scheduler")
+        result = deployment.command("sot-ingest", "run", "--date", day, "--scheduler", "local")
         assert result.exit_code == 0, result.stderr
     for network in ("ethereum", "bitcoin", "torus"):
         for day in ("2025-08-01", "2025-08-02"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import subprocess
@@ -9,11 +10,15 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+from luigi.rpc import RemoteScheduler
 
+from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import (
     COMMANDS,
@@ -65,6 +70,14 @@ def answers(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return when it is so; fail after a while."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def tasks(port: int, status: str) -> list[str]:
@@ -125,14 +138,128 @@ def test_a_failed_run_can_be_repeated_at_once(deployment: Deployment, luigid: in
     deployment.assert_readers_see(files)
 
 
-def test_a_missing_luigid_is_said_at_once(deployment: Deployment) -> None:
-    """Exit 40 and how to go on, where luigi itself would try for minutes."""
+def test_luigid_is_asked_if_it_answers(deployment: Deployment, samples: Path) -> None:
+    """Without one the run does its work and says so in one line; one that wants luigid and no other ends with 40, at
+    once, where luigi itself would try for minutes.
+    """
     with_luigid(deployment, free_port())
-    result = deployment.command("sot-ingest", "run", "--date", "2025-08-01")
-    assert result.exit_code == 40
-    (event,) = result.log()
+    refused = deployment.command("sot-ingest", "run", "--date", "2025-08-01", "--scheduler", "luigid")
+    assert refused.exit_code == 40
+    event, _ = refused.log()
     assert "luigid" in event["message"]
-    assert "--local-scheduler" in event["hint"]
+    assert "--scheduler auto" in event["hint"]
+    result = deployment.command("sot-ingest", "run", "--date", "2025-08-01", "--network", "torus")
+    assert result.exit_code == 0, result.stderr
+    (warning,) = [event for event in result.log() if event["level"] == "WARNING"]
+    assert "Running without luigid's page" in warning["message"]
+    deployment.assert_readers_see(SnapshotFiles(samples, a_day()))
+
+
+def test_runs_take_turns(deployment: Deployment, luigid: int, clickhouse: ClickHouseServer) -> None:
+    """Two runs at once that ask one luigid: both do all their work, and no two loads are in work at the same time."""
+    with_luigid(deployment, luigid)
+    with Brake((clickhouse.host, clickhouse.http_port), limit=20_000).running() as brake:
+        deployment.variables["CLICKHOUSE_HTTP_PORT"] = str(brake.port)
+        runs = [
+            deployment.start("sot-ingest", "run", "--date", "2025-08-01", "--network", network)
+            for network in ("torus", "bitcoin")
+        ]
+        assert brake.held.wait(SECONDS)
+        wait_until(lambda: tasks(luigid, "DONE").count("ValidateChecksums") == len(runs))
+        assert tasks(luigid, "RUNNING") == ["LoadTable"]
+        brake.released.set()
+        ends = [run.communicate(timeout=SECONDS) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], ends
+    loads = [load for network in ("torus", "bitcoin") for load in deployment.ledger(a_day(network=network))]
+    times = sorted((load["started_at"], load["recorded_at"]) for load in loads)
+    assert len(times) == 8
+    assert all(ended <= started for (_, ended), (started, _) in itertools.pairwise(times))
+
+
+def test_unblock(deployment: Deployment, luigid: int) -> None:
+    """What luigid disabled is named and may run again, other networks' is left."""
+    with_luigid(deployment, luigid)
+    remote: Any = RemoteScheduler(f"http://127.0.0.1:{luigid}/")
+    policy = {"retry_count": 1, "disable_hard_timeout": 9_999, "disable_window": 3_600}
+    for network in ("torus", "bitcoin"):
+        parameters = {"network": network, "processing_date": "2025-08-01", "window_days": "195", "table": "raw_alerts"}
+        about = {"family": "LoadTable", "params": parameters, "retry_policy_dict": policy}
+        remote.add_task(worker="w", task_id=f"LoadTable_{network}", status="PENDING", **about)
+        assert remote.get_work(worker="w", host="h")["task_id"] == f"LoadTable_{network}"
+        remote.add_task(worker="w", task_id=f"LoadTable_{network}", status="FAILED", **about)
+    assert tasks(luigid, "DISABLED") == ["LoadTable", "LoadTable"]
+    unblocked = deployment.command("sot-ingest", "unblock", "--network", "torus", "--json")
+    assert json.loads(unblocked.stdout) == [
+        {"task_id": "LoadTable_torus", "step": "LoadTable raw_alerts", "network": "torus", "date": "2025-08-01"}
+    ]
+    assert tasks(luigid, "DISABLED") == ["LoadTable"]
+
+
+def test_the_page_shows_the_failure_and_the_way_to_the_report(
+    deployment: Deployment, luigid: int, tmp_path: Path
+) -> None:
+    """The error and its hint without a traceback, a link to the snapshot's entry; and it was not tried again."""
+    files = Bucket(tmp_path / "bucket").snapshot()
+    files.corrupt("raw_alerts", 100)
+    with_luigid(deployment, luigid)
+    deployment.source = in_directory(files.root)
+    deployment.variables |= {"REPORT_URL": "https://reports.internal/sot.html", "INGESTION_RETRY_ATTEMPTS": "3"}
+    result = deployment.command("sot-ingest", "run", "--date", "2025-08-01", "--network", "torus")
+    assert result.exit_code == 30
+    assert len(result.errors()) == 1
+    remote: Any = RemoteScheduler(f"http://127.0.0.1:{luigid}/")
+    ((id_, task),) = remote.task_list("FAILED", "").items()
+    assert task["tracking_url"] == "https://reports.internal/sot.html#torus-2025-08-01"
+    shown = json.loads(remote.fetch_error(id_)["error"])
+    assert "alerts.parquet" in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.slow
+def test_luigid_dies_in_the_middle_of_a_run(
+    deployment: Deployment, luigid: int, clickhouse: ClickHouseServer, samples: Path
+) -> None:
+    """After luigi has tried for a quarter of a minute the run goes on without it, and publishes once."""
+    with_luigid(deployment, luigid)
+    with Brake((clickhouse.host, clickhouse.http_port), limit=20_000).running() as brake:
+        deployment.variables["CLICKHOUSE_HTTP_PORT"] = str(brake.port)
+        run = deployment.start("sot-ingest", "run", "--date", "2025-08-01", "--network", "torus")
+        assert brake.held.wait(SECONDS)
+        for process in psutil.process_iter():
+            if process.name() == "luigid" and str(luigid) in process.cmdline():
+                process.kill()
+        brake.released.set()
+        stdout, stderr = run.communicate(timeout=SECONDS)
+    assert run.returncode == 0, stdout + stderr
+    assert "Going on without luigid" in stderr
+    assert "Traceback" not in stderr
+    assert len(deployment.publications(a_day())) == 1
+    deployment.assert_readers_see(SnapshotFiles(samples, a_day()))
+
+
+def test_a_run_waits_for_a_late_snapshot(tmp_path: Path, clickhouse: ClickHouseServer, database_prefix: str) -> None:
+    """What is there is ingested at once; for the other the run looks until the time is over, then exits 20."""
+    bucket = Bucket(tmp_path / "bucket")
+    bucket.snapshot("bitcoin")
+    deployment = Deployment(in_directory(bucket.root), ServerReader(clickhouse, database_prefix), tmp_path / "run")
+    command = (
+        "sot-ingest",
+        "run",
+        "--date",
+        "2025-08-01",
+        "--network",
+        "torus",
+        "--network",
+        "bitcoin",
+        "--wait",
+        "1s",
+    )
+    result = deployment.command(*command, "--scheduler", "local")
+    assert result.exit_code == 20
+    assert len(result.events("Waiting for snapshots to be published")) == 1
+    messages = [event["message"] for event in result.log()]
+    assert messages.index("Published snapshot") < len(messages) - 2
+    assert len(deployment.publications(a_day(network="bitcoin"))) == 1
 
 
 @pytest.mark.parametrize("command", ["sot-ingest", "luigi"])
@@ -144,7 +271,7 @@ def test_both_commands_give_the_same_exit_codes(command: str, samples: Path, tmp
     def exit_code(day: str, network: str, source: dict[str, str]) -> int:
         deployment = Deployment(source, EmbeddedReader(tmp_path / "warehouse"), tmp_path / "run")
         one = ["--network", network]
-        ours = ["sot-ingest", "run", "--date", day, *one, "--local-scheduler"]
+        ours = ["sot-ingest", "run", "--date", day, *one, "--scheduler", "local"]
         luigis = ["luigi", "--module", "pipeline.tasks", "IngestSnapshot", "--processing-date", day, *one]
         chosen = ours if command == "sot-ingest" else [*luigis, "--local-scheduler"]
         return deployment.command(*chosen).exit_code
@@ -162,7 +289,7 @@ def test_both_commands_give_the_same_exit_codes(command: str, samples: Path, tmp
 def test_two_runs_at_once_do_the_work_once(deployment: Deployment, samples: Path) -> None:
     """Two schedulers that do not know of each other, one work directory: one publication, one load a table."""
     snapshot = a_day()
-    command = ("sot-ingest", "run", "--date", "2025-08-01", "--network", "torus", "--local-scheduler")
+    command = ("sot-ingest", "run", "--date", "2025-08-01", "--network", "torus", "--scheduler", "local")
     processes = [deployment.start(*command) for _ in range(2)]
     outputs = [process.communicate(timeout=SECONDS) for process in processes]
     codes = [process.returncode for process in processes]

@@ -42,7 +42,7 @@ def test_the_day_is_yesterday_in_utc(deployment: Deployment, source: Bucket, com
     days = [source.snapshot(day=before + timedelta(days=later)) for later in (0, 1)]
     for zone in (FAR_EAST, FAR_WEST):
         deployment.variables = {"TZ": zone, "INGESTION_NETWORKS": "torus"}
-        result = deployment.command(*command, "--local-scheduler")
+        result = deployment.command(*command, "--scheduler", "local")
         assert result.exit_code == 0, result.stderr
     published = {files.snapshot.processing_date for files in days if deployment.publications(files.snapshot)}
     assert published
@@ -53,7 +53,7 @@ def test_windows_of_a_day_live_side_by_side(deployment: Deployment, source: Buck
     """``--window-days`` wins over INGESTION_WINDOW_DAYS; publishing one window leaves the other as it was."""
     long, short = source.snapshot(seed=1), source.snapshot(window_days=30, seed=1)
     deployment.variables = {"INGESTION_WINDOW_DAYS": "30", "INGESTION_NETWORKS": "torus"}
-    day = ("--date", "2025-08-01", "--local-scheduler")
+    day = ("--date", "2025-08-01", "--scheduler", "local")
     assert deployment.command("sot-ingest", "run", *day).exit_code == 0
     assert deployment.publications(long.snapshot) == []
     deployment.assert_readers_see(short)
@@ -70,7 +70,7 @@ def test_a_run_is_about_the_networks_that_are_named(deployment: Deployment, sour
     """``--network`` twice: those two, each into its own database, and not the third, which is configured too."""
     files = {network: source.snapshot(network) for network in ("ethereum", "bitcoin", "torus")}
     result = deployment.command(
-        *("sot-ingest", "run", "--date", "2025-08-01", "--local-scheduler"),
+        *("sot-ingest", "run", "--date", "2025-08-01", "--scheduler", "local"),
         *("--network", "torus", "--network", "bitcoin"),
     )
     assert result.exit_code == 0, result.stderr

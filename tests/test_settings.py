@@ -264,7 +264,7 @@ def command(directory: Path, variables: Mapping[str, str], *arguments: str) -> s
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("sot-ingest", "run", "--local-scheduler"),
+        ("sot-ingest", "run", "--scheduler", "local"),
         ("sot-ingest", "status"),
         ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--local-scheduler"),
         ("python", "-m", "luigi", "--module", "pipeline.tasks", "IngestDaily"),
@@ -291,7 +291,7 @@ def test_every_command_refuses_a_wrong_configuration(arguments: tuple[str, ...],
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("sot-ingest", "run", "--network", "tron", "--local-scheduler"),
+        ("sot-ingest", "run", "--network", "tron", "--scheduler", "local"),
         ("luigi", "--module", "pipeline.tasks", "IngestSnapshot", "--network", "tron", "--local-scheduler"),
         ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--networks", '["tron"]', "--local-scheduler"),
     ],

@@ -109,7 +109,7 @@ def test_a_deep_verification_exports_anew(
 def test_what_final_gives_arrives(deployment: Deployment, upstream: Upstream) -> None:
     """Three networks, two dates, every cell; the ledger says from where; the server's log shows no other table."""
     for day in DAYS:
-        result = deployment.command("sot-ingest", "run", "--date", day, "--local-scheduler")
+        result = deployment.command("sot-ingest", "run", "--date", day, "--scheduler", "local")
         assert result.exit_code == 0, result.stderr
         for network, sot in upstream.databases.items():
             snapshot = a_day(day, network)
@@ -118,7 +118,7 @@ def test_what_final_gives_arrives(deployment: Deployment, upstream: Upstream) ->
             source = f"clickhouse://{upstream.server.host}:{upstream.server.port}/sot_{network}/{snapshot}#"
             assert publication["source"].startswith(source)
             assert {load["source"] for load in deployment.ledger(snapshot)} == {publication["source"]}
-    again = deployment.command("sot-ingest", "run", "--date", DAYS[0], "--local-scheduler")
+    again = deployment.command("sot-ingest", "run", "--date", DAYS[0], "--scheduler", "local")
     assert (again.exit_code, again.done) == (0, [])
     assert deployment.work_files() == {}
     assert_only_four_tables_were_read(upstream)

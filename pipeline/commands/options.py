@@ -85,11 +85,17 @@ window_days = click.option(
 workers = click.option(
     "--workers", type=click.IntRange(1, 64), help="Steps at once.  [default: 2; 1 with an embedded warehouse]"
 )
-local_scheduler = click.option(
-    "--local-scheduler", is_flag=True, help="Schedule in this process instead of asking luigid."
-)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+scheduler = click.option(
+    "--scheduler",
+    type=click.Choice(["auto", "luigid", "local"]),
+    default="auto",
+    show_default=True,
+    help="Ask luigid if it answers (auto), luigid or nobody (luigid), or schedule in this process (local).",
+)
 
 
 def take_over() -> Settings:

@@ -24,7 +24,7 @@ from pipeline.tables import BY_NAME
 )
 @options.window_days
 @options.workers
-@options.local_scheduler
+@options.scheduler
 @options.yes
 def command(**given: Any) -> None:
     """Forget what is proven of a day, then do the ordinary run: download, validate, load, publish.
@@ -39,4 +39,4 @@ def command(**given: Any) -> None:
     snapshot = Snapshot(given["network"], given["day"], given["window_days"] or chosen.window_days)
     tables = given["tables"] or tuple(BY_NAME)
     output.confirm(f"Download {snapshot} and load {', '.join(tables)} anew?", yes=given["yes"])
-    sys.exit(ingest([snapshot], workers=given["workers"], local_scheduler=given["local_scheduler"], anew=tables))
+    sys.exit(ingest([snapshot], workers=given["workers"], scheduler=given["scheduler"], anew=tables))

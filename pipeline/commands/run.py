@@ -11,12 +11,18 @@ from pipeline.commands import options
 from pipeline.snapshot import Snapshot, yesterday
 
 
-@click.command(epilog="\b\nExample:\n  sot-ingest run --date 2025-08-01 --network torus --local-scheduler")
+@click.command(epilog="\b\nExample:\n  sot-ingest run --date 2025-08-01 --network torus --wait 2h")
 @options.day("UTC day to ingest.  [default: yesterday]")
 @options.networks
 @options.window_days
 @options.workers
-@options.local_scheduler
+@options.scheduler
+@click.option(
+    "--wait",
+    type=options.DurationType(),
+    default="0s",
+    help="How long to wait for snapshots that are not at the source, like 30m or 2h.  [default: not at all]",
+)
 def command(**given: Any) -> None:
     """Ingest a day: the steps that are not proven yet, and no others."""
     from pipeline.run import ingest  # noqa: PLC0415  # luigi, drivers and all: not for --help
@@ -25,4 +31,4 @@ def command(**given: Any) -> None:
     day = given["day"] or yesterday()
     window = given["window_days"] or chosen.window_days
     snapshots = [Snapshot(network, day, window) for network in options.chosen_networks(chosen, given["networks"])]
-    sys.exit(ingest(snapshots, workers=given["workers"], local_scheduler=given["local_scheduler"]))
+    sys.exit(ingest(snapshots, workers=given["workers"], scheduler=given["scheduler"], wait=given["wait"]))

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from pipeline.attempts import with_backoff
 from pipeline.errors import WarehouseError
-from pipeline.tables import LEDGER, PUBLICATIONS, STEPS, TABLES, Column, columns_of, schema_sql
+from pipeline.tables import CLAIMS, LEDGER, PUBLICATIONS, STEPS, TABLES, Column, columns_of, schema_sql
 from pipeline.warehouse import Warehouse
 
 #: Views come last: they read the tables.
-OBJECTS = (LEDGER, PUBLICATIONS, STEPS, *(table.loads for table in TABLES), *(table.name for table in TABLES))
+OBJECTS = (LEDGER, PUBLICATIONS, STEPS, CLAIMS, *(table.loads for table in TABLES), *(table.name for table in TABLES))
 
 #: Those that keep every row: a Replacing or Summing one would make others of them.
 _ENGINES = {"MergeTree", "ReplicatedMergeTree", "SharedMergeTree"}
@@ -52,6 +52,15 @@ def ensure_table(warehouse: Warehouse, name: str) -> None:
     """Create one table, and the database, unless they are there; the table's shape is not looked at."""
     _create_database(warehouse)
     warehouse.execute(schema_sql(name))
+
+
+def ensure_claims(warehouse: Warehouse) -> None:
+    """Create the table of claims, which are made before anything else of a run is written.
+
+    Raises WarehouseError, and creates nothing, when a table or view exists in another shape.
+    """
+    if CLAIMS not in check_schema(warehouse):
+        with_backoff(lambda: ensure_table(warehouse, CLAIMS))
 
 
 def _create_database(warehouse: Warehouse) -> None:

@@ -339,12 +339,12 @@ class Deployment:
 
 def run_of(snapshot: Snapshot) -> list[str]:
     """Return the command that ingests one snapshot, without luigid."""
-    return ["sot-ingest", "run", *selection(snapshot), "--local-scheduler"]
+    return ["sot-ingest", "run", *selection(snapshot), "--scheduler", "local"]
 
 
 def rerun_of(snapshot: Snapshot) -> list[str]:
     """Return the command that loads one snapshot anew, without luigid."""
-    return ["sot-ingest", "rerun", *selection(snapshot), "--local-scheduler", "--yes"]
+    return ["sot-ingest", "rerun", *selection(snapshot), "--scheduler", "local", "--yes"]
 
 
 def selection(snapshot: Snapshot) -> list[str]:

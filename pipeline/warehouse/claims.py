@@ -1,0 +1,143 @@
+"""Claims: which deployment is at work on a snapshot. Compare-and-set over an append-only table.
+
+A claim keeps two hosts from doing the same work twice. It does not keep readers safe: loads are stored under ids of
+their own and publications compare with their predecessor, so a claim that is lost costs work, never rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from pipeline.errors import WarehouseError
+from pipeline.snapshot import Snapshot
+from pipeline.tables import CLAIMS
+from pipeline.warehouse import MissingTableError, Warehouse
+from pipeline.warehouse.schema import ensure_claims
+
+#: Seconds that a claim lasts, and between two renewals of it: a host may miss three of them.
+LASTS_SECONDS, RENEWED_EVERY_SECONDS = 120.0, 30.0
+
+#: How often to claim before giving up: another claim came first each time.
+_TRIES = 10
+
+
+@dataclass(frozen=True)
+class Claimant:
+    """Who claims. Runs of one deployment share its claims: their steps exclude each other by locks on their host."""
+
+    owner: str  #: the deployment, host:work path
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The newest claim of a snapshot."""
+
+    number: int  #: counted from 1 for each snapshot
+    owner: str
+    run_id: str
+    claimed_at: datetime  #: UTC, by the server's clock
+    alive: bool  #: by the server's clock
+    released: bool  #: given back, not run out
+
+    def is_of(self, who: Claimant) -> bool:
+        """Tell whether this very run made the claim."""
+        return (self.owner, self.run_id) == (who.owner, who.run_id)
+
+    def keeps_out(self, who: Claimant) -> bool:
+        """Tell whether another deployment is at work."""
+        return self.alive and self.owner != who.owner
+
+
+def newest_claim(warehouse: Warehouse, snapshot: Snapshot) -> Claim | None:
+    """Return the claim that counts, alive or not, or None when nobody ever made one. Raises WarehouseError."""
+    try:
+        rows = warehouse.query(
+            f"""
+            SELECT number, owner, run_id, toUnixTimestamp64Micro(claimed_at), until > now64(6), until <= claimed_at
+            FROM {{database}}.{CLAIMS}
+            WHERE processing_date = {{processing_date:Date}} AND window_days = {{window_days:UInt16}}
+            ORDER BY number DESC
+            LIMIT 1
+            """,
+            processing_date=snapshot.processing_date.isoformat(),
+            window_days=snapshot.window_days,
+        )
+    except MissingTableError:
+        return None
+    for number, owner, run_id, claimed_at, alive, released in rows:
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=claimed_at)
+        return Claim(number, owner, run_id, moment, alive=bool(alive), released=bool(released))
+    return None
+
+
+def take(warehouse: Warehouse, snapshot: Snapshot, who: Claimant, seconds: float = LASTS_SECONDS) -> Claim:
+    """Claim a snapshot unless another deployment has it; return the claim that is alive. Raises WarehouseError."""
+    for attempt in range(_TRIES):
+        current = newest_claim(warehouse, snapshot)
+        if current and current.alive and (current.is_of(who) or current.keeps_out(who)):
+            return current
+        _follow(warehouse, snapshot, current, who, seconds, attempt)
+    raise WarehouseError(
+        f"{CLAIMS}: ClickHouse takes no claim of {snapshot}",
+        hint="see its log, and that the table has the setting non_replicated_deduplication_window",
+    )
+
+
+def renew(warehouse: Warehouse, snapshot: Snapshot, who: Claimant, seconds: float = LASTS_SECONDS) -> Claim | None:
+    """Claim for longer; return the claim that counts, which is another's when ours was lost. Raises WarehouseError.
+
+    What this run gave back stays so: a step in another process of the run may have done it.
+    """
+    current = newest_claim(warehouse, snapshot)
+    if current is None or current.keeps_out(who) or (current.released and current.is_of(who)):
+        return current
+    if current.alive and not current.is_of(who):
+        return current  # another run of this deployment renews it
+    _follow(warehouse, snapshot, current, who, seconds)
+    return newest_claim(warehouse, snapshot)
+
+
+def release(warehouse: Warehouse, snapshot: Snapshot, who: Claimant) -> None:
+    """Give a snapshot back if this run has it. Raises WarehouseError."""
+    current = newest_claim(warehouse, snapshot)
+    if current and current.is_of(who) and not current.released:
+        _follow(warehouse, snapshot, current, who, seconds=0)
+
+
+def _follow(
+    warehouse: Warehouse, snapshot: Snapshot, current: Claim | None, who: Claimant, seconds: float, attempt: int = 0
+) -> None:
+    """Append a claim that takes effect only if it is the first that follows ``current``.
+
+    A server that was killed may have kept the token and not the row: the next attempt has another token.
+    """
+    number = current.number if current else 0
+    statement = f"""
+        INSERT INTO {{database}}.{CLAIMS}
+            (processing_date, window_days, number, owner, run_id, claimed_at, until)
+        SETTINGS insert_deduplicate = 1, insert_deduplication_token = {{token:String}}
+        SELECT
+            {{processing_date:Date}},
+            {{window_days:UInt16}},
+            {{number:UInt64}},
+            {{owner:String}},
+            {{run_id:String}},
+            now64(6, 'UTC') AS claimed_at,
+            claimed_at + toIntervalMillisecond({{milliseconds:UInt32}})
+    """
+    values = {
+        "processing_date": snapshot.processing_date.isoformat(),
+        "window_days": snapshot.window_days,
+        "number": number + 1,
+        "owner": who.owner,
+        "run_id": who.run_id,
+        "milliseconds": round(seconds * 1000),
+        "token": f"{snapshot} after {number} #{attempt}",
+    }
+    try:
+        warehouse.execute(statement, **values)
+    except MissingTableError:
+        ensure_claims(warehouse)
+        warehouse.execute(statement, **values)

@@ -1,0 +1,45 @@
+"""The worker that luigi runs steps with: luigi's own, but that it waits its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import luigi.interface
+from luigi.task_status import DONE, FAILED, PENDING
+from luigi.worker import Worker
+
+
+class PatientWorker(Worker):
+    """Stays while a step of its own waits for nothing but a resource that another run uses.
+
+    luigi's worker leaves when it is given nothing to do, and its keep_alive stays after a failure, too.
+    """
+
+    def _keep_alive(self, get_work_response: Any) -> bool:
+        return bool(get_work_response.n_pending_tasks) and any(map(self._is_pending, self._ready()))
+
+    def _ready(self) -> Iterator[str]:
+        """Yield the tasks whose inputs are all there and that have not been given to this worker."""
+        done = {task.task_id for task, status, _ in self._add_task_history if status == DONE}
+        over = done | {task.task_id for task, status, _ in self._add_task_history if status == FAILED}
+        for id_, task in self._scheduled_tasks.items():
+            if id_ not in over and task.process_resources() and all(needed.task_id in done for needed in task.deps()):
+                yield id_
+
+    def _is_pending(self, task_id: str) -> bool:
+        """Ask the scheduler, where other runs may have done the task, or failed."""
+        return task_id in self._scheduler.task_search(task_id).get(PENDING, {})
+
+
+class Factory(luigi.interface._WorkerSchedulerFactory):  # noqa: SLF001  # what luigi's own commands make workers with
+    """Makes patient workers."""
+
+    def create_worker(self, scheduler: Any, worker_processes: Any, assistant: Any = False) -> Worker:
+        """Return a worker."""
+        return PatientWorker(scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
+
+
+def install() -> None:
+    """Let luigi's commands make workers of ours; they offer no other way to choose."""
+    luigi.interface._WorkerSchedulerFactory = Factory  # type: ignore[misc]  # noqa: SLF001
