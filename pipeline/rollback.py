@@ -67,13 +67,16 @@ def _superseded(snapshot: Snapshot, past: Sequence[Publication]) -> Publication:
     if len(past) < 2:
         what = "has one publication, and nothing older" if past else "was never published"
         raise RequestError(f"{snapshot} {what}: nothing to roll back to", hint="sot-ingest status shows what there is")
-    return past[-2]
+    older = [publication for publication in past[:-1] if publication.action != "retire"]
+    return older[-1]
 
 
 def _named(snapshot: Snapshot, past: Sequence[Publication], to: str) -> Publication:
     found = next((publication for publication in past if publication.publication_id == to.lower()), None)
     if found is None:
         raise RequestError(f"{snapshot} has no publication {to}", hint=f"there are: {_listed(past) or 'none'}")
+    if found.action == "retire":
+        raise RequestError(f"publication {to} of {snapshot} shows readers nothing", hint=f"there are: {_listed(past)}")
     if found is past[-1] and not found.forgotten:  # after a rerun that failed it means: never mind
         raise RequestError(f"readers see publication {to} of {snapshot} already", hint=f"there are: {_listed(past)}")
     return found

@@ -11,7 +11,7 @@ from pipeline.context import Context, context
 from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES
 from pipeline.warehouse import ledger
-from pipeline.warehouse.publish import Publication, publications
+from pipeline.warehouse.publish import Publication, histories
 from pipeline.workspace import Workspace
 
 
@@ -20,7 +20,7 @@ class Status:
     """One network's day."""
 
     snapshot: Snapshot
-    state: str  #: published, rolled back, half done or missing
+    state: str  #: published, rolled back, retired, half done or missing
     step: str | None  #: the step that a rerun starts with, when half done
     publication: Publication | None  #: what readers see
 
@@ -51,10 +51,7 @@ def collect(*, days: int, last: date, window_days: int) -> list[Status]:
     first = last - timedelta(days=days - 1)
     found = []
     for network in shared.settings.networks:
-        seen = {
-            publication.processing_date: publication
-            for publication in publications(shared.warehouse(network), first, last, window_days)
-        }
+        seen = {day: past[-1] for day, past in histories(shared.warehouse(network), first, last, window_days).items()}
         loaded = ledger.loaded_tables(shared.warehouse(network), first, last, window_days)
         for day in (last - timedelta(days=back) for back in range(days)):
             snapshot = Snapshot(network, day, window_days)
@@ -65,6 +62,8 @@ def collect(*, days: int, last: date, window_days: int) -> list[Status]:
 def _status(shared: Context, snapshot: Snapshot, publication: Publication | None, loaded: set[str] | None) -> Status:
     """Tell the state from what is published, from this host's work directory, and from every host's ledger."""
     workspace = shared.workspace(snapshot)
+    if publication and publication.action == "retire":
+        return Status(snapshot, "retired", None, None)
     if workspace.path.exists() or (publication and publication.forgotten):
         return Status(snapshot, "half done", next_step(shared, workspace, publication), publication)
     if publication is None and loaded is not None:  # on another host, or its work directory is gone

@@ -6,4 +6,4 @@ Modules import nothing heavy before a verb runs, for ``--help`` imports them all
 from __future__ import annotations
 
 #: In the order of --help.
-VERBS = ("run", "status", "rerun", "rollback", "verify", "history", "check", "unblock", "doctor")
+VERBS = ("run", "status", "rerun", "rollback", "verify", "history", "check", "gc", "unblock", "doctor")

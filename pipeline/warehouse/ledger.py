@@ -14,7 +14,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.tables import LEDGER, PUBLICATIONS, Table
 from pipeline.warehouse import MissingTableError, Warehouse
 
-State = Literal["started", "loaded", "failed", "forgotten", "compared"]
+State = Literal["started", "loaded", "failed", "forgotten", "compared", "collected"]
 
 HOST = socket.gethostname()
 PIPELINE_VERSION = version("sot-ingest")
@@ -198,13 +198,18 @@ def partition(snapshot: Snapshot, load_id: str) -> dict[str, object]:
     }
 
 
+def copied_columns() -> list[str]:
+    """Return the columns that a row about a load has in common with the row before."""
+    return [name for name in _COLUMNS if name not in {"state", "recorded_at", "host", "pipeline_version"}]
+
+
 def forget(warehouse: Warehouse, snapshot: Snapshot, tables: tuple[str, ...]) -> None:
     """Append a row for each load of these tables that was ever proven, which takes its proof back.
 
     Loads whose proof was taken back before are among them: a rollback may have brought them back to readers. The row
     is newer than all that is recorded or published, whatever the clock says.
     """
-    copied = [name for name in _COLUMNS if name not in {"state", "recorded_at", "host", "pipeline_version"}]
+    copied = copied_columns()
     of_snapshot = "processing_date = {processing_date:Date} AND window_days = {window_days:UInt16}"
     statement = f"""
         INSERT INTO {{database}}.{LEDGER} ({", ".join(copied)}, state, recorded_at, host, pipeline_version)

@@ -20,7 +20,7 @@ from pipeline.warehouse import MissingTableError, Warehouse
 from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, count_rows
 from pipeline.warehouse.schema import check_schema
 
-Action = Literal["publish", "rollback"]
+Action = Literal["publish", "rollback", "retire"]
 
 #: How often to publish before giving up: another publication came first each time.
 _TRIES = 10
@@ -119,8 +119,12 @@ def histories(warehouse: Warehouse, first: date, last: date, window_days: int) -
 
 
 def publications(warehouse: Warehouse, first: date, last: date, window_days: int) -> list[Publication]:
-    """Return what readers see of each date from ``first`` to ``last``, with one query; dates without are left out."""
-    return [history[-1] for history in histories(warehouse, first, last, window_days).values()]
+    """Return what readers see of each date from ``first`` to ``last``, with one query.
+
+    Dates of which they see nothing are left out, those that were retired among them.
+    """
+    newest_ones = [history[-1] for history in histories(warehouse, first, last, window_days).values()]
+    return [publication for publication in newest_ones if publication.action != "retire"]
 
 
 def history(warehouse: Warehouse, snapshot: Snapshot) -> list[Publication]:
@@ -138,9 +142,9 @@ def settled(past: Sequence[Publication]) -> list[Publication]:
     """Return the publications whose manifests a run need not publish, given all of a snapshot, the oldest first.
 
     That is the newest; after a rollback it is every one before it too, for an operator did not want what they show.
-    There is none when an operator asked to load anew since.
+    There is none when an operator asked to load anew since, or when the day was retired: a run for it brings it back.
     """
-    if not past or past[-1].forgotten:
+    if not past or past[-1].forgotten or past[-1].action == "retire":
         return []
     return list(past[::-1]) if past[-1].action == "rollback" else [past[-1]]
 
@@ -211,7 +215,9 @@ def new_id(warehouse: Warehouse) -> str:
 
 
 def require_rows(warehouse: Warehouse, snapshot: Snapshot, publication: Publication, *, hint: str) -> None:
-    """Raise WarehouseError unless all rows of a publication's loads are there."""
+    """Raise WarehouseError unless all rows of a publication's loads are there, and stay there."""
+    if gone := collected(warehouse, snapshot) & set(publication.load_ids.values()):
+        raise WarehouseError(f"{snapshot}: load {min(gone)} was collected; not published", hint=hint)
     for name, load_id in publication.load_ids.items():
         rows = publication.row_counts[name]
         if (found := count_rows(warehouse, snapshot, BY_NAME[name], load_id)) != rows:
@@ -219,6 +225,30 @@ def require_rows(warehouse: Warehouse, snapshot: Snapshot, publication: Publicat
                 f"{BY_NAME[name].loads}: load {load_id} has {found:,} rows, {rows:,} were loaded; not published",
                 hint=hint,
             )
+
+
+def collected(warehouse: Warehouse, snapshot: Snapshot) -> set[str]:
+    """Return the loads that are removed, or about to be."""
+    rows = warehouse.query(f"SELECT toString(arrayJoin(({_COLLECTED})))", **_key(snapshot))
+    return {id_ for (id_,) in rows}
+
+
+#: A load that was forgotten after it was collected is gone all the same.
+_COLLECTED = f"""
+    SELECT groupArray(load_id)
+    FROM
+    (
+        SELECT load_id
+        FROM {{database}}.{LEDGER}
+        WHERE processing_date = {{processing_date:Date}} AND window_days = {{window_days:UInt16}}
+        GROUP BY load_id
+        HAVING argMaxIf(state, recorded_at, state != 'forgotten') = 'collected'
+    )
+"""
+
+
+def _key(snapshot: Snapshot) -> dict[str, object]:
+    return {"processing_date": snapshot.processing_date.isoformat(), "window_days": snapshot.window_days}
 
 
 def follow(
@@ -238,6 +268,7 @@ def follow(
             return ours[0]
         if now and (after is None or now[-1].publication_id != after.publication_id):
             return None
+        require_rows(warehouse, snapshot, wanted, hint="its loads were collected meanwhile: run again")
     raise WarehouseError(
         f"{PUBLICATIONS}: ClickHouse takes no publication of {snapshot}",
         hint="see its log, and that the table has the setting non_replicated_deduplication_window",
@@ -247,7 +278,8 @@ def follow(
 def _insert(warehouse: Warehouse, wanted: Publication, token: str) -> None:
     """Append one row, newer than every other of its snapshot whatever the clock says, if the token is a new one.
 
-    So it may be tried again when an answer was lost.
+    So it may be tried again when an answer was lost. Nothing is appended when a load is marked as collected, for its
+    rows are about to go.
     """
     warehouse.execute(
         f"""
@@ -261,7 +293,7 @@ def _insert(warehouse: Warehouse, wanted: Publication, token: str) -> None:
             {{publication_id:UUID}},
             {{action:String}},
             {{manifest_sha256:String}},
-            CAST(JSONExtract({{load_ids:String}}, 'Map(String, String)'), 'Map(String, UUID)'),
+            CAST(JSONExtract({{load_ids:String}}, 'Map(String, String)'), 'Map(String, UUID)') AS named,
             JSONExtract({{row_counts:String}}, 'Map(String, UInt64)'),
             {{source:String}},
             greatest(
@@ -275,6 +307,7 @@ def _insert(warehouse: Warehouse, wanted: Publication, token: str) -> None:
             {{published_by:String}},
             {{run_id:String}},
             {{pipeline_version:String}}
+        WHERE NOT hasAny(mapValues(named), ({_COLLECTED}))
         """,
         token=token,
         processing_date=wanted.processing_date.isoformat(),

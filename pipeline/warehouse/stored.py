@@ -1,0 +1,144 @@
+"""The loads whose rows are stored, and whether anything names them; marking one as collected, and dropping it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from pipeline.snapshot import Snapshot
+from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS, TABLES
+from pipeline.warehouse import MissingTableError, Warehouse
+from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, copied_columns, partition
+
+
+@dataclass(frozen=True)
+class StoredLoad:
+    """A load with rows in its table, and what the ledger says last about it."""
+
+    snapshot: Snapshot
+    table_name: str
+    load_id: str  #: UUID
+    rows: int
+    bytes: int  #: of the file that was loaded
+    state: str
+    recorded_at: datetime  #: UTC
+
+
+@dataclass(frozen=True)
+class Named:
+    """A publication, as far as it matters here."""
+
+    action: str
+    published_at: datetime  #: UTC
+    load_ids: frozenset[str]
+
+
+def stored_loads(warehouse: Warehouse, network: str) -> list[StoredLoad]:
+    """Return the loads that the ledger knows and that have rows, the oldest date first. Raises WarehouseError.
+
+    Rows are counted from the parts' own metadata, so that it costs no reading of rows.
+    """
+    try:
+        rows = warehouse.query(
+            f"""
+            SELECT
+                toString(processing_date), window_days, table_name, toString(load_id), stored_rows,
+                argMax(file_bytes, recorded_at), argMax(toString(state), recorded_at),
+                toUnixTimestamp64Micro(max(recorded_at))
+            FROM {{database}}.{LEDGER}
+            INNER JOIN ({" UNION ALL ".join(_counted(table.name) for table in TABLES)}) AS stored
+            USING (processing_date, window_days, table_name, load_id)
+            GROUP BY processing_date, window_days, table_name, load_id, stored_rows
+            ORDER BY processing_date, window_days, table_name, max(recorded_at)
+            """
+        )
+    except MissingTableError:
+        return []
+    return [
+        StoredLoad(Snapshot(network, date.fromisoformat(day), window), table, id_, count, size, state, _moment(at))
+        for day, window, table, id_, count, size, state, at in rows
+    ]
+
+
+def _counted(table_name: str) -> str:
+    return f"""
+        SELECT processing_date, window_days, '{table_name}' AS table_name, load_id, count() AS stored_rows
+        FROM {{database}}.{BY_NAME[table_name].loads}
+        GROUP BY processing_date, window_days, load_id
+    """
+
+
+def _moment(micros: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
+
+
+def publications_of_all(warehouse: Warehouse, network: str) -> dict[Snapshot, list[Named]]:
+    """Return all publications of every snapshot, the oldest first, as the views choose. Raises WarehouseError."""
+    try:
+        rows = warehouse.query(
+            f"""
+            SELECT
+                toString(processing_date), window_days, toString(action), toUnixTimestamp64Micro(published_at),
+                arrayMap(id -> toString(id), mapValues(load_ids))
+            FROM {{database}}.{PUBLICATIONS} AS p
+            ORDER BY processing_date, window_days, p.published_at, mapValues(p.load_ids)
+            """
+        )
+    except MissingTableError:
+        return {}
+    found: dict[Snapshot, list[Named]] = {}
+    for day, window, action, at, load_ids in rows:
+        snapshot = Snapshot(network, date.fromisoformat(day), window)
+        found.setdefault(snapshot, []).append(Named(action, _moment(at), frozenset(load_ids)))
+    return found
+
+
+def mark(warehouse: Warehouse, loads: Sequence[StoredLoad], state: str) -> None:
+    """Append a ledger row about each load: collected, or what it was before. Raises WarehouseError.
+
+    A publication does not name a load that is marked as collected, see pipeline.warehouse.publish.
+    """
+    copied = ", ".join(copied_columns())
+    warehouse.execute(
+        f"""
+        INSERT INTO {{database}}.{LEDGER} ({copied}, state, recorded_at, host, pipeline_version)
+        SETTINGS max_partitions_per_insert_block = 0
+        SELECT {copied}, {{state:String}}, greatest(now64(6, 'UTC'), recorded_at + toIntervalMicrosecond(1)),
+            {{host:String}}, {{pipeline_version:String}}
+        FROM {{database}}.{LEDGER} AS l
+        WHERE has(splitByChar(',', {{load_ids:String}}), toString(load_id))
+        ORDER BY l.recorded_at DESC
+        LIMIT 1 BY load_id
+        """,
+        state=state,
+        load_ids=",".join(load.load_id for load in loads),
+        host=HOST,
+        pipeline_version=PIPELINE_VERSION,
+    )
+
+
+def named_among(warehouse: Warehouse, loads: Iterable[StoredLoad]) -> set[str]:
+    """Return which of the loads the newest publication of their snapshot names. Raises WarehouseError."""
+    rows = warehouse.query(
+        f"""
+        SELECT DISTINCT toString(arrayJoin(mapValues(argMax(load_ids, (published_at, mapValues(load_ids)))))) AS load_id
+        FROM {{database}}.{PUBLICATIONS}
+        GROUP BY processing_date, window_days
+        HAVING has(splitByChar(',', {{load_ids:String}}), load_id)
+        """,
+        load_ids=",".join(load.load_id for load in loads),
+    )
+    return {id_ for (id_,) in rows}
+
+
+def drop(warehouse: Warehouse, load: StoredLoad) -> None:
+    """Remove a load's rows; a query that reads them keeps its parts to its end. Raises WarehouseError."""
+    warehouse.execute(
+        f"""
+        ALTER TABLE {{database}}.{BY_NAME[load.table_name].loads}
+        DROP PARTITION ({{processing_date:Date}}, {{window_days:UInt16}}, {{load_id:UUID}})
+        SETTINGS max_partition_size_to_drop = 0
+        """,
+        **partition(load.snapshot, load.load_id),
+    )
