@@ -29,7 +29,7 @@ def report(rounds: int) -> str:
         with served(directory / "bucket") as url, OwnClickHouse(directory / "clickhouse") as server:
             source = {**in_bucket("bench", url), "SOT_S3_ANONYMOUS": "true"}
             deployment = Deployment(source, ServerReader(server, "", NETWORKS), directory / "run")
-            command = ("sot-ingest", "run", "--date", SNAPSHOT.processing_date.isoformat(), "--local-scheduler")
+            command = ("sot-ingest", "run", "--date", SNAPSHOT.processing_date.isoformat(), "--scheduler", "local")
             _run(deployment, command)
             costs = [_run(deployment, command) for _ in range(2 * rounds)]
             imports = _imports(deployment, command)
