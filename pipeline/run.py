@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from loguru import logger
 from rich.console import Console
@@ -29,18 +30,17 @@ def _ingest(snapshots: Sequence[Snapshot], *, workers: int | None, local_schedul
     shared = context()
     for snapshot in snapshots:
         journal.ask(snapshot)
-    if not local_scheduler and (problem := scheduler.problem()):
-        hint = "start luigid, or add --local-scheduler"
-        logger.bind(hint=hint).error("{}", problem)
-        journal.explain(problem, hint)
+    if not is_scheduler_there(local_scheduler=local_scheduler):
         return process.EXIT_LUIGI
     if anew:
         for snapshot in snapshots:
             if not _forget(shared, snapshot, anew):
                 return process.EXIT_MISSING
-    with display.bars(shared.settings, Console(stderr=True)):
-        code = process.run_luigi(_arguments(shared, snapshots, workers, local_scheduler=local_scheduler))
-    _say_outcome(code, snapshots)
+    networks = [snapshot.network for snapshot in snapshots]
+    task = ["IngestDaily", "--processing-date", snapshots[0].processing_date.isoformat()]
+    task += ["--window-days", str(snapshots[0].window_days), "--networks", json.dumps(networks)]
+    code = run_task(shared, task, workers, local_scheduler=local_scheduler)
+    say_outcome(code, date=snapshots[0].processing_date.isoformat(), networks=",".join(networks))
     return code
 
 
@@ -58,24 +58,29 @@ def _forget(shared: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> boo
     return True
 
 
-def _arguments(
-    shared: Context, snapshots: Sequence[Snapshot], workers: int | None, *, local_scheduler: bool
-) -> list[str]:
-    """Return what one would type after ``luigi`` for the same run."""
+def run_task(shared: Context, task: Sequence[str], workers: int | None, *, local_scheduler: bool) -> int:
+    """Run a task, given as one would type it after ``luigi``, and show its progress; return luigi's exit code."""
     if shared.is_embedded and workers not in {None, 1}:
         logger.warning("Embedded ClickHouse belongs to one process: running one step at a time")
-    arguments = ["IngestDaily", "--module", "pipeline.tasks"]
-    arguments += ["--processing-date", snapshots[0].processing_date.isoformat()]
-    arguments += ["--window-days", str(snapshots[0].window_days)]
-    arguments += ["--networks", json.dumps([snapshot.network for snapshot in snapshots])]
+    name, *options = task
+    arguments = [name, "--module", "pipeline.tasks", *options]
     arguments += ["--workers", "1" if shared.is_embedded else str(workers or 2)]
-    return [*arguments, "--local-scheduler"] if local_scheduler else arguments
+    arguments += ["--local-scheduler"] if local_scheduler else []
+    with display.bars(shared.settings, Console(stderr=True)):
+        return process.run_luigi(arguments)
 
 
-def _say_outcome(code: int, snapshots: Sequence[Snapshot]) -> None:
+def is_scheduler_there(*, local_scheduler: bool) -> bool:
+    """Tell whether a run could be scheduled, and say so when luigid is needed and does not answer."""
+    if problem := None if local_scheduler else scheduler.problem():
+        hint = "start luigid, or add --local-scheduler"
+        logger.bind(hint=hint).error("{}", problem)
+        journal.explain(problem, hint)
+    return problem is None
+
+
+def say_outcome(code: int, **facts: Any) -> None:
     """Log how the run ended, on one line."""
-    networks = ",".join(snapshot.network for snapshot in snapshots)
-    event = logger.bind(date=snapshots[0].processing_date.isoformat(), networks=networks, exit_code=code)
     level = "INFO" if code == 0 else "ERROR"
-    event.log(level, "Run ended: {}", process.EXIT_CODES.get(code, "unknown"))
+    logger.bind(**facts, exit_code=code).log(level, "Run ended: {}", process.EXIT_CODES.get(code, "unknown"))
     sys.stderr.flush()

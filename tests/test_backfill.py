@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import backfill, demo
+from pipeline import demo, missing
 from pipeline.context import Context
 from pipeline.settings import Settings
 from pipeline.snapshot import Snapshot
@@ -107,9 +107,9 @@ def test_what_is_missing_is_found_with_one_query_a_network(tmp_path: Path, monke
     warehouses = {network: CountingWarehouse() for network in networks}
     monkeypatch.setattr(Context, "warehouse", lambda _, network: warehouses[network])
     chosen = Settings.model_validate({"SOT_PATH": tmp_path, "WAREHOUSE_PATH": tmp_path, "WORK_PATH": tmp_path})
-    snapshots = backfill.snapshots_of(networks, FIRST, FIRST + timedelta(days=HALF_A_YEAR - 1), 195)
+    snapshots = missing.snapshots_of(networks, FIRST, FIRST + timedelta(days=HALF_A_YEAR - 1), 195)
     assert len(snapshots) == 2 * HALF_A_YEAR
-    assert backfill.missing(Context(chosen), snapshots, check_source=False) == snapshots
+    assert missing.missing(Context(chosen), snapshots, check_source=False) == snapshots
     assert [warehouse.queries for warehouse in warehouses.values()] == [1, 1]
     monkeypatch.setattr("pipeline.tasks.context", lambda: Context(chosen))
     assert IngestSnapshot.bulk_complete([astuple(snapshot) for snapshot in snapshots]) == []
@@ -139,7 +139,7 @@ def test_half_a_year_of_three_networks(clickhouse: ClickHouseServer, database_pr
     networks = ("ethereum", "bitcoin", "torus")
     first = date(2025, 1, 19)
     last = first + timedelta(days=HALF_A_YEAR - 1)
-    snapshots = backfill.snapshots_of(networks, first, last, 195)
+    snapshots = missing.snapshots_of(networks, first, last, 195)
     rows = demo.Rows(features=8, alerts=6, clusters=5, address_labels=7)
     days = [first + timedelta(days=after) for after in range(HALF_A_YEAR)]
     demo.write_bucket(tmp_path / "bucket", networks, days, rows=rows)

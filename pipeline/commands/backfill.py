@@ -30,21 +30,17 @@ def command(first: date, last: date, as_json: bool, **given: Any) -> None:
     A day without a snapshot at the source, or with a bad one, does not stop the others: they are told at the end, with
     exit code 20 when all that is left is not at the source, and 30 when something failed.
     """
-    from pipeline.backfill import snapshots_of  # noqa: PLC0415  # luigi, drivers and all: not for --help
-    from pipeline.run import ingest_range, say_outcome  # noqa: PLC0415
+    from pipeline.backfill import Backfill, carry_out  # noqa: PLC0415  # luigi, drivers and all: not for --help
+    from pipeline.missing import snapshots_of  # noqa: PLC0415
 
     if last < first:
         raise click.BadParameter(f"{last} is before {first}", param_hint="--to")
     chosen = options.take_over()
-    networks = options.chosen_networks(chosen, given["networks"])
-    snapshots = snapshots_of(networks, first, last, given["window_days"] or chosen.window_days)
-    how = {name: given[name] for name in ("workers", "local_scheduler", "reverse", "check_source")}
-    result = ingest_range(snapshots, **how)
-    if result is None:
-        sys.exit(process.EXIT_LUIGI)
-    _print(len(snapshots), result, as_json=as_json)
-    facts = {"first": first.isoformat(), "last": last.isoformat(), "networks": ",".join(networks)}
-    say_outcome(result.exit_code, **facts, published=result.published_now, left=len(result.left))
+    networks = options.chosen_networks(chosen, given.pop("networks"))
+    snapshots = snapshots_of(networks, first, last, given.pop("window_days") or chosen.window_days)
+    result = carry_out(Backfill(snapshots, **given))
+    if result.exit_code != process.EXIT_LUIGI:
+        _print(len(snapshots), result, as_json=as_json)
     sys.exit(result.exit_code)
 
 
