@@ -254,16 +254,22 @@ def test_ages_are_spelled_for_people() -> None:
 
 
 def test_the_command_writes_what_was_done(tmp_path: Path) -> None:
-    """A published and a failed day, from real runs; the file is replaced whole, and - is stdout."""
+    """A published and a failed day, from real runs; the file is replaced whole, and - is stdout.
+
+    A run writes the page itself where REPORT_PATH says, however it ended.
+    """
     bucket = Bucket(tmp_path / "bucket")
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     good, bad = bucket.snapshot("torus", yesterday), bucket.snapshot("torus", yesterday - timedelta(days=1))
     bad.corrupt("raw_alerts", 100)
-    networks = {"INGESTION_NETWORKS": "torus"}
+    by_run = tmp_path / "www" / "by-run.html"
+    networks = {"INGESTION_NETWORKS": "torus", "REPORT_PATH": str(by_run)}
     reader = EmbeddedReader(tmp_path / "warehouse")
     deployment = Deployment(in_directory(bucket.root), reader, tmp_path / "run", networks)
     assert deployment.run(good.snapshot).exit_code == 0
+    assert "the manifest says" not in by_run.read_text("utf-8")
     assert deployment.run(bad.snapshot).exit_code == 30
+    assert "the manifest says" in by_run.read_text("utf-8")
     path = tmp_path / "report.html"
     path.write_text("before")
     result = deployment.command("sot-ingest", "report", "--html", str(path), "--days", "3")
