@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline import demo, missing
+from pipeline.backfill import PART, parts
 from pipeline.context import Context
 from pipeline.settings import Settings
 from pipeline.snapshot import Snapshot
@@ -131,6 +132,19 @@ def test_todays_run_goes_before_a_range(tmp_path: Path, monkeypatch: pytest.Monk
     assert isinstance(load, LoadTable)
     assert today.task_id == of_range.task_id
     assert today.priority > load.priority >= of_range.priority > IngestSnapshot(**key).priority
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_luigi_is_given_a_part_of_a_long_range_at_once(reverse: bool) -> None:
+    """Whole days, in the order that they are to be done in, and every snapshot in one part."""
+    snapshots = missing.snapshots_of(("ethereum", "bitcoin", "torus"), FIRST, FIRST + timedelta(days=20), 195)
+    found = list(parts(snapshots, reverse=reverse))
+    assert sorted(snapshot for part in found for snapshot in part) == sorted(snapshots)
+    assert all(0 < len(part) <= PART for part in found)
+    days = [snapshot.processing_date for part in found for snapshot in part]
+    assert days == sorted(days, reverse=reverse)
+    assert sum(len({snapshot.processing_date for snapshot in part}) for part in found) == 21
+    assert list(parts([], reverse=reverse)) == []
 
 
 @pytest.mark.slow
