@@ -57,7 +57,7 @@ def render(report: Report) -> str:
         "durations": charts.durations(report),
         "size": {"width": charts.WIDTH, "bottom": charts.HEAD + charts.HEIGHT},
         "rule": {"below": data.DROP_BELOW, "days": data.DAYS_BEFORE, "fewest": data.FEWEST_BEFORE},
-        "open": [entry.failure for entry in report.newest_first if entry.failure],
+        "open": {entry.snapshot for entry in report.newest_first if entry.failure},
         "drops": [drop for entry in report.newest_first for drop in entry.drops],
     }
     return environment.get_template("page.html.j2").render(facts)
