@@ -8,8 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from loguru import logger
+
 from pipeline import ending, journal, process
-from pipeline.context import context
+from pipeline.context import Context, context
+from pipeline.errors import SourceError, WarehouseError
 from pipeline.missing import NO_SNAPSHOT, Left, missing, why_left
 from pipeline.run import is_scheduler_there, run_task, say_outcome
 from pipeline.snapshot import Snapshot
@@ -43,7 +46,7 @@ class Backfilled:
 
 
 def carry_out(wanted: Backfill) -> Backfilled:
-    """Ingest what is missing. Raises Interrupted, WarehouseError, SourceError."""
+    """Ingest what is missing. Raises Interrupted."""
     results: list[Backfilled] = []
 
     def work() -> int:
@@ -55,11 +58,23 @@ def carry_out(wanted: Backfill) -> Backfilled:
 
 
 def _ingest(wanted: Backfill) -> Backfilled:
-    shared, snapshots = context(), wanted.snapshots
-    to_do = missing(shared, snapshots, check_source=wanted.check_source)
+    first, last = wanted.snapshots[0].processing_date, wanted.snapshots[-1].processing_date
+    facts = {"first": first.isoformat(), "last": last.isoformat(), "networks": ",".join(_networks(wanted.snapshots))}
+    try:
+        result = _ingest_missing(context(), wanted)
+    except (SourceError, WarehouseError) as error:
+        logger.bind(hint=error.hint).error("Could not tell what is missing: {}", error)
+        journal.explain(str(error), error.hint)
+        result = Backfilled(process.EXIT_UNKNOWN, 0, 0, [])
+    say_outcome(result.exit_code, **facts, published=result.published_now, left=len(result.left))
+    return result
+
+
+def _ingest_missing(shared: Context, wanted: Backfill) -> Backfilled:
+    to_do = missing(shared, wanted.snapshots, check_source=wanted.check_source)
+    before = len(wanted.snapshots) - len(to_do)
     for snapshot in to_do:
         journal.ask(snapshot)
-    before = len(snapshots) - len(to_do)
     if to_do and not is_scheduler_there(local_scheduler=wanted.local_scheduler):
         return Backfilled(process.EXIT_LUIGI, before, 0, [])
     code = 0
@@ -69,11 +84,7 @@ def _ingest(wanted: Backfill) -> Backfilled:
             break  # a service does not answer, and would not for the next part either
     still = missing(shared, to_do, check_source=wanted.check_source) if to_do else []
     left = why_left(shared, still, ended=code in _ENDED)
-    code = _exit_code(code, left)
-    networks = ",".join(_networks(snapshots))
-    days = {"first": snapshots[0].processing_date.isoformat(), "last": snapshots[-1].processing_date.isoformat()}
-    say_outcome(code, **days, networks=networks, published=len(to_do) - len(still), left=len(left))
-    return Backfilled(code, before, len(to_do) - len(still), left)
+    return Backfilled(_exit_code(code, left), before, len(to_do) - len(still), left)
 
 
 def parts(to_do: Sequence[Snapshot], *, reverse: bool) -> Iterator[list[Snapshot]]:
@@ -96,10 +107,10 @@ def parts(to_do: Sequence[Snapshot], *, reverse: bool) -> Iterator[list[Snapshot
 
 
 def _task(part: Sequence[Snapshot], wanted: Backfill) -> list[str]:
-    """Return what one would type after ``luigi``."""
+    """Return what one would type after ``luigi``, whose own lock would take the second part for a second run."""
     days = [snapshot.processing_date.isoformat() for snapshot in part]
     task = ["IngestRange", "--first", min(days), "--last", max(days), "--window-days", str(part[0].window_days)]
-    task += ["--networks", json.dumps(_networks(part))]
+    task += ["--networks", json.dumps(_networks(part)), "--no-lock"]
     options = {"--reverse": wanted.reverse, "--check-source": wanted.check_source}
     return [*task, *(option for option, chosen in options.items() if chosen)]
 

@@ -20,6 +20,7 @@ from pipeline.tasks import IngestDaily, IngestSnapshot, LoadTable
 from pipeline.warehouse import MissingTableError
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import Deployment, Result, ServerReader, in_directory
+from tests.support.luigid import free_port
 from tests.support.snapshots import Bucket
 
 FIRST, LAST = date(2025, 8, 1), date(2025, 8, 4)
@@ -35,8 +36,9 @@ def deployment(clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Pat
 
 
 def backfilled(deployment: Deployment, *options: str) -> tuple[Result, dict[str, Any]]:
-    """Run the command for the four days, one step at a time, and return what it says."""
-    command = ["sot-ingest", "backfill", "--from", str(FIRST), "--to", str(LAST)]
+    """Run the command for the four days, one step at a time and two days a part, and return what it says."""
+    program = "from pipeline import backfill, cli; backfill.PART = 4; cli.main()"
+    command = ["python", "-c", program, "backfill", "--from", str(FIRST), "--to", str(LAST)]
     result = deployment.command(*command, "--local-scheduler", "--workers", "1", "--json", *options)
     assert result.stdout, result.stderr
     said: dict[str, Any] = json.loads(result.stdout)
@@ -82,6 +84,15 @@ def test_days_that_are_missing_are_ingested_and_the_others_left_alone(deployment
     result, said = backfilled(deployment, "--network", "torus", "--check-source")
     assert (result.exit_code, said["published_before"], said["published_now"]) == (0, 3, 1)
     deployment.assert_readers_see(files[days[0]])
+
+
+def test_a_warehouse_that_does_not_answer_is_no_backfill(deployment: Deployment) -> None:
+    """Exit 35, and no word of days being published or left."""
+    deployment.variables["CLICKHOUSE_PORT"] = str(free_port())
+    command = ["sot-ingest", "backfill", "--from", str(FIRST), "--to", str(LAST), "--local-scheduler"]
+    result = deployment.command(*command)
+    assert (result.exit_code, result.stdout) == (35, "")
+    assert "Could not tell what is missing" in [event["message"].partition(":")[0] for event in result.log()]
 
 
 def test_a_range_of_no_days_is_a_mistake(deployment: Deployment) -> None:

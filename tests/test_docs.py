@@ -85,7 +85,9 @@ def test_every_override_is_documented() -> None:
 def test_every_variable_in_the_text_exists() -> None:
     """No sentence names a variable that nobody reads."""
     text = re.sub(r"<NETWORK>_\w+", "", PAGES)
-    named = set(re.findall(r"\b(?:SOT|INGESTION|WAREHOUSE|WORK|LOG|CLICKHOUSE|NOTIFY|PING|METRICS|REPORT)_[A-Z0-9_]+\b", text))
+    named = set(
+        re.findall(r"\b(?:SOT|INGESTION|WAREHOUSE|WORK|LOG|CLICKHOUSE|NOTIFY|PING|METRICS|REPORT)_[A-Z0-9_]+\b", text)
+    )
     known = {field.alias for field in settings.Settings.model_fields.values() if field.alias}
     assert named == known | set(map(environment.file_variable, settings.secret_variables()))
 

@@ -39,7 +39,7 @@ def command(first: date, last: date, as_json: bool, **given: Any) -> None:
     networks = options.chosen_networks(chosen, given.pop("networks"))
     snapshots = snapshots_of(networks, first, last, given.pop("window_days") or chosen.window_days)
     result = carry_out(Backfill(snapshots, **given))
-    if result.exit_code != process.EXIT_LUIGI:
+    if result.exit_code not in {process.EXIT_UNKNOWN, process.EXIT_LUIGI}:
         _print(len(snapshots), result, as_json=as_json)
     sys.exit(result.exit_code)
 
