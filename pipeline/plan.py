@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,7 +12,6 @@ from pipeline.errors import FileError, ManifestError
 from pipeline.manifest import Manifest, parse_manifest
 from pipeline.pending import Pending, Upstream, pending
 from pipeline.snapshot import Snapshot
-from pipeline.sources import ManifestText
 from pipeline.warehouse.publish import Publication, history, settled
 
 NO_SNAPSHOT = "snapshot not at the source"
@@ -74,10 +72,11 @@ def plan(shared: Context, snapshot: Snapshot) -> Plan:
     past = history(shared.warehouse(snapshot.network), snapshot)
     publication = past[-1] if past else None
     workspace = shared.workspace(snapshot)
-    found = shared.source.peek(snapshot)
-    if (published := settled(past)) and _is_of(published, found):
+    known = {each.source: each.manifest_sha256 for each in settled(past)}
+    if known and shared.source.is_current(snapshot, known):
         left_over = (PlannedStep("CleanUp", (), "work files are left"),) if workspace.path.exists() else ()
         return Plan(snapshot, left_over, "published" if left_over else PUBLISHED)
+    found = shared.source.peek(snapshot)
     if found is None:
         return Plan(snapshot, (), NO_SNAPSHOT)
     try:
@@ -91,13 +90,6 @@ def plan(shared: Context, snapshot: Snapshot) -> Plan:
         for step in pending(shared, workspace, publication, Upstream(found.uri, manifest))
     ]
     return Plan(snapshot, tuple(steps), reason)
-
-
-def _is_of(published: Sequence[Publication], found: ManifestText | None) -> bool:
-    """Tell whether the manifest at the source is one of the published; one that is gone supersedes nothing."""
-    if found is None or found.uri in {publication.source for publication in published}:
-        return True
-    return hashlib.sha256(found.data).hexdigest() in {publication.manifest_sha256 for publication in published}
 
 
 def _reason(publication: Publication | None, *, changed: bool) -> str:

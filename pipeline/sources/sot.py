@@ -141,7 +141,7 @@ class SotSource:
     def peek(self, snapshot: Snapshot) -> ManifestText | None:
         """Ask for counts and digests, and do not remember when they were first seen."""
         state = self._tables.state(snapshot)
-        return ManifestText(b"", self._manifest_uri(snapshot, state)) if self._has_rows(state) else None
+        return None if self._empty(state) else ManifestText(b"", self._manifest_uri(snapshot, state))
 
     def confirm(self, snapshot: Snapshot, table: Table, content_digest: str | None) -> None:
         """Ask for the table's digest once more. Raises SourceChangedError, after throwing its file away."""
