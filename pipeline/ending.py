@@ -24,10 +24,19 @@ T = TypeVar("T")
 
 SECONDS = 30.0  #: that an action may take
 
+
+def _write_report(chosen: Settings, _outcome: Outcome) -> None:
+    if chosen.report_path:
+        from pipeline.report import write_report  # noqa: PLC0415  # Jinja: not for a run without a report
+
+        write_report(context(), chosen.report_path)
+
+
 #: What is done at the end of a run, in this order.
 ACTIONS: dict[str, Callable[[Settings, Outcome], None]] = {
     "send messages": messages.send,
     "write METRICS_PATH": metrics.write,
+    "write REPORT_PATH": _write_report,
     "ping PING_URL": ping.end,
 }
 

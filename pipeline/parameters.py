@@ -99,3 +99,15 @@ def window_days() -> Any:
 def networks() -> Any:
     """Return the parameter for the networks; INGESTION_NETWORKS by default."""
     return _Networks(lambda: settings().networks, description='--networks (JSON, for example ["torus"]; as configured)')
+
+
+def day_of_range(description: str) -> Any:
+    """Return the parameter for an end of a range of days, which has no default."""
+    return _Date(lambda: _refuse(f"{description}: expected a date, for example 2025-08-01"), description=description)
+
+
+def urgency() -> Any:
+    """Return the parameter that puts snapshots into an order; tasks that differ only by it are the same task."""
+    return luigi.IntParameter(
+        default=0, significant=False, positional=False, visibility=luigi.parameter.ParameterVisibility.HIDDEN
+    )

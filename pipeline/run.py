@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Any
 
 from loguru import logger
 from rich.console import Console
@@ -52,7 +53,8 @@ def _ingest(
         if anew and not all(_forget(shared, snapshot, anew) for snapshot in free):
             return process.EXIT_MISSING
         code = max(code, _ingest_as_they_come(shared, free, workers, scheduler, wait))
-    _say_outcome(code, snapshots)
+    networks = ",".join(snapshot.network for snapshot in snapshots)
+    say_outcome(code, date=snapshots[0].processing_date.isoformat(), networks=networks)
     return code
 
 
@@ -111,7 +113,7 @@ def _ingest_as_they_come(
         left = end - time.monotonic()
         late = [snapshot for snapshot in snapshots if left > 0 and _is_missing(shared, snapshot)]
         if ready := [snapshot for snapshot in snapshots if snapshot not in late]:
-            code = max(code, luigid.run(_arguments(shared, ready, workers), scheduler))
+            code = max(code, run_task(shared, _task(ready), workers, scheduler))
         if late:
             if not told:
                 networks = ",".join(snapshot.network for snapshot in late)
@@ -132,21 +134,24 @@ def _is_missing(shared: Context, snapshot: Snapshot) -> bool:
         return False
 
 
-def _arguments(shared: Context, snapshots: Sequence[Snapshot], workers: int | None) -> list[str]:
-    """Return what one would type after ``luigi`` for the same run."""
+def _task(snapshots: Sequence[Snapshot]) -> list[str]:
+    """Return what one would type after ``luigi`` for the same snapshots."""
+    first, networks = snapshots[0], [snapshot.network for snapshot in snapshots]
+    task = ["IngestDaily", "--processing-date", first.processing_date.isoformat()]
+    return [*task, "--window-days", str(first.window_days), "--networks", json.dumps(networks)]
+
+
+def run_task(shared: Context, task: Sequence[str], workers: int | None, scheduler: Scheduler) -> int:
+    """Run a task, given as one would type it after ``luigi``; return luigi's exit code. Raises Interrupted."""
     if shared.is_embedded and workers not in {None, 1}:
         logger.warning("Embedded ClickHouse belongs to one process: running one step at a time")
-    arguments = ["IngestDaily", "--module", "pipeline.tasks", "--no-lock"]
-    arguments += ["--processing-date", snapshots[0].processing_date.isoformat()]
-    arguments += ["--window-days", str(snapshots[0].window_days)]
-    arguments += ["--networks", json.dumps([snapshot.network for snapshot in snapshots])]
-    return [*arguments, "--workers", "1" if shared.is_embedded else str(workers or 2)]
+    name, *options = task
+    arguments = [name, "--module", "pipeline.tasks", "--no-lock", *options]
+    return luigid.run([*arguments, "--workers", "1" if shared.is_embedded else str(workers or 2)], scheduler)
 
 
-def _say_outcome(code: int, snapshots: Sequence[Snapshot]) -> None:
+def say_outcome(code: int, **facts: Any) -> None:
     """Log how the run ended, on one line."""
-    networks = ",".join(snapshot.network for snapshot in snapshots)
-    event = logger.bind(date=snapshots[0].processing_date.isoformat(), networks=networks, exit_code=code)
     level = "INFO" if code == 0 else "ERROR"
-    event.log(level, "Run ended: {}", process.EXIT_CODES.get(code, "unknown"))
+    logger.bind(**facts, exit_code=code).log(level, "Run ended: {}", process.EXIT_CODES.get(code, "unknown"))
     sys.stderr.flush()

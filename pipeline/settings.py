@@ -153,6 +153,9 @@ class Settings(BaseModel):
     metrics_path: Path | None = Field(
         None, alias="METRICS_PATH", description="file for the node exporter's textfile collector, `….prom`"
     )
+    report_path: Path | None = Field(
+        None, alias="REPORT_PATH", description="file that the report is written to at the end of each run, `….html`"
+    )
 
     @field_validator("networks", "sot_may_be_empty", mode="before")
     @classmethod

@@ -7,15 +7,17 @@ luigi --module pipeline.tasks IngestSnapshot --network torus --processing-date 2
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 from datetime import date
+from functools import cached_property
 from typing import Any
 
 import luigi
 from loguru import logger
 
-from pipeline import journal, page, parameters, process, progress, spool, steps, targets
+from pipeline import journal, missing, page, parameters, process, progress, spool, steps, targets
 from pipeline.attempts import with_attempts
 from pipeline.context import context
 from pipeline.errors import PipelineError, SourceUnavailableError
@@ -24,10 +26,8 @@ from pipeline.tables import BY_NAME, TABLES, Table
 from pipeline.warehouse.claims import Claim
 from pipeline.warehouse.steplog import State
 
-
-def days_since_2020(day: date) -> int:
-    """Return a number that is greater for a newer day, and short enough for luigid's page."""
-    return (day - date(2020, 1, 1)).days
+#: The urgency of a day's ordinary run: more than that of any day of a range, and short enough for luigid's page.
+TODAY = 1_000
 
 
 class SnapshotTask(luigi.Task):
@@ -36,8 +36,14 @@ class SnapshotTask(luigi.Task):
     network: str = parameters.network()
     processing_date: date = parameters.processing_date()
     window_days: int = parameters.window_days()
+    urgency: int = parameters.urgency()
 
     done = "Done"  #: the log event after the step, in the past tense
+
+    @property
+    def priority(self) -> float:  # type: ignore[override]  # luigi takes an attribute or a property
+        """A snapshot of more urgency is finished before one of less is begun."""
+        return self.urgency
 
     @property
     def snapshot(self) -> Snapshot:
@@ -69,11 +75,6 @@ class SnapshotTask(luigi.Task):
     def work(self) -> steps.Facts:
         """Do the step and return what its log event tells."""
         raise NotImplementedError(self.task_family)
-
-    @property
-    def priority(self) -> float:  # type: ignore[override]  # luigi takes an attribute or a property
-        """Newer days go before older ones, so that today's run goes before a backfill."""
-        return days_since_2020(self.processing_date)
 
     def on_failure(self, exception: BaseException) -> str:
         """Return what luigid's page shows: what happened and what to do, as in the log."""
@@ -133,14 +134,19 @@ class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # a
         return targets.ReadySnapshot(context(), self.snapshot)
 
     def complete(self) -> bool:
-        """Look; when it is not there say what is missing, for nothing after this step runs."""
+        """Look; when it is not there say what is missing, for nothing after this step runs.
+
+        luigi asks only when steps are to be done, and before it forks a process for each of them.
+        """
         found: bool = super().complete()
         if not found:
             with self._telling("Could not find the snapshot"):
                 what, hint = context().source.absence(self.snapshot)
-                missing = SourceUnavailableError(f"no {what} at {context().source.uri}", hint=hint)
-                logger.bind(hint=hint).error("Found {}", missing)
-                self._record("missing", time.monotonic(), error=missing)
+                none = SourceUnavailableError(f"no {what} at {context().source.uri}", hint=hint)
+                logger.bind(hint=hint).error("Found {}", none)
+                self._record("missing", time.monotonic(), error=none)
+        else:
+            steps.prepare()
         return found
 
 
@@ -181,7 +187,7 @@ class TableTask(SnapshotTask):
 
     @property
     def priority(self) -> float:  # type: ignore[override]  # luigi takes an attribute or a property
-        """Within a day features first, which are as large as all others together."""
+        """Within a snapshot features first, which are as large as all others together."""
         return super().priority + (0.5 if self.table == "raw_features" else 0)
 
     @property
@@ -325,6 +331,12 @@ class IngestSnapshot(luigi.WrapperTask, SnapshotTask):
     def requires(self) -> luigi.Task:
         return self.clone(CleanUp)
 
+    @classmethod
+    def bulk_complete(cls, parameter_tuples: Iterable[tuple[str, date, int]]) -> list[tuple[str, date, int]]:
+        """Return those that are published, with one query a network; the source is not asked."""
+        keys = {Snapshot(*key): key for key in parameter_tuples}
+        return [keys[snapshot] for snapshot in missing.settled_ones(context(), keys)]
+
 
 class IngestDaily(luigi.WrapperTask):
     """A day of all configured networks."""
@@ -333,13 +345,36 @@ class IngestDaily(luigi.WrapperTask):
     window_days: int = parameters.window_days()
     networks: tuple[str, ...] = parameters.networks()
 
-    @property
-    def priority(self) -> float:  # type: ignore[override]  # luigi takes an attribute or a property
-        """As that of its snapshots."""
-        return days_since_2020(self.processing_date)
+    priority = TODAY
 
     def requires(self) -> list[luigi.Task]:
-        return [self.clone(IngestSnapshot, network=network) for network in self.networks]
+        return [self.clone(IngestSnapshot, network=network, urgency=TODAY) for network in self.networks]
+
+
+class IngestRange(luigi.WrapperTask):
+    """The days of a range that are not published, one after another; today's runs go before them."""
+
+    first: date = parameters.day_of_range("--first (UTC day to begin with)")
+    last: date = parameters.day_of_range("--last (UTC day to end with)")
+    window_days: int = parameters.window_days()
+    networks: tuple[str, ...] = parameters.networks()
+    reverse: bool = luigi.BoolParameter(description="the newest day first")
+    check_source: bool = luigi.BoolParameter(description="look whether upstream published a published day anew")
+
+    def requires(self) -> list[luigi.Task]:
+        ordered = sorted(self._to_do, key=lambda snapshot: snapshot.processing_date, reverse=self.reverse)
+        return [
+            IngestSnapshot(*astuple(snapshot), urgency=len(ordered) - place) for place, snapshot in enumerate(ordered)
+        ]
+
+    def complete(self) -> bool:
+        """One query a network, where luigi would ask for each snapshot."""
+        return not missing.missing(context(), self._to_do, check_source=self.check_source)
+
+    @cached_property
+    def _to_do(self) -> list[Snapshot]:
+        asked = missing.snapshots_of(self.networks, self.first, self.last, self.window_days)
+        return missing.missing(context(), asked, check_source=self.check_source)
 
 
 if process.is_luigi_command():

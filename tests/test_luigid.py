@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import socket
-import subprocess
 import time
 import urllib.error
 import urllib.parse
@@ -21,7 +19,6 @@ from luigi.rpc import RemoteScheduler
 from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import (
-    COMMANDS,
     SECONDS,
     Deployment,
     EmbeddedReader,
@@ -30,46 +27,18 @@ from tests.support.deployment import (
     in_bucket,
     in_directory,
 )
+from tests.support.luigid import free_port, running_luigid
 from tests.support.snapshots import Bucket, SnapshotFiles
 
 ROOT = Path(__file__).parents[1]
 NETWORKS = ("ethereum", "bitcoin", "torus")
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture
 def luigid(tmp_path: Path) -> Iterator[int]:
     """The port of a luigid with the settings of our luigi.cfg."""
-    port, directory = free_port(), tmp_path / "luigid"
-    directory.mkdir()
-    command = [str(COMMANDS / "luigid"), "--address", "127.0.0.1", "--port", str(port), "--state-path", "state.pickle"]
-    environment = {"LUIGI_CONFIG_PATH": str(ROOT / "luigi.cfg"), "HOME": str(tmp_path)}
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=log)
-    deadline = time.monotonic() + SECONDS
-    while not answers(port):
-        assert process.poll() is None, (directory / "log").read_text()
-        assert time.monotonic() < deadline, (directory / "log").read_text()
-        time.sleep(0.05)
-    yield port
-    process.terminate()
-    process.wait(SECONDS)
-
-
-def answers(port: int) -> bool:
-    """Tell whether luigid answers."""
-    try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
-    return True
+    with running_luigid(tmp_path / "luigid") as port:
+        yield port
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -79,6 +79,12 @@ class Source(Protocol):
         ``uri`` names exactly the version whose bytes are in ``data``.
         """
 
+    def peek(self, snapshot: Snapshot) -> ManifestText | None:
+        """Return the manifest, or None when there is none, and leave no trace of having looked.
+
+        ``data`` is empty where the manifest is only made by exporting what it is about.
+        """
+
     def find(self, key: str) -> RemoteFile | None:
         """Return the object at ``key``, or None when there is none."""
 
@@ -123,6 +129,10 @@ class ManifestAtSource:
         except ManifestError:
             return False  # the run that follows says what is wrong with it
         return text is None or hashlib.sha256(text.data).hexdigest() in known.values()
+
+    def peek(self: Source, snapshot: Snapshot) -> ManifestText | None:
+        """Read it: it is small, and reading leaves nothing."""
+        return self.read_manifest(snapshot)
 
     def confirm(self, snapshot: Snapshot, table: Table, content_digest: str | None) -> None:
         """Do nothing: the digest of the file proves the rows."""

@@ -138,6 +138,11 @@ class SotSource:
         state, text = self._export.state(snapshot), self._exported.read_manifest(snapshot)
         return ManifestText(text.data, self._manifest_uri(snapshot, state)) if text and state else None
 
+    def peek(self, snapshot: Snapshot) -> ManifestText | None:
+        """Ask for counts and digests, and do not remember when they were first seen."""
+        state = self._tables.state(snapshot)
+        return None if self._empty(state) else ManifestText(b"", self._manifest_uri(snapshot, state))
+
     def confirm(self, snapshot: Snapshot, table: Table, content_digest: str | None) -> None:
         """Ask for the table's digest once more. Raises SourceChangedError, after throwing its file away."""
         now = self._tables.table_state(snapshot, table)

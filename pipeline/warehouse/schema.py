@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from pipeline.attempts import with_backoff
 from pipeline.errors import WarehouseError
@@ -38,7 +40,7 @@ def ensure_schema(warehouse: Warehouse) -> None:
 def check_schema(warehouse: Warehouse) -> set[str]:
     """Return the names of what is there. Raises WarehouseError that shows the difference where it has another shape."""
     existing = _existing(warehouse)
-    problems = [problem for name in OBJECTS if name in existing for problem in _differences(warehouse, name, existing)]
+    problems = [problem for found in existing.values() for problem in _differences(warehouse.database, found)]
     if problems:
         raise WarehouseError(
             f"{warehouse.uri}: not in the shape that the pipeline writes: {'; '.join(problems)}",
@@ -70,8 +72,20 @@ def _create_database(warehouse: Warehouse) -> None:
         with_backoff(lambda: warehouse.execute("CREATE DATABASE IF NOT EXISTS {database}"))
 
 
-def _existing(warehouse: Warehouse) -> dict[str, tuple[str, str, str]]:
-    """Return engine, partition key, and the view's query or the engine's settings of what exists, by name."""
+@dataclass(frozen=True)
+class _Existing:
+    """A table or view as the warehouse has it."""
+
+    name: str
+    engine: str
+    partition_key: str
+    text: str  #: the view's query, or the engine's settings
+    columns: tuple[Column, ...]
+    is_our_view: bool  #: its query is the one in ``schema/``
+
+
+def _existing(warehouse: Warehouse) -> dict[str, _Existing]:
+    """Return what there is of :data:`OBJECTS`, by name, in their order; three queries, for every load asks."""
     rows = warehouse.query(
         """
         SELECT name, engine, partition_key, if(engine = 'View', as_select, engine_full)
@@ -80,44 +94,67 @@ def _existing(warehouse: Warehouse) -> dict[str, tuple[str, str, str]]:
         """,
         name=warehouse.database,
     )
-    return {name: (engine, partition_key, text) for name, engine, partition_key, text in rows}
+    tables = {row[0]: row for row in rows}
+    columns = _columns(warehouse) if tables else {}
+    ours = _our_views(warehouse, {name: tables[name][3] for name in _VIEWS if name in tables})
+    return {
+        name: _Existing(name, engine, partition_key, text, tuple(columns[name]), name in ours)
+        for name, engine, partition_key, text in (tables[name] for name in OBJECTS if name in tables)
+    }
 
 
-def _differences(warehouse: Warehouse, name: str, existing: dict[str, tuple[str, str, str]]) -> Iterator[str]:
-    """Yield how an existing table or view differs from the one in ``schema/``."""
-    engine, partition_key, text = existing[name]
-    view = _VIEWS.get(name)
-    if view and engine != "View":
-        yield f"{name} is a table with engine {engine}, expected a view"
-        return
-    if not view and engine not in _ENGINES:
-        yield f"{name} has engine {engine}, expected MergeTree"
-        return
-    wanted = view.columns if view else columns_of(name)
-    found = _columns(warehouse, name)
-    yield from _column_differences(name, found, wanted)
-    if name.startswith("sot_") and (missing := _missing(found, wanted)):
-        yield f"an earlier version made {name}: ALTER TABLE {warehouse.database}.{name} {missing}"
-    if not view and (expected := _partition_key(name)) != partition_key:
-        yield f"{name} is partitioned by {partition_key!r}, expected {expected!r}"
-    if engine == "MergeTree" and _WINDOW in schema_sql(name) and _WINDOW not in text:
-        yield f"{name} lacks a setting: ALTER TABLE {warehouse.database}.{name} MODIFY SETTING {_WINDOW}"
-    if view and not _same_query(warehouse, text, schema_sql(name)):
-        yield f"{name} is another view than this version makes; DROP VIEW, and the next run makes it anew"
-
-
-def _columns(warehouse: Warehouse, name: str) -> tuple[Column, ...]:
+def _columns(warehouse: Warehouse) -> dict[str, list[Column]]:
+    """Return the columns of everything in the database, by its name."""
     rows = warehouse.query(
         """
-        SELECT name, type
+        SELECT table, name, type
         FROM system.columns
-        WHERE database = {database_name:String} AND table = {table:String}
-        ORDER BY position
+        WHERE database = {database_name:String}
+        ORDER BY table, position
         """,
         database_name=warehouse.database,
-        table=name,
     )
-    return tuple(Column(*row) for row in rows)
+    found: dict[str, list[Column]] = defaultdict(list)
+    for table, name, type_ in rows:
+        found[table].append(Column(name, type_))
+    return found
+
+
+def _our_views(warehouse: Warehouse, found: dict[str, str]) -> set[str]:
+    """Return the names whose queries are those in ``schema/``, all as ClickHouse formats them."""
+    views = {name: query for name, query in found.items() if query.startswith("SELECT")}
+    if not views:
+        return set()
+    texts = {}
+    for name, query in views.items():
+        statement = schema_sql(name)
+        texts[f"{name}_found"] = query
+        texts[f"{name}_wanted"] = statement[statement.index("SELECT") :].replace("{database}", warehouse.database)
+    formatted = [f"formatQuerySingleLine({{{name}:String}})" for name in texts]
+    pairs = [f"{left} = {right}" for left, right in zip(formatted[::2], formatted[1::2], strict=True)]
+    ((*same,),) = warehouse.query(f"SELECT {', '.join(pairs)}", **texts)
+    return {name for name, equal in zip(views, same, strict=True) if equal}
+
+
+def _differences(database: str, found: _Existing) -> Iterator[str]:
+    """Yield how an existing table or view differs from the one in ``schema/``."""
+    name, view = found.name, _VIEWS.get(found.name)
+    if view and found.engine != "View":
+        yield f"{name} is a table with engine {found.engine}, expected a view"
+        return
+    if not view and found.engine not in _ENGINES:
+        yield f"{name} has engine {found.engine}, expected MergeTree"
+        return
+    wanted = view.columns if view else columns_of(name)
+    yield from _column_differences(name, found.columns, wanted)
+    if name.startswith("sot_") and (missing := _missing(found.columns, wanted)):
+        yield f"an earlier version made {name}: ALTER TABLE {database}.{name} {missing}"
+    if not view and (expected := _partition_key(name)) != found.partition_key:
+        yield f"{name} is partitioned by {found.partition_key!r}, expected {expected!r}"
+    if found.engine == "MergeTree" and _WINDOW in schema_sql(name) and _WINDOW not in found.text:
+        yield f"{name} lacks a setting: ALTER TABLE {database}.{name} MODIFY SETTING {_WINDOW}"
+    if view and not found.is_our_view:
+        yield f"{name} is another view than this version makes; DROP VIEW, and the next run makes it anew"
 
 
 def _missing(found: tuple[Column, ...], wanted: tuple[Column, ...]) -> str:
@@ -146,11 +183,3 @@ def _partition_key(name: str) -> str:
     """Return the partition key in ``schema/{name}.sql`` as ClickHouse writes it."""
     _, found, rest = schema_sql(name).partition("PARTITION BY ")
     return rest.splitlines()[0] if found else ""
-
-
-def _same_query(warehouse: Warehouse, found: str, statement: str) -> bool:
-    """Compare a view's query with the one in ``schema/``, both as ClickHouse formats them."""
-    wanted = statement[statement.index("SELECT") :].replace("{database}", warehouse.database)
-    formatted = "SELECT formatQuerySingleLine({found:String}), formatQuerySingleLine({wanted:String})"
-    ((left, right),) = warehouse.query(formatted, found=found, wanted=wanted)
-    return bool(left == right)

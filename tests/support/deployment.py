@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -173,15 +173,15 @@ class Deployment:
         """The work directory."""
         return self.directory / "work"
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        """Start a command, in a session of its own."""
+    def start(self, *command: str, stderr: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
+        """Start a command, in a session of its own; a long log goes into a file."""
         return subprocess.Popen(
             command,
             env=self.environment,
             cwd=self.directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             start_new_session=True,
         )
