@@ -220,8 +220,9 @@ def test_a_publication_that_comes_meanwhile(
         database = warehouse.database
         deployment.reader.server.http(  # type: ignore[attr-defined]
             f"""
-            INSERT INTO {database}.sot_publications SELECT * REPLACE (now64(6) AS published_at)
-            FROM {database}.sot_publications ORDER BY publication_id LIMIT 1
+            INSERT INTO {database}.sot_publications
+            SELECT * REPLACE (generateUUIDv7() AS publication_id, now64(6) AS published_at)
+            FROM (SELECT * FROM {database}.sot_publications WHERE publication_id = '{past[0].publication_id}')
             """
         )
 
