@@ -27,7 +27,7 @@ from pipeline.warehouse.claims import Claim
 from pipeline.warehouse.steplog import State
 
 #: The urgency of a day's ordinary run: more than that of any day of a range, and short enough for luigid's page.
-TODAY = 1_000
+TODAY = 10_000
 
 
 class SnapshotTask(luigi.Task):
