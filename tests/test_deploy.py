@@ -201,15 +201,14 @@ def crontab() -> list[cron.Line]:
 
 
 def test_the_crontab_keeps_the_schedule() -> None:
-    """Each network at its two times, every day."""
-    found = {
-        f"{moment:%H:%M}": shlex.join(line.command)
-        for line in crontab()
-        if line.command[1] == "run"
-        for moment in times(line.schedule)
-    }
-    assert found == RUNS
-    assert {len(times(line.schedule)) for line in crontab() if line.command[1] == "run"} == {7}
+    """Each network at its two times and the check after them, every day; the collection on Sundays."""
+    daily = [line for line in crontab() if line.command[1] != "gc"]
+    (weekly,) = [line for line in crontab() if line.command[1] == "gc"]
+    found = {f"{moment:%H:%M}": shlex.join(line.command) for line in daily for moment in times(line.schedule)}
+    assert found == {**RUNS, "04:30": "sot-ingest check --max-age 26h"}
+    assert {len(times(line.schedule)) for line in daily} == {7}
+    assert [f"{moment:%a %H:%M}" for moment in times(weekly.schedule)] == ["Sun 05:00"]
+    assert weekly.command == ("sot-ingest", "gc", "--yes")
 
 
 def command_of(service: str) -> str:
