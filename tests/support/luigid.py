@@ -23,13 +23,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_luigid(directory: Path) -> Iterator[int]:
+def running_luigid(directory: Path, port: int | None = None) -> Iterator[int]:
     """Start luigid, with its state and its log in a directory of its own; yield its port when it answers."""
-    port = free_port()
-    directory.mkdir()
+    port = port or free_port()
+    directory.mkdir(exist_ok=True)
     command = [str(COMMANDS / "luigid"), "--address", "127.0.0.1", "--port", str(port), "--state-path", "state.pickle"]
     environment = {"LUIGI_CONFIG_PATH": str(ROOT / "luigi.cfg"), "HOME": str(directory)}
-    with (directory / "log").open("wb") as log:
+    with (directory / "log").open("ab") as log:
         process = subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + SECONDS

@@ -249,9 +249,17 @@ def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def upload(bucket_root: Path, client: S3Client, bucket_name: str, prefix: str = "") -> None:
-    """Put a bucket's directory into a bucket of S3, manifests last; a ``prefix`` ends with a slash."""
+def upload(
+    bucket_root: Path, client: S3Client, bucket_name: str, prefix: str = "", *, only: Snapshot | None = None
+) -> None:
+    """Put a bucket's directory into a bucket of S3, manifests last; a ``prefix`` ends with a slash.
+
+    With ``only`` what belongs to one snapshot, as an export of it would.
+    """
     files = [path for path in bucket_root.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    if only is not None:
+        folder, labels = bucket_root / only.folder, bucket_root / only.shared_labels_key
+        files = [path for path in files if path == labels or path.is_relative_to(folder)]
     for path in sorted(files, key=lambda path: (path.name == "META.json", path)):
         key = prefix + path.relative_to(bucket_root).as_posix()
         client.put_object(Bucket=bucket_name, Key=key, Body=path.read_bytes())
