@@ -12,9 +12,9 @@ from pipeline.tables import TABLES
 from tests.support.deployment import Deployment, Reader, in_directory
 
 
-def in_process(bucket: Path, reader: Reader, directory: Path) -> tuple[Deployment, Context]:
+def in_process(bucket: Path, reader: Reader, directory: Path, **variables: str) -> tuple[Deployment, Context]:
     """Return a deployment with one network, and the same as a context."""
-    deployment = Deployment(in_directory(bucket), reader, directory, {"INGESTION_NETWORKS": "torus"})
+    deployment = Deployment(in_directory(bucket), reader, directory, {"INGESTION_NETWORKS": "torus", **variables})
     environment = deployment.environment
     aliases = {field.alias for field in Settings.model_fields.values()}
     given = {name: value for name, value in environment.items() if name in aliases}
