@@ -16,6 +16,7 @@ import psutil
 import pytest
 from luigi.rpc import RemoteScheduler
 
+from pipeline.tables import TABLES
 from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import (
@@ -134,7 +135,7 @@ def test_runs_take_turns(deployment: Deployment, luigid: int, clickhouse: ClickH
             for network in ("torus", "bitcoin")
         ]
         assert brake.held.wait(SECONDS)
-        wait_until(lambda: tasks(luigid, "DONE").count("ValidateChecksums") == len(runs))
+        wait_until(lambda: tasks(luigid, "DONE").count("ValidateChecksum") == len(TABLES) * len(runs))
         assert tasks(luigid, "RUNNING") == ["LoadTable"]
         brake.released.set()
         ends = [run.communicate(timeout=SECONDS) for run in runs]
