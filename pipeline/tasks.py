@@ -254,7 +254,7 @@ class LoadTable(TableTask):
 
     @property
     def resources(self) -> dict[str, int]:  # type: ignore[override]  # luigi takes an attribute or a property
-        """One load at a time into a server; luigi.cfg says how many downloads."""
+        """luigi.cfg says how many loads into a server, and how many downloads, are at work at a time."""
         chosen, usual = context().settings, context().settings.clickhouse_host
         server = chosen.server(self.network)
         return {"loads" if server is None or server.host == usual else f"loads {server.host}:{server.port}": 1}
