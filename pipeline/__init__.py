@@ -6,11 +6,13 @@ The flow, one luigi task a line; each leaves a proof, and a rerun does only what
     DownloadManifest    META.json on disk; from the SOT ClickHouse: each table exported, then META.json written
     ValidateManifest    it describes what was asked for
     DownloadFile ×4     one file each, hashed while it is written
-    ValidateFiles       Parquet, columns, rows
-    ValidateChecksums   SHA-256 of every file on disk
+    ValidateFile ×4     Parquet, columns, rows
+    ValidateChecksum ×4 SHA-256 of the file on disk
     LoadTable ×4        rows under a new load_id, counted and compared, invisible to readers
     PublishSnapshot     one single-row INSERT: readers see all four tables
     CleanUp             work files gone
+
+Each file goes its way by itself, the features first; PublishSnapshot needs all four.
 
 The work directory (``WORK_PATH``), empty when nothing is half done:
 
@@ -19,8 +21,7 @@ The work directory (``WORK_PATH``), empty when nothing is half done:
         raw_alerts.parquet  raw_features.parquet  raw_clusters.parquet  raw_address_labels.parquet
         proofs/
             download-manifest.json    newest-manifest.json      validate-manifest.json
-            download-raw_alerts.json  …
-            validate-files.json       validate-checksums.json
+            download-raw_alerts.json  validate-file-raw_alerts.json  validate-checksum-raw_alerts.json  …
     export/     what was read from the SOT ClickHouse, in the bucket's layout; links to it take the files' place above
     spool/      records of steps that the warehouse did not take yet
     locks/

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import date
 
 from loguru import logger
-from rich.console import Console
 
 from pipeline import display, ending, journal, process
 from pipeline.context import Context, context
@@ -78,7 +77,7 @@ def _ingest_missing(shared: Context, wanted: Backfill) -> Backfilled:
     for snapshot in to_do:
         journal.ask(snapshot)
     code = 0
-    with display.bars(shared.settings, Console(stderr=True)):
+    with display.bars(shared.settings):
         for part in parts(to_do, reverse=wanted.reverse):
             code = max(code, run_task(shared, _task(part, wanted), wanted.workers, wanted.scheduler))
             if code in {process.EXIT_UNKNOWN, process.EXIT_LUIGI}:

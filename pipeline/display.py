@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from typing import TYPE_CHECKING, Any
 
 from pipeline import logs, progress
 from pipeline.settings import Settings
 
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
 
 @contextmanager
-def bars(settings: Settings, console: Console) -> Iterator[None]:
-    """Show progress while the block runs, where ``console`` is a terminal; else do nothing."""
-    if not console.is_terminal:
+def bars(settings: Settings) -> Iterator[None]:
+    """Show progress on standard error while the block runs, where that is a terminal; else do nothing."""
+    if not sys.stderr.isatty():
         yield
         return
+    from rich.console import Console  # noqa: PLC0415  # 0.1 s, for which a run with nothing to do would wait
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
     columns = (
         TextColumn("{task.fields[snapshot]}"),
         TextColumn("{task.description}"),
@@ -30,7 +34,7 @@ def bars(settings: Settings, console: Console) -> Iterator[None]:
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
     )
-    with progress.channel() as reader, Progress(*columns, console=console) as shown:
+    with progress.channel() as reader, Progress(*columns, console=Console(stderr=True)) as shown:
         logs.configure(settings.log_format, settings.log_level, sink=progress.send)
         thread = threading.Thread(target=_show, args=(reader, shown), daemon=True)
         thread.start()

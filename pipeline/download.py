@@ -54,13 +54,14 @@ def fetch(
     """
     entry = manifest.files[table.name]
     remote = locate(source, snapshot, entry)
-    sha256, listed = hashlib.sha256(), hashlib.new(entry.algorithm, usedforsecurity=False)
+    sha256 = hashlib.sha256()
+    listed = sha256 if entry.algorithm == sha256.name else hashlib.new(entry.algorithm, usedforsecurity=False)
     done = 0
     with files.linking(path, remote.local) if remote.local else files.replacing(path) as file:
         for piece in source.read(remote):
             file.write(piece)
-            sha256.update(piece)
-            listed.update(piece)
+            for digest in {sha256, listed}:
+                digest.update(piece)
             done += len(piece)
             report(done, remote.size)
         if listed.hexdigest() == entry.digest and entry.size in {None, done}:

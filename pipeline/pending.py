@@ -62,9 +62,11 @@ def _of_files(shared: Context, workspace: Workspace, manifest: Manifest | None) 
     files = {table: proven_digest(workspace, table, manifest) for table in TABLES}
     if missing := tuple(table.name for table, digest in files.items() if digest is None):
         yield Pending("DownloadFile", missing)
-    for step, name in (("validate-files", "ValidateFiles"), ("validate-checksums", "ValidateChecksums")):
-        if missing or not workspace.are_files_valid(step):
-            yield Pending(name)
+    for step, name in (("validate-file", "ValidateFile"), ("validate-checksum", "ValidateChecksum")):
+        if unproven := tuple(
+            table.name for table in TABLES if table.name in missing or not workspace.is_file_valid(step, table)
+        ):
+            yield Pending(name, unproven)
     digests = {table: digest or _listed_digest(manifest, table) for table, digest in files.items()}
     warehouse = shared.warehouse(workspace.snapshot.network)
     loads = tuple(

@@ -46,9 +46,12 @@ LUIGI_SETTINGS: dict[str, dict[str, str]] = {
         "metrics_collector": "prometheus",
     },
     "prometheus": {"task_parameters_to_use_in_labels": '["network"]'},
-    "resources": {"downloads": "2", "loads": "1"},
+    "resources": {"downloads": "2", "loads": "2"},
     "worker": {"check_complete_on_run": "true", "wait_jitter": "1"},
 }
+
+#: Sections whose values are the operator's to choose: what luigi.cfg says there is left.
+OPERATORS = frozenset({"resources"})
 
 EXIT_CONFIG, EXIT_FOUND, EXIT_ALREADY_RUNNING, EXIT_MISSING, EXIT_NOT_RUN = 2, 2, 10, 20, 25
 EXIT_TASK_FAILED, EXIT_UNKNOWN, EXIT_LUIGI = 30, 35, 40
@@ -112,7 +115,8 @@ def take_over(chosen: Settings) -> None:
     config = luigi.configuration.get_config()
     for section, options in LUIGI_SETTINGS.items():
         for option, value in options.items():
-            config.set(section, option, value)
+            if section not in OPERATORS or not config.has_option(section, option):
+                config.set(section, option, value)
     config.set("core", "lock_pid_dir", str(_lock_directory(chosen.work_path)))
 
 

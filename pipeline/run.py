@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from typing import Any
 
 from loguru import logger
-from rich.console import Console
 
 from pipeline import display, ending, journal, process, steps
 from pipeline import scheduler as luigid
@@ -48,7 +47,7 @@ def _ingest(
     shared = context()
     for snapshot in snapshots:
         journal.ask(snapshot)
-    with ExitStack() as stack, display.bars(shared.settings, Console(stderr=True)):
+    with ExitStack() as stack, display.bars(shared.settings):
         free, code = _keep(shared, snapshots, stack)
         if anew and not all(_forget(shared, snapshot, anew) for snapshot in free):
             return process.EXIT_MISSING

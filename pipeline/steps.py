@@ -6,7 +6,8 @@ step that fails because a service is down removes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pipeline import download, validate
@@ -78,45 +79,38 @@ def download_file(context: Context, snapshot: Snapshot, table: Table, report: Re
     return facts
 
 
-def validate_files(context: Context, snapshot: Snapshot) -> Facts:
-    """Look into all four files: size, columns, rows. Raises FileError, SchemaError, RowCountError, …"""
+def validate_file(context: Context, snapshot: Snapshot, table: Table) -> Facts:
+    """Look into one file: size, columns, rows. Raises FileError, SchemaError, RowCountError, …"""
     workspace, ignore_extra = context.workspace(snapshot), context.settings.ignore_extra_columns
-    manifest, rows = workspace.manifest(), 0
-    for table in TABLES:
-        entry, path = manifest.files[table.name], workspace.file_path(table)
-        try:
-            if not downloaded(workspace, table).superseded_by:
-                validate.check_size(path, entry)
-            footer = validate.read_footer(path, entry.name)
-            validate.check_columns(footer, table, entry.name, ignore_extra=ignore_extra)
-            if not downloaded(workspace, table).superseded_by:
-                validate.check_rows(footer, table, entry)
-            validate.check_lists(path, table, entry.name)
-        except DataError:
-            discard_file(context, snapshot, table)
-            raise
-        rows += footer.rows
-    workspace.keep_files_valid("validate-files")
-    return {"files": len(TABLES), "rows": rows}
+    entry, path = workspace.manifest().files[table.name], workspace.file_path(table)
+    is_as_listed = not downloaded(workspace, table).superseded_by
+    with discarding(context, snapshot, table):
+        if is_as_listed:
+            validate.check_size(path, entry)
+        footer = validate.read_footer(path, entry.name)
+        validate.check_columns(footer, table, entry.name, ignore_extra=ignore_extra)
+        if is_as_listed:
+            validate.check_rows(footer.rows, table, entry)
+        validate.check_lists(path, table, entry.name)
+    workspace.keep_file_valid("validate-file", table)
+    return {"file": entry.name, "rows": footer.rows}
 
 
-def validate_checksums(context: Context, snapshot: Snapshot, report: Report) -> Facts:
-    """Read all four files from disk once more and hash them. Raises FileError."""
+def validate_checksum(context: Context, snapshot: Snapshot, table: Table, report: Report) -> Facts:
+    """Read one file from disk once more and hash it. Raises FileError."""
     workspace = context.workspace(snapshot)
-    manifest, done = workspace.manifest(), 0
-    found = {table: downloaded(workspace, table) for table in TABLES}
-    total = sum(file.bytes for file in found.values())
-    for table, file in found.items():
-        name = manifest.files[table.name].name
-        try:
-            validate.check_sha256(workspace.file_path(table), name, file.sha256)
-        except DataError:
-            discard_file(context, snapshot, table)
-            raise
-        done += file.bytes
-        report(done, total)
-    workspace.keep_files_valid("validate-checksums")
-    return {"files": len(TABLES), "bytes": total}
+    name, file = workspace.manifest().files[table.name].name, downloaded(workspace, table)
+    read = 0
+
+    def add(count: int) -> None:
+        nonlocal read
+        read += count
+        report(read, file.bytes)
+
+    with discarding(context, snapshot, table):
+        validate.check_sha256(workspace.file_path(table), name, file.sha256, add)
+    workspace.keep_file_valid("validate-checksum", table)
+    return {"file": name, "bytes": file.bytes, "sha256": file.sha256}
 
 
 def load_table(context: Context, snapshot: Snapshot, table: Table, report: Report) -> Facts:
@@ -161,12 +155,7 @@ def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
     """
     workspace, warehouse = context.workspace(snapshot), context.warehouse(snapshot.network)
     manifest = manifest_on_disk(workspace)
-    loads = {}
-    for table in TABLES:
-        found = ledger.loaded(warehouse, snapshot, table, downloaded(workspace, table).sha256)
-        if found is None:
-            raise FileError(f"{table.name}: no proven load of its file", hint="run again: the table is loaded anew")
-        loads[table.name] = found
+    loads = {table.name: proven_load(context, snapshot, table) for table in TABLES}
     publication = publish(
         warehouse,
         snapshot,
@@ -209,6 +198,33 @@ def forget(context: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> Non
     ledger.forget(context.warehouse(snapshot.network), snapshot, tables)
     context.source.discard(snapshot)
     context.workspace(snapshot).discard()
+
+
+def proven_load(context: Context, snapshot: Snapshot, table: Table) -> tuple[str, int]:
+    """Return load and row count of a file that is on disk as the manifest on disk lists it.
+
+    Raises FileError, RowCountError.
+    """
+    workspace = context.workspace(snapshot)
+    entry, file = workspace.manifest().files[table.name], downloaded(workspace, table)
+    found = ledger.loaded(context.warehouse(snapshot.network), snapshot, table, file.sha256)
+    if found is None:
+        raise FileError(f"{table.name}: no proven load of its file", hint="run again: the table is loaded anew")
+    if not file.superseded_by:
+        with discarding(context, snapshot, table):
+            validate.check_size(workspace.file_path(table), entry)
+            validate.check_rows(found[1], table, entry)
+    return found
+
+
+@contextmanager
+def discarding(context: Context, snapshot: Snapshot, table: Table) -> Iterator[None]:
+    """Discard the table's file when the block finds that it is bad."""
+    try:
+        yield
+    except DataError:
+        discard_file(context, snapshot, table)
+        raise
 
 
 def discard_file(context: Context, snapshot: Snapshot, table: Table) -> None:

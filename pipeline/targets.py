@@ -90,14 +90,15 @@ class FileOnDisk(ProofOnDisk):
 
 
 @dataclass(frozen=True)
-class ValidFiles(ProofOnDisk):
-    """All four files on disk passed a validation."""
+class ValidFile(ProofOnDisk):
+    """A table's file on disk passed a validation."""
 
+    table: Table
     step: str
 
     def is_proven(self) -> bool:
-        """Look at the proof, which is bound to the digests of the manifest and of the files."""
-        return self.workspace.are_files_valid(self.step)
+        """Look at the proof, which is bound to the digests of the manifest and of the file."""
+        return self.workspace.is_file_valid(self.step, self.table)
 
 
 @dataclass(frozen=True)

@@ -217,34 +217,34 @@ class DownloadFile(TableTask):
         return steps.download_file(context(), self.snapshot, self.table_facts, self.reporter)
 
 
-class ValidateFiles(SnapshotTask):
-    """All four files: size, Parquet, columns, rows."""
+class ValidateFile(TableTask):
+    """One file: size, Parquet, columns, rows."""
 
-    done = "Validated files"
-
-    def requires(self) -> list[luigi.Task]:
-        return [self.clone(DownloadFile, table=table.name) for table in TABLES]
-
-    def output(self) -> luigi.Target:
-        return targets.ValidFiles(context(), self.snapshot, "validate-files")
-
-    def work(self) -> steps.Facts:
-        return steps.validate_files(context(), self.snapshot)
-
-
-class ValidateChecksums(SnapshotTask):
-    """SHA-256 of all four files, read from disk."""
-
-    done = "Validated checksums"
+    done = "Validated file"
 
     def requires(self) -> luigi.Task:
-        return self.clone(ValidateFiles)
+        return self.clone(DownloadFile)
 
     def output(self) -> luigi.Target:
-        return targets.ValidFiles(context(), self.snapshot, "validate-checksums")
+        return targets.ValidFile(context(), self.snapshot, self.table_facts, "validate-file")
 
     def work(self) -> steps.Facts:
-        return steps.validate_checksums(context(), self.snapshot, self.reporter)
+        return steps.validate_file(context(), self.snapshot, self.table_facts)
+
+
+class ValidateChecksum(TableTask):
+    """SHA-256 of one file, read from disk."""
+
+    done = "Validated checksum"
+
+    def requires(self) -> luigi.Task:
+        return self.clone(ValidateFile)
+
+    def output(self) -> luigi.Target:
+        return targets.ValidFile(context(), self.snapshot, self.table_facts, "validate-checksum")
+
+    def work(self) -> steps.Facts:
+        return steps.validate_checksum(context(), self.snapshot, self.table_facts, self.reporter)
 
 
 class LoadTable(TableTask):
@@ -254,13 +254,13 @@ class LoadTable(TableTask):
 
     @property
     def resources(self) -> dict[str, int]:  # type: ignore[override]  # luigi takes an attribute or a property
-        """One load at a time into a server; luigi.cfg says how many downloads."""
+        """luigi.cfg says how many loads into a server, and how many downloads, are at work at a time."""
         chosen, usual = context().settings, context().settings.clickhouse_host
         server = chosen.server(self.network)
         return {"loads" if server is None or server.host == usual else f"loads {server.host}:{server.port}": 1}
 
     def requires(self) -> luigi.Task:
-        return self.clone(ValidateChecksums)
+        return self.clone(ValidateChecksum)
 
     def output(self) -> luigi.Target:
         return targets.TableLoad(context(), self.snapshot, self.table_facts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,13 +121,13 @@ def _twin(name: str, known: set[str]) -> str:
     return f", which differs from {twins[0]} in case" if twins else ""
 
 
-def check_rows(footer: Footer, table: Table, entry: FileEntry) -> int:
+def check_rows(rows: int, table: Table, entry: FileEntry) -> int:
     """Return the row count. Raises RowCountError when it is not the manifest's, or 0 where rows must be."""
-    if entry.rows is not None and footer.rows != entry.rows:
-        raise RowCountError(f"{entry.name}: {footer.rows} rows, the manifest says {entry.rows}", hint=ASK_UPSTREAM)
-    if not footer.rows and not table.may_be_empty:
+    if entry.rows is not None and rows != entry.rows:
+        raise RowCountError(f"{entry.name}: {rows} rows, the manifest says {entry.rows}", hint=ASK_UPSTREAM)
+    if not rows and not table.may_be_empty:
         raise RowCountError(f"{entry.name}: no rows, {table.name} must have some every day", hint=ASK_UPSTREAM)
-    return footer.rows
+    return rows
 
 
 def check_lists(path: Path, table: Table, name: str) -> None:
@@ -163,9 +163,9 @@ def _may_hold_null(file: pq.ParquetFile, group: int) -> set[str]:
     }
 
 
-def check_sha256(path: Path, name: str, expected: str) -> str:
-    """Return the file's SHA-256. Raises FileError when it is another."""
-    found = files.sha256_of(path)
+def check_sha256(path: Path, name: str, expected: str, report: Callable[[int], None] = lambda _: None) -> str:
+    """Return the file's SHA-256; ``report`` is told of bytes read. Raises FileError when it is another."""
+    found = files.sha256_of(path, report)
     if found != expected:
         raise FileError(
             f"{name}: SHA-256 of {path} is {found}, expected {expected}",

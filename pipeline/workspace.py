@@ -15,7 +15,7 @@ from typing import Any
 from pipeline import files
 from pipeline.manifest import Manifest, parse_manifest
 from pipeline.snapshot import MANIFEST_NAME, Snapshot
-from pipeline.tables import TABLES, Table
+from pipeline.tables import Table
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,10 @@ class Workspace:
         files.write_proof(self._proof(f"download-{table.name}"), asdict(found))
         return found
 
-    def _digests(self) -> dict[str, str] | None:
-        """Return the digests that a validation is bound to, or None while something is not downloaded."""
-        manifest = self.downloaded_manifest()
-        found = {table.name: self.downloaded_file(table) for table in TABLES}
-        if manifest is None or not all(found.values()):
-            return None
-        return {MANIFEST_NAME: manifest.sha256, **{name: file.sha256 for name, file in found.items() if file}}
+    def _digests(self, table: Table) -> dict[str, str] | None:
+        """Return the digests that a file's validation is bound to, or None while something is not downloaded."""
+        manifest, file = self.downloaded_manifest(), self.downloaded_file(table)
+        return {MANIFEST_NAME: manifest.sha256, table.name: file.sha256} if manifest and file else None
 
     def is_manifest_valid(self) -> bool:
         """Tell whether the manifest on disk was validated."""
@@ -139,24 +136,24 @@ class Workspace:
         if manifest is not None:
             files.write_proof(self._proof("validate-manifest"), {MANIFEST_NAME: manifest.sha256})
 
-    def are_files_valid(self, step: str) -> bool:
-        """Tell whether a validation of all files was made for the files that are on disk now."""
-        digests = self._digests()
-        return digests is not None and self._says(step, digests)
+    def is_file_valid(self, step: str, table: Table) -> bool:
+        """Tell whether a validation was made of the table's file that is on disk now, by the manifest there."""
+        digests = self._digests(table)
+        return digests is not None and self._says(f"{step}-{table.name}", digests)
 
-    def keep_files_valid(self, step: str) -> None:
-        """Store the proof that a validation of all files succeeded."""
-        digests = self._digests()
+    def keep_file_valid(self, step: str, table: Table) -> None:
+        """Store the proof that a validation of the table's file succeeded."""
+        digests = self._digests(table)
         if digests is not None:
-            files.write_proof(self._proof(step), digests)
+            files.write_proof(self._proof(f"{step}-{table.name}"), digests)
 
     def _says(self, step: str, facts: dict[str, Any]) -> bool:
         return files.read_proof(self._proof(step)) == facts
 
     def discard_file(self, table: Table) -> None:
         """Remove a file that turned out bad, and the proofs about it."""
-        steps = (f"download-{table.name}", "validate-files", "validate-checksums")
-        files.remove(*map(self._proof, steps), self.file_path(table))
+        steps = ("download", "validate-file", "validate-checksum")
+        files.remove(*(self._proof(f"{step}-{table.name}") for step in steps), self.file_path(table))
 
     def discard_manifest(self) -> None:
         """Remove a manifest that turned out bad, and the proof that it was downloaded."""

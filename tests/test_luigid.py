@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
+import sys
 import time
 import urllib.error
 import urllib.parse
@@ -16,6 +16,7 @@ import psutil
 import pytest
 from luigi.rpc import RemoteScheduler
 
+from pipeline import process
 from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import (
@@ -32,6 +33,7 @@ from tests.support.snapshots import Bucket, SnapshotFiles
 
 ROOT = Path(__file__).parents[1]
 NETWORKS = ("ethereum", "bitcoin", "torus")
+LOADS = int(process.LUIGI_SETTINGS["resources"]["loads"])  #: at a time
 
 
 @pytest.fixture
@@ -125,7 +127,7 @@ def test_luigid_is_asked_if_it_answers(deployment: Deployment, samples: Path) ->
 
 
 def test_runs_take_turns(deployment: Deployment, luigid: int, clickhouse: ClickHouseServer) -> None:
-    """Two runs at once that ask one luigid: both do all their work, and no two loads are in work at the same time."""
+    """Two runs at once that ask one luigid: both do all their work, and no three loads are in work at the same time."""
     with_luigid(deployment, luigid)
     with Brake((clickhouse.host, clickhouse.http_port), limit=20_000).running() as brake:
         deployment.variables["CLICKHOUSE_HTTP_PORT"] = str(brake.port)
@@ -134,15 +136,29 @@ def test_runs_take_turns(deployment: Deployment, luigid: int, clickhouse: ClickH
             for network in ("torus", "bitcoin")
         ]
         assert brake.held.wait(SECONDS)
-        wait_until(lambda: tasks(luigid, "DONE").count("ValidateChecksums") == len(runs))
-        assert tasks(luigid, "RUNNING") == ["LoadTable"]
+        wait_until(lambda: tasks(luigid, "DONE").count("ValidateChecksum") > LOADS)  # one more could be loaded
+        wait_until(lambda: tasks(luigid, "RUNNING").count("LoadTable") == LOADS)
         brake.released.set()
         ends = [run.communicate(timeout=SECONDS) for run in runs]
     assert [run.returncode for run in runs] == [0, 0], ends
     loads = [load for network in ("torus", "bitcoin") for load in deployment.ledger(a_day(network=network))]
     times = sorted((load["started_at"], load["recorded_at"]) for load in loads)
     assert len(times) == 8
-    assert all(ended <= started for (_, ended), (started, _) in itertools.pairwise(times))
+    assert max(sum(begin <= started < end for begin, end in times) for started, _ in times) == LOADS
+
+
+def test_luigi_cfg_says_how_many_at_a_time(deployment: Deployment) -> None:
+    """Also where there is no luigid; what else it says of luigi's settings does not count."""
+    deployment.directory.mkdir()
+    (deployment.directory / "luigi.cfg").write_text("[resources]\nloads = 7\n[retcode]\ntask_failed = 0\n")
+    names = (("resources", "loads"), ("resources", "downloads"), ("retcode", "task_failed"))
+    code = f"""
+import luigi.configuration
+from pipeline import process, settings
+process.take_over(settings.settings())
+print([luigi.configuration.get_config().getint(*name) for name in {names}])
+"""
+    assert deployment.command(sys.executable, "-c", code).stdout == "[7, 2, 30]\n"
 
 
 def test_unblock(deployment: Deployment, luigid: int) -> None:

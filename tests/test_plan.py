@@ -12,7 +12,7 @@ from pipeline.tables import BY_NAME
 from tests.support.deployment import Deployment, EmbeddedReader, a_day, in_directory
 from tests.support.snapshots import SMALL, Bucket
 
-STEPS = ["DownloadManifest", "ValidateManifest", "DownloadFile", "ValidateFiles", "ValidateChecksums"]
+STEPS = ["DownloadManifest", "ValidateManifest", "DownloadFile", "ValidateFile", "ValidateChecksum"]
 ROWS = SMALL.alerts + SMALL.features + SMALL.clusters + SMALL.address_labels
 
 

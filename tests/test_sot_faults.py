@@ -284,7 +284,9 @@ def test_a_value_that_does_not_fit_is_named(
 # A damaged disk
 
 
-@pytest.mark.parametrize("step", ["DownloadFile raw_address_labels", "ValidateChecksums", "LoadTable raw_alerts"])
+@pytest.mark.parametrize(
+    "step", ["DownloadFile raw_address_labels", "ValidateChecksum raw_alerts", "LoadTable raw_alerts"]
+)
 def test_a_damaged_export_is_made_anew(deployment: Deployment, sot: Sot, step: str) -> None:
     """Bytes on disk change before a step, not the time: it is refused, and the rerun exports that table alone."""
     damaged = deployment.work / "export" / SNAPSHOT.folder / "address_labels.parquet"

@@ -55,7 +55,7 @@ def test_records_wait_for_a_dead_warehouse(
     alive = dict(ServerReader(clickhouse, database_prefix).environment)
     dead = context_of(monkeypatch, tmp_path, {**alive, "CLICKHOUSE_PORT": str(*free_ports(1))})
     keep(dead, "DownloadFile")
-    keep(dead, "ValidateFiles")
+    keep(dead, "ValidateFile")
     assert len(log) == 1
     directory = tmp_path / "work" / "spool" / "torus"
     waiting = sorted(directory.iterdir())
@@ -70,7 +70,7 @@ def test_records_wait_for_a_dead_warehouse(
     day = SNAPSHOT.processing_date
     found = step_records(context.warehouse("torus"), "torus", day, day, 195)
     assert [(each.step, each.error, each.hint) for each in found] == [
-        (step, f"{step} broke", "mend it") for step in ("DownloadFile", "ValidateFiles", "LoadTable")
+        (step, f"{step} broke", "mend it") for step in ("DownloadFile", "ValidateFile", "LoadTable")
     ]
     assert not (tmp_path / "work" / "spool").exists()
     assert len(log) == 1

@@ -61,7 +61,8 @@ def test_a_killed_load_is_half_done_even_without_the_work_directory(
     deployment.killed("Loaded table", 1, *run_of(files.snapshot), "--workers", "1")
     _, here = status(deployment, "--days", "2")
     assert here["state"] == "half done"
-    assert here["step"].startswith(("LoadTable", "PublishSnapshot"))
+    assert here["step"].startswith("DownloadFile")
+    assert "raw_features" not in here["step"]
     elsewhere = Deployment(deployment.source, deployment.reader, tmp_path / "elsewhere", deployment.variables)
     assert status(elsewhere, "--days", "2")[1]["state"] == "half done"
 

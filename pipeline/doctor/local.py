@@ -50,6 +50,7 @@ def _differences(paths: list[str]) -> list[str]:
         f"[{section}] {name} is {config.get(section, name, fallback='missing')}, expected {value}"
         for section, options in process.LUIGI_SETTINGS.items()
         for name, value in options.items()
+        if section not in process.OPERATORS
         if config.get(section, name, fallback=None) != value
     ]
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import boto3
+from boto3.session import Session
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
@@ -79,10 +79,20 @@ class Download:
 
 
 class Client:
-    """One process's connection to one bucket."""
+    """One process's connection to one bucket.
+
+    ``session`` is that of an earlier client: it connects to nothing, and has read what AWS's files say of S3.
+    """
 
     def __init__(
-        self, bucket: str, *, endpoint: str | None, region: str | None, anonymous: bool, patience: Patience
+        self,
+        bucket: str,
+        *,
+        endpoint: str | None,
+        region: str | None,
+        anonymous: bool,
+        patience: Patience,
+        session: Session | None = None,
     ) -> None:
         self._bucket = bucket
         self._at = f" at {_host(endpoint)}" if endpoint else ""
@@ -96,7 +106,8 @@ class Client:
             signature_version=UNSIGNED if anonymous else None,
         )
         with explained(self._what("connect")):
-            self._s3 = boto3.session.Session().client("s3", endpoint_url=endpoint, region_name=region, config=config)
+            self.session = session or Session()
+            self._s3 = self.session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
         self._s3.meta.events.register_first("needs-retry.s3", _stop_at_redirect)
 
     def head(self, key: str) -> Facts | None:

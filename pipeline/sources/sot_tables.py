@@ -87,7 +87,7 @@ class SotTables:
         """Yield a table's rows as Parquet that the server encodes, in pieces of at most 1 MiB.
 
         With every column but those that are dropped, or say what the snapshot's name says: what is missing or
-        unexpected is ValidateFiles' to say.
+        unexpected is ValidateFile's to say.
         """
         dropped = {*table.dropped_columns, *table.snapshot_columns, CREATED_AT}
         columns = ", ".join(

@@ -50,12 +50,14 @@ def ours(rig: Rig) -> Cost:
 
 def our_load(rig: Rig) -> Cost:
     """The same when all files are downloaded and validated already: what remains is to load and publish."""
-    prepared = CACHE / f"validated-{rig.files.bytes}"
+    prepared = CACHE / f"prepared-{rig.files.bytes}"
     if not prepared.exists():
         made = deployment(rig)
         which = ("--network", SNAPSHOT.network, "--processing-date", SNAPSHOT.processing_date.isoformat())
-        command = ("luigi", "--module", "pipeline.tasks", "ValidateChecksums", *which, "--local-scheduler")
-        cost_of([*command, "--window-days", "195"], environment=made.environment, directory=made.directory)
+        command = ("luigi", "--module", "pipeline.tasks", "ValidateChecksum", *which, "--window-days", "195")
+        for table in TABLES:
+            of_table = (*command, "--table", table.name, "--local-scheduler")
+            cost_of(of_table, environment=made.environment, directory=made.directory)
         made.work.rename(prepared)
     work = deployment(rig).work
     work.parent.mkdir(exist_ok=True)

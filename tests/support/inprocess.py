@@ -28,9 +28,8 @@ def ingest(context: Context, snapshot: Snapshot) -> None:
     steps.validate_manifest(context, snapshot)
     for table in TABLES:
         steps.download_file(context, snapshot, table, lambda *_: None)
-    steps.validate_files(context, snapshot)
-    steps.validate_checksums(context, snapshot, lambda *_: None)
-    for table in TABLES:
+        steps.validate_file(context, snapshot, table)
+        steps.validate_checksum(context, snapshot, table, lambda *_: None)
         steps.load_table(context, snapshot, table, lambda *_: None)
     steps.publish_snapshot(context, snapshot)
     steps.clean_up(context, snapshot)

@@ -163,6 +163,8 @@ def context_of(deployment: Deployment) -> Context:
 def ingest(deployment: Deployment, snapshot: Snapshot, before: Callable[[str], object] = lambda _: None) -> list[str]:
     """Do what the graph does, without luigi and without a process: each step that has no proof; return those done.
 
+    Loads come after all that comes before any load, so that it is known what is done when one of them fails.
+
     ``before`` is told of each step. Raises the errors that the steps raise.
     """
     context, done = context_of(deployment), []
@@ -181,9 +183,10 @@ def ingest(deployment: Deployment, snapshot: Snapshot, before: Callable[[str], o
     for table in TABLES:
         target: targets.SnapshotTarget = targets.FileOnDisk(context, snapshot, table)
         step(f"DownloadFile {table.name}", target, steps.download_file, table, unheard)
-    step("ValidateFiles", targets.ValidFiles(context, snapshot, "validate-files"), steps.validate_files)
-    checksums = targets.ValidFiles(context, snapshot, "validate-checksums")
-    step("ValidateChecksums", checksums, steps.validate_checksums, unheard)
+        target = targets.ValidFile(context, snapshot, table, "validate-file")
+        step(f"ValidateFile {table.name}", target, steps.validate_file, table)
+        target = targets.ValidFile(context, snapshot, table, "validate-checksum")
+        step(f"ValidateChecksum {table.name}", target, steps.validate_checksum, table, unheard)
     for table in TABLES:
         target = targets.TableLoad(context, snapshot, table)
         step(f"LoadTable {table.name}", target, steps.load_table, table, unheard)
