@@ -16,9 +16,9 @@ from tests.support.snapshots import Bucket
 PAGE = (ROOT / "docs" / "adding-a-table.md").read_text("utf-8")
 
 
-def example(language: str) -> str:
-    """Return the page's example in a language."""
-    (text,) = re.findall(rf"^~~~{language}\n(.*?)^~~~$", PAGE, re.MULTILINE | re.DOTALL)
+def example(label: str) -> str:
+    """Return the page's example under a label."""
+    (text,) = re.findall(rf"^~~~{label}\n(.*?)^~~~$", PAGE, re.MULTILINE | re.DOTALL)
     return str(text)
 
 
@@ -30,7 +30,7 @@ def test_a_table_that_is_added_as_the_page_says_is_ingested(tmp_path: Path) -> N
     tables = (copy / "tables.py").read_text("utf-8")
     begin = "TABLES: tuple[Table, ...] = (\n"
     assert begin in tables
-    (copy / "tables.py").write_text(tables.replace(begin, begin + example("python")))
+    (copy / "tables.py").write_text(tables.replace(begin, begin + example("text")))
     files = Bucket(tmp_path / "bucket").snapshot()
     files.names["raw_patterns"] = "patterns.parquet"
     files.edit_manifest(lambda meta: meta["sha256"].update({"patterns.parquet": ""}))
