@@ -172,8 +172,9 @@ def test_history_knows_every_run_that_did_something(week: Week) -> None:
     assert [run["outcome"] for run in runs] == ["failed", "published", "failed", "in order"]
     assert {run["host"] for run in runs} == {HOST}
     done = [(step["step"], step["table"]) for run in runs[:2] for step in run["steps"] if step["state"] == "done"]
-    assert len(done) == len(set(done)) == 14
-    loads = {step["table"]: step["facts"]["rows"] for step in runs[1]["steps"] if step["step"] == "LoadTable"}
+    assert len(done) == len(set(done)) == 20
+    steps = [step for run in runs[:2] for step in run["steps"] if step["step"] == "LoadTable"]
+    loads = {step["table"]: step["facts"]["rows"] for step in steps}
     (publication,) = week.deployment.publications(week.files.snapshot)
     assert loads == publication["row_counts"]
 
@@ -208,7 +209,7 @@ def test_a_person_reads_the_steps_of_a_day(reading: Callable[..., click.testing.
     """Of one network: every step of every attempt in their order, then the loads."""
     lines = reading(history.command, "--date", "2025-08-01", "--network", "torus").stdout.splitlines()
     steps, loads = lines[1 : lines.index("")], lines[lines.index("") + 2 :]
-    assert len(steps) == 17  # 14 done, two that failed, and the end of the second failure
+    assert len(steps) == 23  # 20 done, two that failed, and the end of the second failure
     assert len([line for line in steps if re.search(r"DownloadFile raw_alerts +failed", line)]) == 1
     assert re.search(r"LoadTable raw_features +done .* 50 +[\d,]+ +" + HOST, "\n".join(steps))
     assert [line.split()[4] for line in loads[:4]] == ["loaded"] * 4
