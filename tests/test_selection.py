@@ -35,14 +35,20 @@ def yesterday() -> date:
     return datetime.now(UTC).date() - timedelta(days=1)
 
 
-@pytest.mark.parametrize("command", [("sot-ingest", "run"), ("luigi", "--module", "pipeline.tasks", "IngestDaily")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("sot-ingest", "run", "--scheduler", "local"),
+        ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--local-scheduler"),
+    ],
+)
 def test_the_day_is_yesterday_in_utc(deployment: Deployment, source: Bucket, command: tuple[str, ...]) -> None:
     """Whatever the machine's time zone; midnight may pass meanwhile, for then either day is right."""
     before = yesterday()
     days = [source.snapshot(day=before + timedelta(days=later)) for later in (0, 1)]
     for zone in (FAR_EAST, FAR_WEST):
         deployment.variables = {"TZ": zone, "INGESTION_NETWORKS": "torus"}
-        result = deployment.command(*command, "--scheduler", "local")
+        result = deployment.command(*command)
         assert result.exit_code == 0, result.stderr
     published = {files.snapshot.processing_date for files in days if deployment.publications(files.snapshot)}
     assert published
