@@ -91,7 +91,7 @@ def test_a_run_stopped_in_the_middle_of_a_load_is_resumed(
     exit_code: int,
 ) -> None:
     """It ends with the signal's code and no traceback, leaves no INSERT behind, says so in the ledger; the rerun
-    publishes without a second download.
+    publishes without a second download of what was there.
     """
     deployment = Deployment(in_directory(files.root), reader, tmp_path / "run")
     deployment.variables["CLICKHOUSE_HTTP_PORT"] = str(load_brake.port)
@@ -109,7 +109,7 @@ def test_a_run_stopped_in_the_middle_of_a_load_is_resumed(
     load_brake.released.set()
     rerun = deployment.command(*command)
     assert rerun.exit_code == 0, rerun.stderr
-    assert rerun.events("Downloaded file") == []
+    assert len(rerun.events("Downloaded file")) == 4 - len(result.events("Downloaded file"))
     assert len(deployment.publications(files.snapshot)) == 1
     deployment.assert_readers_see(files)
 
