@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,13 @@ def settings_of(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     return load_settings()
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """On a disk, as a work directory should be; other tests may write into memory."""
+    with tempfile.TemporaryDirectory(dir=ROOT / ".cache") as directory:
+        yield Path(directory)
 
 
 @pytest.fixture
