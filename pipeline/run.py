@@ -20,6 +20,7 @@ from pipeline.scheduler import Scheduler
 from pipeline.snapshot import Snapshot
 from pipeline.targets import PublishedSnapshot
 from pipeline.tasks import IngestSnapshot
+from pipeline.warehouse.publish import newest
 
 #: Seconds between two looks for snapshots that are not there yet, and what chance adds to them at the most.
 LOOK_SECONDS, LOOK_JITTER = 45.0, 15.0
@@ -147,6 +148,30 @@ def run_task(shared: Context, task: Sequence[str], workers: int | None, schedule
     name, *options = task
     arguments = [name, "--module", "pipeline.tasks", "--no-lock", *options]
     return luigid.run([*arguments, "--workers", "1" if shared.is_embedded else str(workers or 2)], scheduler)
+
+
+def result_of(code: int, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
+    """Return how a run ended, as JSON knows it, with what readers see now; None where the warehouse does not tell."""
+    return {
+        "exit_code": code,
+        "meaning": process.EXIT_CODES.get(code, "unknown"),
+        "snapshots": [_seen(snapshot) for snapshot in snapshots],
+    }
+
+
+def _seen(snapshot: Snapshot) -> dict[str, Any]:
+    try:
+        seen = newest(context().warehouse(snapshot.network, patient=False), snapshot)
+    except WarehouseError:
+        seen = None
+    return {
+        "network": snapshot.network,
+        "processing_date": snapshot.processing_date.isoformat(),
+        "window_days": snapshot.window_days,
+        "publication_id": seen.publication_id if seen else None,
+        "published_at": seen.published_at.isoformat() if seen else None,
+        "rows": dict(seen.row_counts) if seen else None,
+    }
 
 
 def say_outcome(code: int, **facts: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.conftest import Bucket as S3Bucket
-from tests.support.deployment import Deployment, Reader, in_bucket, in_directory
+from tests.support.deployment import Deployment, EmbeddedReader, Reader, in_bucket, in_directory
 from tests.support.misbehaving import Misbehaving
 from tests.support.snapshots import Bucket, upload
 
@@ -135,3 +136,16 @@ def test_a_public_bucket_needs_no_credentials(
     network.asked.clear()
     assert deployment.run(files.snapshot).done == []  # credentials that are there are not used either
     assert not [asked for asked in network.asked if "authorization" in asked.headers]
+
+
+def test_a_run_answers_in_json(source: Bucket, tmp_path: Path) -> None:
+    """How it ended, and what readers see of each snapshot; the log is on the other stream."""
+    files = source.snapshot()
+    deployment = Deployment(in_directory(source.root), EmbeddedReader(tmp_path / "warehouse"), tmp_path / "run")
+    for day, code in (("2025-08-01", 0), ("2025-08-02", 20)):
+        command = ("sot-ingest", "run", "--date", day, "--network", "torus", "--scheduler", "local", "--json")
+        answer = json.loads(deployment.command(*command).stdout)
+        assert answer["exit_code"] == code
+        (seen,) = answer["snapshots"]
+        assert seen["processing_date"] == day
+        assert seen["rows"] == (deployment.publications(files.snapshot)[0]["row_counts"] if code == 0 else None)

@@ -26,17 +26,21 @@ from pipeline.tables import BY_NAME
 @options.workers
 @options.scheduler
 @options.yes
+@options.as_json
 def command(**given: Any) -> None:
     """Forget what is proven of a day, then do the ordinary run: download, validate, load, publish.
 
     Readers see what they saw until the new publication takes its place. Without a snapshot at the source nothing is
     forgotten.
     """
-    from pipeline.run import ingest  # noqa: PLC0415  # luigi, drivers and all: not for --help
+    from pipeline.run import ingest, result_of  # noqa: PLC0415  # luigi, drivers and all: not for --help
 
     chosen = options.take_over()
     chosen.check_networks((given["network"],))
     snapshot = Snapshot(given["network"], given["day"], given["window_days"] or chosen.window_days)
     tables = given["tables"] or tuple(BY_NAME)
     output.confirm(f"Download {snapshot} and load {', '.join(tables)} anew?", yes=given["yes"])
-    sys.exit(ingest([snapshot], workers=given["workers"], scheduler=given["scheduler"], anew=tables))
+    code = ingest([snapshot], workers=given["workers"], scheduler=given["scheduler"], anew=tables)
+    if given["as_json"]:
+        output.print_json(result_of(code, [snapshot]))
+    sys.exit(code)

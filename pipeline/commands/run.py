@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipeline.commands import options
+from pipeline.commands import options, output
 from pipeline.snapshot import Snapshot, yesterday
 
 
@@ -23,12 +23,16 @@ from pipeline.snapshot import Snapshot, yesterday
     default="0s",
     help="How long to wait for snapshots that are not at the source, like 30m or 2h.  [default: not at all]",
 )
+@options.as_json
 def command(**given: Any) -> None:
     """Ingest a day: the steps that are not proven yet, and no others."""
-    from pipeline.run import ingest  # noqa: PLC0415  # luigi, drivers and all: not for --help
+    from pipeline.run import ingest, result_of  # noqa: PLC0415  # luigi, drivers and all: not for --help
 
     chosen = options.take_over()
     day = given["day"] or yesterday()
     window = given["window_days"] or chosen.window_days
     snapshots = [Snapshot(network, day, window) for network in options.chosen_networks(chosen, given["networks"])]
-    sys.exit(ingest(snapshots, workers=given["workers"], scheduler=given["scheduler"], wait=given["wait"]))
+    code = ingest(snapshots, workers=given["workers"], scheduler=given["scheduler"], wait=given["wait"])
+    if given["as_json"]:
+        output.print_json(result_of(code, snapshots))
+    sys.exit(code)
