@@ -9,7 +9,7 @@ from typing import Any
 import click
 from loguru import logger
 
-from pipeline import process
+from pipeline import process, signals
 from pipeline.commands import VERBS
 from pipeline.errors import ConfigError, PipelineError, RequestError, SchedulerError
 
@@ -37,7 +37,7 @@ class _Commands(click.Group):
         """Invoke the command."""
         try:
             return super().invoke(ctx)
-        except process.Interrupted as interrupt:
+        except signals.Interrupted as interrupt:
             logger.error("Run ended: {}; a rerun goes on from here", interrupt)
             sys.exit(interrupt.exit_code)
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from loguru import logger
 
-from pipeline import journal, messages, metrics, ping, process
+from pipeline import journal, messages, metrics, ping, process, signals
 from pipeline.context import Context, context
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.outcome import Outcome, outcome_of, with_history
@@ -54,7 +54,7 @@ def carried_out(work: Callable[[], int]) -> int:
         code = process.EXIT_LUIGI
         try:
             code = work()
-        except process.Interrupted as interrupt:
+        except signals.Interrupted as interrupt:
             code = interrupt.exit_code
             journal.explain(f"ended by {interrupt}", "a rerun goes on from here")
             raise

@@ -9,7 +9,7 @@ import sys
 
 from loguru import logger
 
-from pipeline import ending, process
+from pipeline import ending, process, signals
 from pipeline.errors import ConfigError
 from pipeline.settings import settings
 
@@ -24,7 +24,7 @@ def main() -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n{error.hint}\n")
         return process.EXIT_CONFIG
-    except process.Interrupted as interrupt:
+    except signals.Interrupted as interrupt:
         logger.error("Run ended: {}; a rerun goes on from here", interrupt)
         return interrupt.exit_code
 

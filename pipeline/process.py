@@ -1,22 +1,19 @@
-"""What belongs to the process and not to the work: signals, luigi's settings, the exit code."""
+"""What belongs to the process and not to the work: luigi's settings, the exit code."""
 
 from __future__ import annotations
 
 import hashlib
 import multiprocessing
 import os
-import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 import luigi.configuration
 
-from pipeline import logs, worker
+from pipeline import logs, signals, worker
 from pipeline.settings import Settings
 
 #: What luigi must be told whether or not it found luigi.cfg: without [retcode] a failed run exits 0, without
@@ -70,46 +67,10 @@ EXIT_CODES = {
 }
 
 
-class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM. luigi lets a KeyboardInterrupt through everywhere; a SystemExit it takes for a failure."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.exit_code = 128 + number
-
-
-_root_process = os.getpid()
-
-_has_work = False  #: whether this process is in a step that must clear up when it is interrupted
-
-
-@contextmanager
-def work() -> Iterator[None]:
-    """Say that an interrupt must raise, for the block has something to clear up."""
-    global _has_work  # noqa: PLW0603  # read by the signal handler, which gets no arguments of ours
-    before, _has_work = _has_work, True
-    try:
-        yield
-    finally:
-        _has_work = before
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows is clearing up
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    interrupt = Interrupted(number)
-    if is_worker() and not _has_work:
-        end_worker(interrupt)  # in luigi's own code, from where multiprocessing would print a traceback
-    raise interrupt
-
-
 def take_over(chosen: Settings) -> None:
     """Make this process ours: events through loguru, signals that end work in order, luigi's settings."""
-    global _root_process  # noqa: PLW0603  # forks compare themselves with it
-    _root_process = os.getpid()
     logs.configure(chosen.log_format, chosen.log_level)
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)
+    signals.take_over()
     multiprocessing.set_start_method("fork", force=True)  # luigi's workers inherit the pipe and the signal handlers
     worker.install()
     config = luigi.configuration.get_config()
@@ -130,17 +91,6 @@ def _lock_directory(work_path: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"sot-ingest-{os.getuid()}-{key}"
 
 
-def is_worker() -> bool:
-    """Tell whether this is a process that luigi forked for a task."""
-    return os.getpid() != _root_process
-
-
-def end_worker(interrupt: KeyboardInterrupt) -> NoReturn:
-    """End a forked process after an interrupt without the traceback that multiprocessing would print."""
-    sys.stderr.flush()
-    os._exit(interrupt.exit_code if isinstance(interrupt, Interrupted) else 130)
-
-
 def take_over_luigi() -> NoReturn:
     """Make a process that was started as ``luigi`` ours from its start: the same process, the same arguments.
 
@@ -152,7 +102,7 @@ def take_over_luigi() -> NoReturn:
 
 
 def run_luigi(arguments: Sequence[str]) -> int:
-    """Run ``luigi`` with these arguments in this process and return its exit code. Raises Interrupted."""
+    """Run ``luigi`` with these arguments in this process and return its exit code. Raises signals.Interrupted."""
     from luigi.retcodes import run_with_retcodes  # noqa: PLC0415
 
     try:

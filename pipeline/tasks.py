@@ -17,7 +17,7 @@ from typing import Any
 import luigi
 from loguru import logger
 
-from pipeline import journal, missing, page, parameters, process, progress, spool, steps, targets
+from pipeline import journal, missing, page, parameters, process, progress, signals, spool, steps, targets
 from pipeline.attempts import with_attempts
 from pipeline.context import context
 from pipeline.errors import PipelineError, SourceUnavailableError
@@ -107,7 +107,7 @@ class SnapshotTask(luigi.Task):
             table=table,
         ):
             try:
-                with process.work():
+                with signals.work():
                     yield
             except BaseException as error:
                 if not getattr(error, "told", False):
@@ -115,8 +115,8 @@ class SnapshotTask(luigi.Task):
                     if isinstance(error, PipelineError):
                         logger.bind(hint=error.hint).error("{}: {}", what, error)
                     self._record("failed", started, error=error)
-                if isinstance(error, KeyboardInterrupt) and process.is_worker():
-                    process.end_worker(error)
+                if isinstance(error, KeyboardInterrupt) and signals.is_worker():
+                    signals.end_worker(error)
                 raise
 
     def _record(
@@ -314,7 +314,7 @@ class IngestSnapshot(luigi.WrapperTask, SnapshotTask):
         if super().complete():
             return True
         claims = context().claims
-        if claims is None or process.is_worker() or self.clone(PublishSnapshot).complete():
+        if claims is None or signals.is_worker() or self.clone(PublishSnapshot).complete():
             return False
         with self._telling("Could not claim the snapshot"):
             while not claims.hold(self.snapshot):

@@ -1,13 +1,18 @@
-"""The worker that luigi runs steps with: luigi's own, but that it waits its turn."""
+"""The worker that luigi runs steps with: luigi's own, but that it waits its turn, and leaves no step behind."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import luigi.interface
+import psutil
 from luigi.task_status import DONE, FAILED, PENDING
 from luigi.worker import Worker
+
+#: How long a step may take to clear up after an interrupt: a query to kill, a line for the ledger.
+CLEARING_SECONDS = 15
 
 
 class PatientWorker(Worker):
@@ -15,6 +20,16 @@ class PatientWorker(Worker):
 
     luigi's worker leaves when it is given nothing to do, and its keep_alive stays after a failure, too.
     """
+
+    def __exit__(self, type_: Any, value: Any, traceback: Any) -> Any:
+        """End every step that still runs, then what luigi ends.
+
+        luigi ends the processes it knows of. It does not know the one that it is forking when the signal comes, and
+        it waits for each without a limit.
+        """
+        if isinstance(value, KeyboardInterrupt):
+            end_children()
+        return super().__exit__(type_, value, traceback)
 
     def _keep_alive(self, get_work_response: Any) -> bool:
         return bool(get_work_response.n_pending_tasks) and any(map(self._is_pending, self._ready()))
@@ -30,6 +45,16 @@ class PatientWorker(Worker):
     def _is_pending(self, task_id: str) -> bool:
         """Ask the scheduler, where other runs may have done the task, or failed."""
         return task_id in self._scheduler.task_search(task_id).get(PENDING, {})
+
+
+def end_children() -> None:
+    """Terminate all that this process has forked, and kill what has not cleared up after CLEARING_SECONDS."""
+    children = psutil.Process().children(recursive=True)
+    for end, seconds in ((psutil.Process.terminate, CLEARING_SECONDS), (psutil.Process.kill, None)):
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                end(child)
+        _, children = psutil.wait_procs(children, timeout=seconds)
 
 
 class Factory(luigi.interface._WorkerSchedulerFactory):  # noqa: SLF001  # what luigi's own commands make workers with

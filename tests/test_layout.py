@@ -54,6 +54,7 @@ LEVELS = {
     "pipeline.garbage": 7,
     "pipeline.parameters": 8,
     "pipeline.worker": 8,
+    "pipeline.signals": 1,
     "pipeline.process": 8,
     "pipeline.scheduler": 9,
     "pipeline.page": 8,

@@ -5,14 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
-from pipeline import process
+from pipeline import signals, worker
 from tests.conftest import Bucket as S3Bucket
 from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer
@@ -139,15 +141,94 @@ def test_a_run_stopped_in_the_middle_of_a_download_is_resumed(
     deployment.assert_readers_see(files)
 
 
+#: A signal that comes while the process forks: the operating system has made the child, luigi does not know it yet.
+_STOPPED_IN_ITS_THIRD_FORK = """
+import os, signal, sys
+from pipeline.cli import main
+forks = []
+def forked():
+    forks.append(1)
+    if len(forks) == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("the callback went on to its end")
+os.register_at_fork(after_in_parent=forked)
+main()
+"""
+
+
+def test_a_step_that_is_being_started_ends_too(
+    files: SnapshotFiles, reader: ServerReader, bucket: S3Bucket, tmp_path: Path
+) -> None:
+    """The third step of a run is the first download; nobody else would end it while the source stands still."""
+    upload(files.root, bucket.client, bucket.name)
+    address = urlsplit(bucket.endpoint)
+    with Brake((str(address.hostname), int(address.port or 0)), limit=15_000, upload=False).running() as brake:
+        deployment = Deployment(in_bucket(bucket.name, f"http://127.0.0.1:{brake.port}"), reader, tmp_path / "run")
+        command = [sys.executable, "-c", _STOPPED_IN_ITS_THIRD_FORK, *run_of(files.snapshot)[1:], "--workers", "2"]
+        run = deployment.start(*command)
+        stdout, stderr = run.communicate(timeout=STOP_SECONDS)  # until each process that could write has ended
+        assert run.returncode == 143, stderr
+        assert stdout == "the callback went on to its end\n"
+        assert downloaded(deployment) == 0
+        assert not list(deployment.work.rglob("*.part"))
+
+
+def exit_code_of(act: Callable[[], None]) -> int | None:
+    """Return how a forked worker ends that takes our signals and does this."""
+
+    def begin() -> None:
+        signal.signal(signal.SIGTERM, signals._receive)
+        signal.signal(signal.SIGALRM, signals._deliver)
+        sys.unraisablehook = signals._raise_again
+        act()
+
+    step = multiprocessing.get_context("fork").Process(target=begin)
+    step.start()
+    step.join(SECONDS)
+    return step.exitcode
+
+
 def test_a_worker_between_two_steps_ends_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
     """In luigi's own code there is nothing to clear up, and nobody who would catch what is raised."""
+    assert exit_code_of(lambda: os.kill(os.getpid(), signal.SIGTERM)) == 143
+    assert capfd.readouterr().err == ""
+
+
+def test_a_signal_that_comes_in_a_finalizer_is_not_lost(capfd: pytest.CaptureFixture[str]) -> None:
+    """Python drops what is raised there; the work that it came into ends all the same."""
+
+    class Finalized:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def be_stopped() -> None:
-        signal.signal(signal.SIGTERM, process._interrupt)
-        os.kill(os.getpid(), signal.SIGTERM)
+        with signals.work():
+            try:
+                Finalized()
+                time.sleep(SECONDS)
+            except signals.Interrupted as interrupt:
+                signals.end_worker(interrupt)
 
-    worker = multiprocessing.get_context("fork").Process(target=be_stopped)
-    worker.start()
-    worker.join(SECONDS)
-    assert worker.exitcode == 143
+    assert exit_code_of(be_stopped) == 143
     assert capfd.readouterr().err == ""
+
+
+def test_a_step_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was told to end waits for its steps, but not without a limit."""
+    monkeypatch.setattr(worker, "CLEARING_SECONDS", 0.1)
+    forking = multiprocessing.get_context("fork")
+    is_deaf = forking.Event()
+
+    def be_deaf() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        is_deaf.set()
+        time.sleep(SECONDS)
+
+    def end() -> None:
+        step = forking.Process(target=be_deaf)
+        step.start()
+        is_deaf.wait(SECONDS)
+        worker.end_children()
+        sys.exit(psutil.pid_exists(step.pid or 0))
+
+    assert exit_code_of(end) == 0

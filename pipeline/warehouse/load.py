@@ -65,8 +65,8 @@ def load(
 
 def _attempt(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, report: Callable[[int], None]) -> Entry:
     entry = _started(warehouse, snapshot, file)
-    record(warehouse, entry)
     try:
+        record(warehouse, entry)
         if file.footer.columns:
             _insert(warehouse, snapshot, file, entry, report)
         row_count, content_digest = _compare(warehouse, snapshot, file, entry.load_id)
@@ -174,8 +174,8 @@ def scratch(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile) -> Itera
     The ledger knows of it from the start, so that what is left of it when we are killed can be collected.
     """
     entry = _started(warehouse, snapshot, file)
-    record(warehouse, entry)
     try:
+        record(warehouse, entry)
         if file.footer.columns:
             _insert(warehouse, snapshot, file, entry, lambda _: None)
         yield entry.load_id
