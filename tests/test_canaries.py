@@ -1,0 +1,304 @@
+"""No secret appears in any log, error, query text, page or file: good, bad and broken runs, all of it looked through."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import shutil
+import threading
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from pipeline.context import Context
+from pipeline.errors import ConfigError
+from pipeline.settings import load_settings
+from tests.conftest import REGION, Bucket
+from tests.support.canaries import Canaries
+from tests.support.clickhouse import ClickHouseError, OwnClickHouse, User
+from tests.support.deployment import Deployment, Result, ServerReader, a_day, in_bucket, selection
+from tests.support.forks import Command, run_all
+from tests.support.luigid import running_luigid
+from tests.support.misbehaving import Misbehaving, refused
+from tests.support.receiver import Receiver
+from tests.support.snapshots import SnapshotFiles
+
+DAY, BAD_DAY = a_day("2025-08-01"), a_day("2025-08-02")
+CANARIES, WRONG = Canaries.made(), Canaries.made()
+DEBUG = {"LOG_LEVEL": "DEBUG"}
+TEXT = {"LOG_FORMAT": "text"}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        str,
+        repr,
+        urllib.parse.quote,
+        urllib.parse.quote_plus,
+        html.escape,
+        json.dumps,
+        str.upper,
+        lambda secret: secret[:14],
+        lambda secret: secret[-14:],
+        lambda secret: secret.encode().hex(),
+        *(lambda secret, before=before: base64.b64encode(f"{before}{secret}!".encode()).decode() for before in ("", "a", "ab")),
+        lambda secret: base64.urlsafe_b64encode(f"user:{secret}".encode()).decode(),
+    ],
+)  # fmt: skip
+def test_a_secret_is_recognised_however_it_is_written(written: Callable[[str], str], tmp_path: Path) -> None:
+    """In a text, in a file, in a file's name; nothing is found where there is none, and no finding shows it."""
+    for kind, secret in vars(CANARIES).items():
+        text = f"before {written(secret)} after"
+        (found,) = CANARIES.found_in(text)
+        assert found.startswith(kind)
+        assert secret not in found
+        assert WRONG.found_in(text) == []
+        (tmp_path / "file").write_text(text)
+        assert len(CANARIES.found_in(tmp_path)) == 1
+    (tmp_path / CANARIES.s3_token.partition("'")[0]).touch()
+    assert len(CANARIES.found_in(tmp_path)) == 2
+
+
+def test_an_error_and_a_representation_show_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the settings and what is made of them look like, also when each of the variables is wrong."""
+    variables = {"SOT_S3_BUCKET": "b", "CLICKHOUSE_HOST": "localhost", "SOT_PASSWORD": CANARIES.notify_password}
+    for name, value in {**CANARIES.environment(), **variables}.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    context = Context(settings)
+    shown = [settings, settings.model_dump(), settings.model_dump_json(), vars(context), context.source]
+    assert CANARIES.found_in(repr([*shown, vars(context.source), context.warehouse("torus")])) == []
+    monkeypatch.setenv("NOTIFY_URLS", f"nowhere {CANARIES.notify_password}")
+    monkeypatch.setenv("PING_URL", f"ftp://{CANARIES.ping_key}")
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    assert str(caught.value).count("\n") == 1
+    assert CANARIES.found_in(f"{caught.value} {caught.value!r}") == []
+
+
+# The runs
+
+
+@dataclass
+class Story:
+    """What ran, and everything that was written meanwhile."""
+
+    results: dict[str, Result] = field(default_factory=dict)
+    written: dict[str, list[str | Path]] = field(default_factory=dict)  #: by place
+
+
+class Runs:
+    """The deployment, and a story that grows."""
+
+    def __init__(self, deployment: Deployment, story: Story) -> None:
+        self.deployment, self.story = deployment, story
+
+    def all(self, **commands: Command) -> None:
+        """Run these commands and keep what they wrote."""
+        for name, result in zip(commands, run_all(self.deployment, *commands.values()), strict=True):
+            self.story.results[name] = result
+
+
+@pytest.fixture(scope="module")
+def story(s3: str, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """Let everything happen once."""
+    directory = tmp_path_factory.mktemp("canaries")
+    story = Story()
+    bucket = filled_bucket(s3, directory / "source")
+    server = OwnClickHouse(
+        directory / "clickhouse", users={"canary": User(CANARIES.clickhouse_password)}, log_level="trace"
+    )
+    receiver = Receiver()
+    with running_luigid(directory / "luigid") as luigid, receiver.running(), server, watched(server) as processes:
+        runs = Runs(deployment(bucket, server, directory / "run", luigid, CANARIES.environment(receiver.port)), story)
+        good_and_bad(runs)
+        broken_source(runs, bucket)
+        story.written["luigid's page and API"] = list(told_by_luigid(luigid))
+        story.written["the server's tables"] = [query_log(server), *tables(server)]
+        broken_warehouse(runs, server)
+    story.written |= {
+        "stdout and log": [text for result in story.results.values() for text in (result.stdout, result.stderr)],
+        "work directory, metrics, report": [directory / "run"],
+        "luigid's state and log": [directory / "luigid"],
+        "the server's log": [server.log],
+        "the server's processes": list(processes),
+        "messages to people": [body for path, body in receiver.received if not path.startswith("/ping")],
+    }
+    return story
+
+
+def filled_bucket(endpoint: str, directory: Path) -> Bucket:
+    """Return a bucket with a good day and one with a damaged file."""
+    shutil.copytree(Path(__file__).parent / "samples", directory)
+    SnapshotFiles(directory, BAD_DAY).corrupt("raw_features", 1_000)
+    session = boto3.session.Session("owner", "owner's")
+    client = session.client("s3", endpoint_url=endpoint, region_name=REGION)
+    bucket = Bucket("canaries", endpoint, client)
+    client.create_bucket(Bucket=bucket.name)
+    bucket.upload(directory)
+    return bucket
+
+
+def deployment(
+    bucket: Bucket, server: OwnClickHouse, directory: Path, luigid: int, secrets: Mapping[str, str]
+) -> Deployment:
+    """Return a deployment whose every secret is a canary, and that writes all that it can write."""
+    directory.mkdir()
+    (directory / "luigi.cfg").write_text(f"[core]\ndefault-scheduler-port = {luigid}\n")
+    variables = {
+        **DEBUG,
+        "HOME": str(directory.with_name("home")),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "INGESTION_NETWORKS": "torus",
+        "CLICKHOUSE_USER": "canary",
+        "NOTIFY_ON_SUCCESS": "true",
+        "METRICS_PATH": str(directory / "metrics.prom"),
+        "REPORT_PATH": str(directory / "report.html"),
+    }
+    reader = ServerReader(server, "", ("torus",))
+    return Deployment(in_bucket(bucket.name, bucket.endpoint), reader, directory, {**variables, **secrets})
+
+
+def good_and_bad(runs: Runs) -> None:
+    """A day that is published, one that is refused, and every verb that looks at them."""
+    day = selection(DAY)
+    runs.all(
+        good=(["run", *day, "--scheduler", "luigid"], {}),
+        refused=(["run", *selection(BAD_DAY), "--scheduler", "luigid"], {}),
+        refused_as_text=(["run", *selection(BAD_DAY), "--scheduler", "local"], TEXT),
+        again=(["rerun", *day, "--yes", "--scheduler", "local", "--table", "raw_alerts"], TEXT),
+        doctor=(["doctor"], {}),
+        doctor_json=(["doctor", "--json"], {}),
+        status=(["status", "--date", "2025-08-02", "--days", "2"], {}),
+        history=(["history", "--days", "3000", "--json"], {}),
+        report=(["report", "--html", "-", "--days", "3000"], {}),
+        report_json=(["report", "--json", "--days", "3000"], {}),
+        verify=(["verify", "--date", "2025-08-01", "--deep"], {}),
+        plan=(["plan", "--date", "2025-08-02", "--json"], {}),
+        check=(["check", "--max-age", "26h"], {}),
+        rollback=(["rollback", *day, "--yes"], {}),
+        gc=(["gc", "--yes", "--json"], {}),
+        backfill=(["backfill", "--from", "2025-08-01", "--to", "2025-08-02"], {}),
+        unblock=(["unblock"], {}),
+    )
+
+
+def broken_source(runs: Runs, bucket: Bucket) -> None:
+    """S3 refuses and says the token, a token cannot be sent, nobody takes messages, and variables are wrong."""
+    upstream = urllib.parse.urlsplit(bucket.endpoint)
+    with Misbehaving((str(upstream.hostname), upstream.port or 80)).running() as network:
+        says = f"</Message><Token-0>{CANARIES.s3_token}</Token-0><Message>{CANARIES.s3_secret}"
+        network.plan("HEAD", *[refused(403, "")] * 4)
+        network.plan("GET", *[refused(400, "ExpiredToken", says)] * 3, *[refused(403, "AccessDenied", says)] * 3)
+        through = {"SOT_S3_ENDPOINT": network.url}
+        late = selection(a_day("2025-08-01"))
+        runs.all(
+            s3_refuses=(["rerun", *late, "--yes", "--scheduler", "luigid"], through),
+            s3_refuses_doctor=(["doctor"], through),
+            s3_refuses_verify=(["verify", "--date", "2025-08-01", "--deep"], through),
+        )
+    elsewhere = {name: CANARIES.environment()[name] for name in ("NOTIFY_URLS", "PING_URL")}
+    runs.all(
+        token_with_a_newline=(["run", *selection(BAD_DAY)], {"AWS_SESSION_TOKEN": f"{CANARIES.s3_token}\n"}),
+        nobody_listens=(["run", *selection(BAD_DAY)], elsewhere),
+        wrong_variables=(
+            ["run"],
+            {"PING_URL": f"ftp://{CANARIES.ping_key}", "NOTIFY_URLS": CANARIES.notify_password, "SOT_PATH": "/"},
+        ),
+        wrong_service=(["run", *selection(BAD_DAY)], {"NOTIFY_URLS": f"nothing://{CANARIES.notify_password}"}),
+    )
+
+
+def broken_warehouse(runs: Runs, server: OwnClickHouse) -> None:
+    """The password is wrong; then nobody answers (a refused login ends the engine of the tests)."""
+    runs.all(wrong_password=(["run", *selection(BAD_DAY)], {"CLICKHOUSE_PASSWORD": WRONG.clickhouse_password}))
+    if server.running:
+        server.kill()
+    runs.all(
+        down=(["run", *selection(DAY), "--scheduler", "luigid"], {}),
+        down_doctor=(["doctor"], {}),
+        down_status=(["status"], TEXT),
+        down_check=(["check"], {}),
+    )
+
+
+@contextmanager
+def watched(server: OwnClickHouse) -> Iterator[set[str]]:
+    """Ask again and again what the server is at work on."""
+    seen: set[str] = set()
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.05):
+            try:
+                seen.update(server.http("SELECT * FROM system.processes FORMAT JSONEachRow").splitlines())
+            except (ClickHouseError, OSError, urllib.error.URLError, Exception):  # noqa: BLE001
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    yield seen
+    ended.set()
+    thread.join()
+
+
+def told_by_luigid(port: int) -> Iterator[str]:
+    """Yield what luigid tells about its tasks, and the errors of those that failed."""
+
+    def asked(path: str, **data: Any) -> str:
+        url = f"http://127.0.0.1:{port}/{path}?data={urllib.parse.quote(json.dumps(data))}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            text: str = answer.read().decode()
+        return text
+
+    found = asked("api/task_list", status="", upstream_status="")
+    yield found
+    yield asked("metrics")
+    for task in json.loads(found)["response"]:
+        yield asked("api/fetch_error", task_id=task)
+        yield asked("api/get_task_status_message", task_id=task)
+
+
+def query_log(server: OwnClickHouse) -> str:
+    """Return the server's own record of queries; the library keeps none."""
+    server.http("SYSTEM FLUSH LOGS")
+    if server.http("EXISTS system.query_log").strip() == "0":
+        return ""
+    return server.http("SELECT * FROM system.query_log FORMAT JSONEachRow")
+
+
+def tables(server: OwnClickHouse) -> Iterator[str]:
+    """Yield what the pipeline wrote about its work."""
+    for name in ("sot_steps", "sot_claims", "sot_table_loads", "sot_publications"):
+        yield server.http(f"SELECT * FROM torus.{name} FORMAT JSONEachRow")
+
+
+PLACES = (
+    *("stdout and log", "work directory, metrics, report", "messages to people"),
+    *("luigid's page and API", "luigid's state and log"),
+    *("the server's log", "the server's tables", "the server's processes"),
+)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_secret_is_in(place: str, story: Story) -> None:
+    """Of none of the runs, though they logged all that they can; and there is something there to look at."""
+    assert sum(len(each) if isinstance(each, str) else 1 for each in story.written[place]) > 0
+    for each in story.written[place]:
+        assert [*CANARIES.found_in(each), *WRONG.found_in(each)] == []
+
+
+def test_the_runs_were_good_bad_and_broken(story: Story) -> None:
+    """So that there was something to leak by: each failed, or not, for its own reason."""
+    codes = {name: result.exit_code for name, result in story.results.items()}
+    print(codes)
+    assert PLACES == tuple(story.written) or set(PLACES) == set(story.written)
