@@ -1,9 +1,9 @@
-"""Secrets that are recognised wherever they turn up: in a log, a file, a page, a query, however they were written there.
+"""Secrets that are recognised wherever they turn up, in a log, a file, a page, a query, however they are written.
 
-    canaries = Canaries.made()
-    deployment = Deployment(source, reader, directory, canaries.environment())
-    assert canaries.found_in(result.stderr) == []
-    assert canaries.found_in(deployment.work) == []
+canaries = Canaries.made()
+deployment = Deployment(source, reader, directory, canaries.environment())
+assert canaries.found_in(result.stderr) == []
+assert canaries.found_in(deployment.work) == []
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CORE = re.compile(r"[A-Za-z0-9]{8,}")
 #: What changes when a secret is quoted for a URL, a shell, SQL, JSON, HTML, or by Python.
 AWKWARD = "'\"#%2F&<+ "
 
-_NOBODY = 9  #: a port that nobody listens on: what is sent there is refused
+NOBODY = 9  #: a port that nobody listens on: what is sent there is refused
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Canaries:
         names = (each.name for each in fields(cls))
         return cls(**{name: f"{secrets.token_hex(6)}{AWKWARD}{secrets.token_hex(6)}" for name in names} | given)
 
-    def environment(self, port: int = _NOBODY) -> dict[str, str]:
+    def environment(self, port: int = NOBODY) -> dict[str, str]:
         """Return the variables that hold them; messages and pings go to this port of the loopback interface."""
         return {
             "CLICKHOUSE_PASSWORD": self.clickhouse_password,

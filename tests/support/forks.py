@@ -53,7 +53,8 @@ def main(plan: Path) -> None:
     for number, (arguments, changes) in enumerate(json.loads(plan.read_text("utf-8"))):
         pid = os.fork()
         if pid == 0:
-            os._exit(_child(cli.main, arguments, changes, [plan.with_name(f"{number}.stdout"), plan.with_name(f"{number}.stderr")]))
+            outputs = [plan.with_name(f"{number}.{name}") for name in ("stdout", "stderr")]
+            os._exit(_child(cli.main, arguments, changes, outputs))
         codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     sys.stdout.write(json.dumps(codes))
 
