@@ -84,7 +84,7 @@ class Role:
         if code in _LOGIN:
             hint = f"check {self.variables}_USER and {self.variables}_PASSWORD"
         elif code == 497:
-            hint = "the ClickHouse user lacks a grant; README.md lists those that are needed"
+            hint = "the ClickHouse user lacks a grant; docker/grants.sql lists those that are needed"
         return self.error(message, hint=hint)
 
     def of_network(self, error: BaseException, where: str) -> PipelineError:

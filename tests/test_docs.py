@@ -21,9 +21,12 @@ import pipeline.tasks  # noqa: F401  # registers the tasks that commands name
 from pipeline import environment, metrics, process, settings
 from pipeline.commands import VERBS
 from pipeline.errors import PipelineError
+from pipeline.tables import CLAIMS, LEDGER, STEPS, TABLES
+from pipeline.warehouse.schema import ensure_schema
 from tests.support import configuration
-from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User
+from tests.support.clickhouse import ClickHouseError, OwnClickHouse, User
 from tests.support.deployment import COMMANDS, Deployment, ServerReader, a_day, in_directory, selection
+from tests.support.forks import Command, run_all
 from tests.support.inprocess import in_process, ingest
 from tests.support.snapshots import SnapshotFiles
 
@@ -54,15 +57,18 @@ def commands(program: str) -> list[str]:
     return [command.strip() for command in (*found, *re.findall(rf"`({program} [^`]*)`", PAGES))]
 
 
-def statements() -> list[str]:
+def statements(text: str) -> list[str]:
     """Return the SQL statements without comments."""
-    text = re.sub(r"--.*", "", "\n;".join(blocks("sql")))
-    return [statement.strip() for statement in text.split(";") if statement.strip()]
+    return [statement.strip() for statement in re.sub(r"--.*", "", text).split(";") if statement.strip()]
 
 
-#: What the warehouse must grant; what the source must is tried in test_sot_source.py.
-GRANTS = [grant for grant in statements() if grant.startswith("GRANT") and "sot_production" not in grant]
-QUERIES = [statement for statement in statements() if not statement.startswith("GRANT")]
+def grants_to(role: str) -> list[str]:
+    """Return what docker/grants.sql grants to a role; what the source must grant is tried in test_sot_source.py."""
+    return [each for each in statements((ROOT / "docker" / "grants.sql").read_text("utf-8")) if f" TO {role}" in each]
+
+
+GRANTS, ANALYSTS_GRANTS = grants_to("sot_ingest"), grants_to("sot_analyst")
+QUERIES = [query for query in statements("\n;".join(blocks("sql"))) if not query.startswith("GRANT")]
 
 # The tables
 
@@ -217,7 +223,7 @@ def without_grantee(grants: list[str]) -> list[str]:
 
 
 def single_grants() -> list[str]:
-    """Return README's grants, one privilege each."""
+    """Return the pipeline's grants, one privilege each."""
     single = []
     for grant in GRANTS:
         privileges, where = re.fullmatch(r"GRANT (.*) ON (\S+ TO \w+)", grant).groups()  # type: ignore[union-attr]
@@ -225,31 +231,54 @@ def single_grants() -> list[str]:
     return single
 
 
-def left_behind(server: ClickHouseServer) -> int:
-    """Return how many rows the refused load left."""
-    count = f"SELECT count() FROM {NETWORK}.raw_features_loads WHERE processing_date = '{OTHER_DAY.processing_date}'"
-    return int(server.http(count))
+def every_verb(date: str = "2025-08-01") -> dict[str, Command]:
+    """Return commands of every verb, by what they are for, with the refused day between them."""
+    day, other = selection(DAY), selection(OTHER_DAY)
+    return {
+        "run": (["run", *day], {}),
+        "run, refused": (["run", *other], {}),
+        "plan": (["plan", *other], {}),
+        "rerun": (["rerun", *day, "--yes", "--table", "raw_clusters"], {}),
+        "verify": (["verify", "--date", date, "--deep"], {}),
+        "rollback": (["rollback", *day, "--yes"], {}),
+        "gc": (["gc", "--keep-versions", "1", "--keep-days", "1", "--yes"], {}),
+        "backfill": (["backfill", "--from", "2025-07-31", "--to", "2025-07-31"], {}),
+        "status": (["status", "--date", date, "--days", "1"], {}),
+        "history": (["history", "--date", date], {}),
+        "report": (["report", "--json", "--days", "3000"], {}),
+        "check": (["check"], {}),
+        "unblock": (["unblock"], {}),
+        "doctor": (["doctor", "--json"], {}),
+    }
 
 
 def test_the_grants_are_enough(warehouse: Callable[..., Warehouse]) -> None:
-    """A user with them ingests, takes a refused load back and shows the status; the database may be made beforehand."""
-    made = warehouse(granted=GRANTS, given=[grant.replace("CREATE DATABASE, ", "") for grant in GRANTS])
-    for user in ("granted", "given"):
-        made.server.http(f"DROP DATABASE IF EXISTS {NETWORK} SYNC")
-        if user == "given":
-            made.server.http(f"CREATE DATABASE {NETWORK}")
-        deployment = made.deployment(user)
-        assert deployment.run(DAY).exit_code == 0
-        again = deployment.run(DAY)
-        assert (again.exit_code, len(again.log())) == (0, 1)
-        refused = deployment.run(OTHER_DAY)
-        assert refused.exit_code == process.EXIT_TASK_FAILED
-        assert "repeat a key" in refused.errors()[0]["message"]
-        assert [event for event in refused.log() if event["level"] == "WARNING"] == []
-        assert left_behind(made.server) == 0
-        assert deployment.rerun(DAY).exit_code == 0
-        status = deployment.command("sot-ingest", "status", "--date", "2025-08-01", "--days", "1")
-        assert "published" in status.stdout
+    """A user with them uses every verb, and the server refuses nothing, silently neither; a database may be there."""
+    given = [grant.replace("CREATE DATABASE, ", "").replace(f" {NETWORK}.", " given.") for grant in GRANTS]
+    made = warehouse(granted=GRANTS, given=given)
+    made.server.http("CREATE DATABASE given")
+    login = {"CLICKHOUSE_USER": "given", "CLICKHOUSE_PASSWORD": made.server.users["given"].password}
+    reader = ServerReader(made.server, "", (NETWORK,))
+    there = {**login, "TORUS_CLICKHOUSE_DATABASE": "given"}
+    _, context = in_process(made.source, reader, made.directory / "given", **there)
+    ensure_schema(context.warehouse(NETWORK))
+
+    commands = every_verb()
+    deployment = made.deployment("granted")
+    deployment.variables["INGESTION_NETWORKS"] = NETWORK
+    ended = dict(zip(commands, run_all(deployment, *commands.values()), strict=True))
+    assert {arguments[0] for arguments, _ in commands.values()} == set(VERBS)
+    assert {name: result.exit_code for name, result in ended.items() if result.exit_code} == {
+        "run, refused": process.EXIT_TASK_FAILED,
+        "backfill": process.EXIT_MISSING,
+        "check": process.EXIT_CONFIG,
+        "unblock": process.EXIT_LUIGI,
+    }
+    assert "repeat a key" in ended["run, refused"].errors()[0]["message"]
+    count = f"SELECT count() FROM {NETWORK}.raw_features_loads"
+    assert made.server.http(f"{count} WHERE processing_date = '{OTHER_DAY.processing_date}'") == "0\n"
+    assert made.server.http(f"SELECT uniqExact(step) > 5 FROM {NETWORK}.sot_steps") == "1\n"
+    assert made.server.http("SELECT sum(value) FROM system.errors WHERE name = 'ACCESS_DENIED'") == "0\n"
 
 
 def test_no_grant_is_too_many(warehouse: Callable[..., Warehouse]) -> None:
@@ -279,16 +308,39 @@ def said_to(made: Warehouse, user: str) -> list[str]:
     return said
 
 
-def test_the_queries_answer(warehouse: Callable[..., Warehouse]) -> None:
-    """Every SELECT in README runs against an ingested day and finds rows; a reader needs SELECT alone.
+def is_refused(server: OwnClickHouse, statement: str, user: str) -> bool:
+    """Tell whether a user lacks the right to a statement."""
+    try:
+        server.http(statement, user=user, password=server.users[user].password)
+    except ClickHouseError as error:
+        return "Not enough privileges" in str(error)
+    return False
 
-    The pinned one gives the same answer after the day was published again.
+
+def test_the_queries_answer(warehouse: Callable[..., Warehouse]) -> None:
+    """Every SELECT in README and docs runs against an ingested day and finds rows, with what analysts are granted.
+
+    What tells of loads and steps is for those who may read all. Analysts need each of their grants. The pinned query
+    gives the same answer after the day was published again.
     """
-    made = warehouse(granted=GRANTS, reader=[f"GRANT SELECT ON {NETWORK}.*"])
+    without = {
+        f"without_{number}": [each for each in ANALYSTS_GRANTS if each != grant]
+        for number, grant in enumerate(ANALYSTS_GRANTS)
+    }
+    made = warehouse(granted=GRANTS, analyst=ANALYSTS_GRANTS, reader=[f"GRANT SELECT ON {NETWORK}.*"], **without)
     deployment = made.deployment("granted")
     assert deployment.run(DAY).exit_code == 0
     for query in QUERIES:
-        assert made.server.http(query, user="reader", password="reader's").strip()
+        user = "reader" if LEDGER in query or STEPS in query else "analyst"
+        assert made.server.http(query, user=user, password=f"{user}'s").strip()
+    views = [f"SELECT count() FROM {NETWORK}.{table.name} WHERE NOT ignore(*)" for table in TABLES]
+    for view in views:
+        assert int(made.server.http(view, user="analyst", password="analyst's")) > 0
+    for user, grants in without.items():
+        assert [view for view in views if is_refused(made.server, view, user)], grants
+    for table in (LEDGER, STEPS, CLAIMS):
+        assert is_refused(made.server, f"SELECT count() FROM {NETWORK}.{table}", "analyst")
+    assert is_refused(made.server, f"INSERT INTO {NETWORK}.sot_publications (window_days) VALUES (1)", "analyst")
     (pinned,) = [query for query in QUERIES if "pinned" in query]
     ((moment,),) = made.server.execute("SELECT toString(now64(6, 'UTC'))")
     then = pinned.replace("now64(6)", f"toDateTime64('{moment}', 6, 'UTC')")

@@ -62,7 +62,7 @@ def tmp_path() -> Iterator[Path]:
 
 @pytest.fixture
 def server(own_clickhouse: Callable[..., OwnClickHouse]) -> OwnClickHouse:
-    """A server with a user who has README's grants, one who has few, and one who reads three of upstream's tables."""
+    """A server with a user who has all grants, one who has few, and one who reads three of upstream's tables."""
     reads = [f"GRANT SELECT ON sot.{table}" for table in list(SOT_TABLES.values())[:3]]
     return own_clickhouse(
         users={
@@ -128,7 +128,7 @@ def test_it_tells_what_is_well_and_what_is_not(server: OwnClickHouse, bucket: Bu
     assert server.http("SELECT count() FROM system.databases WHERE name = 'torus'") == "0\n"
 
 
-def test_the_grants_that_it_asks_for_are_those_of_readme() -> None:
+def test_the_grants_that_it_asks_for_are_those_of_the_file() -> None:
     """One privilege each, on a network's database and at large."""
     of_database = {f"{privilege} ON torus.*" for privilege in (*services.DATABASE_GRANTS, "CREATE DATABASE")}
     documented = {grant.removeprefix("GRANT ") for grant in without_grantee(single_grants())}

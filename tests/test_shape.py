@@ -245,7 +245,7 @@ def test_a_wrong_password(own_clickhouse: Callable[..., OwnClickHouse], files: S
 def test_a_user_who_may_only_read(
     own_clickhouse: Callable[..., OwnClickHouse], files: SnapshotFiles, tmp_path: Path
 ) -> None:
-    """Exit 30; the message says which grant is missing; a user with the grants of README.md goes on from there."""
+    """Exit 30; the message says which grant is missing; a user with the pipeline's grants goes on from there."""
     reader = User("r3ad", grants=("GRANT SELECT ON *.*",))
     server = own_clickhouse(users={"reader": reader})
     user = {"CLICKHOUSE_USER": "reader", "CLICKHOUSE_PASSWORD": reader.password}

@@ -18,7 +18,7 @@ from pipeline.warehouse import ROLE
 
 OLDEST_CLICKHOUSE = 26
 
-#: What the warehouse must grant, for each network's database and at large; README.md lists the same.
+#: What the warehouse must grant, for each network's database and at large; docker/grants.sql lists the same.
 DATABASE_GRANTS = ("SELECT", "INSERT", "CREATE TABLE", "ALTER DELETE")
 GRANTS = ("TABLE ENGINE ON MergeTree", "SELECT(query_id, user, query) ON system.processes")
 
@@ -28,7 +28,7 @@ SKEW_SEEN, SKEW_REFUSED = 10.0, 900.0
 _NO_LIST = (
     "let it list the bucket (s3:ListBucket): without, a snapshot that is not there yet looks like a refused login"
 )
-_GRANT = "README.md has the GRANT statements"
+_GRANT = "docker/grants.sql has the GRANT statements"
 
 
 def source(examination: Examination) -> Iterator[Finding]:
