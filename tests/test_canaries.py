@@ -287,7 +287,7 @@ def test_the_runs_were_good_bad_and_broken(story: Story) -> None:
         "down": process.EXIT_UNKNOWN,
     }
     said = {name: result.stderr for name, result in story.results.items()}
-    assert "SHA-256" in said["refused"]
+    assert "step=DownloadFile" in said["refused"]
     assert "ExpiredToken" in said["s3_refuses"] + said["s3_refuses_verify"]
     assert "Could not send the message to service 2" in said["token_with_a_newline"]
     assert "Could not ping" in said["token_with_a_newline"]
