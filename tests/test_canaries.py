@@ -186,8 +186,8 @@ def broken(network: Misbehaving) -> dict[str, Command]:
     """Return runs that S3 refuses, quoting the token; whose token cannot be sent; that nobody takes messages from;
     with wrong variables; with a wrong password, which ends the engine of the tests; and where nobody answers.
     """
-    echo = f"</Message><Token-0>{CANARIES.s3_token}</Token-0><Message>{CANARIES.s3_secret}"
-    network.plan("HEAD", refused(403, ""), refused(403, ""))
+    echo = f"</Message><Token-0>{html.escape(CANARIES.s3_token)}</Token-0><Message>{html.escape(CANARIES.s3_secret)}"
+    network.plan("HEAD", refused(403, ""))
     network.plan("GET", *[refused(400, "ExpiredToken", echo)] * 3)
     refuses = {"SOT_S3_ENDPOINT": network.url}
     nobody = CANARIES.environment()
@@ -288,7 +288,7 @@ def test_the_runs_were_good_bad_and_broken(story: Story) -> None:
     }
     said = {name: result.stderr for name, result in story.results.items()}
     assert "step=DownloadFile" in said["refused"]
-    assert "ExpiredToken" in said["s3_refuses"] + said["s3_refuses_verify"]
+    assert "ExpiredToken" in story.results["s3_refuses_verify"].stdout + said["s3_refuses_verify"]
     assert "Could not send the message to service 2" in said["token_with_a_newline"]
     assert "Could not ping" in said["token_with_a_newline"]
     assert '"level": "DEBUG"' in said["good"]
