@@ -83,7 +83,7 @@ def run_days(directory: Path, luigid: int) -> str:
     deployment = Deployment(in_directory(directory / "bucket"), reader, directory / "run", variables)
     first = yesterday() - timedelta(days=DAYS - 1)
     days = ["--from", str(first), "--to", str(yesterday())]
-    process = deployment.start("sot-ingest", "backfill", *days, "--scheduler", "local", stderr=sys.stderr.fileno())
+    process = deployment.start("sot-ingest", "backfill", *days, "--scheduler", "local", log=sys.stderr.fileno())
     process.communicate()
     good.delete_row("raw_clusters")
     deployment.run(good.snapshot)

@@ -175,7 +175,7 @@ def test_half_a_year_of_three_networks(clickhouse: ClickHouseServer, database_pr
     def seconds(published_before: int, published_now: int) -> float:
         started = time.monotonic()
         with (tmp_path / "log").open("w") as log:
-            process = deployment.start(*command, stderr=log)
+            process = deployment.start(*command, log=log.fileno())
             stdout, _ = process.communicate(timeout=7_200)
         assert process.returncode == 0, (tmp_path / "log").read_text()[-2_000:]
         said = json.loads(stdout)

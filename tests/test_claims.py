@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import SECONDS, Deployment, Result, ServerReader, in_directory, run_of
 from tests.support.snapshots import Bucket, SnapshotFiles, contract
 from tests.support.warehouses import on_server
+from tests.support.zygote import Command
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def work_was_done_once(deployment: Deployment, files: SnapshotFiles) -> None:
     deployment.assert_readers_see(files)
 
 
-def at_work(deployment: Deployment, brake: Brake, files: SnapshotFiles) -> subprocess.Popen[str]:
+def at_work(deployment: Deployment, brake: Brake, files: SnapshotFiles) -> Command:
     """Start a run and return when it stands still in the middle of its first load."""
     deployment.variables["CLICKHOUSE_HTTP_PORT"] = str(brake.port)
     run = deployment.start(*run_of(files.snapshot), "--workers", "1")
@@ -168,10 +168,10 @@ def at_work(deployment: Deployment, brake: Brake, files: SnapshotFiles) -> subpr
     return run
 
 
-def ended(run: subprocess.Popen[str]) -> Result:
+def ended(run: Command) -> Result:
     """Wait for the end of a run."""
     stdout, stderr = run.communicate(timeout=SECONDS)
-    return Result(run.returncode, stdout, stderr)
+    return Result(run.wait(), stdout, stderr)
 
 
 def test_the_holder_is_killed(

@@ -69,7 +69,7 @@ def interrupted(deployment: Deployment, brake: Brake, number: signal.Signals, co
     assert held, stderr
     _, alive = psutil.wait_procs(children, timeout=STOP_SECONDS)
     assert alive == []
-    return Result(run.returncode, stdout, stderr)
+    return Result(run.wait(), stdout, stderr)
 
 
 def downloaded(deployment: Deployment) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -255,7 +256,7 @@ def test_one_that_is_killed_leaves_what_nobody_takes_for_a_load(published: Publi
         deployment.variables["CLICKHOUSE_HTTP_PORT"] = str(brake.port)
         process = deployment.start("sot-ingest", "verify", "--date", "2025-08-01", "--deep")
         assert brake.held.wait(SECONDS)
-        process.send_signal(signal.SIGKILL)
+        os.kill(process.pid, signal.SIGKILL)
         process.communicate()
     del deployment.variables["CLICKHOUSE_HTTP_PORT"]
     assert {load["state"] for load in deployment.ledger(DAY)} == {"loaded", "compared", "started"}

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from pipeline.snapshot import Snapshot
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.snapshots import SnapshotFiles, contract
+from tests.support.zygote import Command
 
 COMMANDS = Path(sys.executable).parent
 SECONDS = 120  #: longer than any command takes on a busy machine
@@ -173,24 +173,15 @@ class Deployment:
         """The work directory."""
         return self.directory / "work"
 
-    def start(self, *command: str, stderr: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
-        """Start a command, in a session of its own; a long log goes into a file."""
-        return subprocess.Popen(
-            command,
-            env=self.environment,
-            cwd=self.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            start_new_session=True,
-        )
+    def start(self, *command: str, log: int | None = None) -> Command:
+        """Start a command, in a session of its own; a long log goes into a file, given as its descriptor."""
+        return Command(command, self.environment, self.directory, log)
 
     def command(self, *command: str) -> Result:
         """Run a command to its end."""
         process = self.start(*command)
         stdout, stderr = process.communicate(timeout=SECONDS)
-        return Result(process.returncode, stdout, stderr)
+        return Result(process.wait(), stdout, stderr)
 
     def run(self, snapshot: Snapshot, *options: str) -> Result:
         """Run ``sot-ingest run`` for one snapshot, without luigid."""
@@ -206,7 +197,6 @@ class Deployment:
         The kill comes a moment later than the event: what else was done is to be asked, not assumed.
         """
         process = self.start(*command)
-        assert process.stdout is not None
         assert process.stderr is not None
         deadline = threading.Timer(SECONDS, os.killpg, (process.pid, signal.SIGKILL))
         deadline.start()
