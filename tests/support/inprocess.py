@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from pipeline import steps
 from pipeline.context import Context
+from pipeline.errors import PipelineError
 from pipeline.settings import Settings
 from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES
@@ -18,18 +21,36 @@ def in_process(bucket: Path, reader: Reader, directory: Path, **variables: str) 
     environment = deployment.environment
     aliases = {field.alias for field in Settings.model_fields.values()}
     given = {name: value for name, value in environment.items() if name in aliases}
-    database = {"torus": {"database": environment["TORUS_CLICKHOUSE_DATABASE"]}}
-    return deployment, Context(Settings.model_validate({**given, "overrides": database}))
+    database = environment.get("TORUS_CLICKHOUSE_DATABASE")  # an embedded warehouse's are named after their networks
+    overrides = {"torus": {"database": database}} if database else {}
+    return deployment, Context(Settings.model_validate({**given, "overrides": overrides}))
 
 
 def ingest(context: Context, snapshot: Snapshot) -> None:
     """Do every step of a snapshot, in order."""
-    steps.download_manifest(context, snapshot, lambda *_: None)
-    steps.validate_manifest(context, snapshot)
+    for _, _, step in _in_order(context, snapshot):
+        step()
+
+
+def refused(context: Context, snapshot: Snapshot) -> tuple[str, str | None, PipelineError]:
+    """Do the steps of a snapshot up to the one that fails; return that step, its table and the error."""
+    for name, table, step in _in_order(context, snapshot):
+        try:
+            step()
+        except PipelineError as error:
+            return name, table, error
+    raise AssertionError(f"{snapshot} was not refused")
+
+
+def _in_order(context: Context, snapshot: Snapshot) -> Iterator[tuple[str, str | None, Callable[[], object]]]:
+    """Yield the steps by the names of their tasks, each with its table if it is one for a table."""
+    yield "DownloadManifest", None, lambda: steps.download_manifest(context, snapshot, lambda *_: None)
+    yield "ValidateManifest", None, lambda: steps.validate_manifest(context, snapshot)
     for table in TABLES:
-        steps.download_file(context, snapshot, table, lambda *_: None)
-        steps.validate_file(context, snapshot, table)
-        steps.validate_checksum(context, snapshot, table, lambda *_: None)
-        steps.load_table(context, snapshot, table, lambda *_: None)
-    steps.publish_snapshot(context, snapshot)
-    steps.clean_up(context, snapshot)
+        of_table = (context, snapshot, table)
+        yield "DownloadFile", table.name, partial(steps.download_file, *of_table, lambda *_: None)
+        yield "ValidateFile", table.name, partial(steps.validate_file, *of_table)
+        yield "ValidateChecksum", table.name, partial(steps.validate_checksum, *of_table, lambda *_: None)
+        yield "LoadTable", table.name, partial(steps.load_table, *of_table, lambda *_: None)
+    yield "PublishSnapshot", None, lambda: steps.publish_snapshot(context, snapshot)
+    yield "CleanUp", None, lambda: steps.clean_up(context, snapshot)
