@@ -1,4 +1,4 @@
-"""The whole graph, on real snapshots: from S3 and from a directory, into a server and into embedded ClickHouse."""
+"""The whole graph, on real snapshots: from S3 into a server, and from a directory into embedded ClickHouse."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from tests.support.deployment import Deployment, EmbeddedReader, Reader, a_day, 
 from tests.support.snapshots import SnapshotFiles
 
 
-@pytest.fixture(params=["directory", "s3"])
-def deployment(
-    request: pytest.FixtureRequest, reader: Reader, samples: Path, bucket: Bucket, tmp_path: Path
-) -> Deployment:
-    """Both sources, with the samples in them."""
-    if request.param == "directory":
+@pytest.fixture
+def deployment(reader: Reader, samples: Path, bucket: Bucket, tmp_path: Path) -> Deployment:
+    """Both warehouses, each with a source of its own that holds the samples; test_upstream has the other pairs."""
+    if isinstance(reader, EmbeddedReader):
         return Deployment(in_directory(samples), reader, tmp_path / "run")
     bucket.upload(samples)
     return Deployment(in_bucket(bucket.name, bucket.endpoint), reader, tmp_path / "run")

@@ -12,6 +12,7 @@ from pipeline import demo
 from pipeline.snapshot import Snapshot
 from tests.conftest import Bucket as S3Bucket
 from tests.support.deployment import Deployment, Reader, Result, a_day, in_bucket, in_directory, rerun_of
+from tests.support.inprocess import in_process, refused
 from tests.support.snapshots import LABELS, SMALL, Bucket, SnapshotFiles, contract, upload
 
 EARLIER, LATER = "2025-08-03T00:30:00Z", "2025-08-04T00:30:00Z"
@@ -220,15 +221,15 @@ def another_network(source: Bucket, new: SnapshotFiles) -> None:
 
 
 @pytest.mark.parametrize("vouched_by", [nobody, an_older_manifest, another_digest, another_network])
-def test_superseded_labels_are_refused(deployment: Deployment, source: Bucket, vouched_by: Any) -> None:
+def test_superseded_labels_are_refused(source: Bucket, reader: Reader, tmp_path: Path, vouched_by: Any) -> None:
     """No newer manifest of the same network lists exactly these labels: they are not loaded, the date not published."""
     old, new = two_days(source)
     vouched_by(source, new)
-    result = deployment.run(old.snapshot)
-    assert result.exit_code == 30
-    (error,) = result.errors()
-    assert "no newer manifest of torus lists it" in error["message"]
-    assert (error["step"], error["table"]) == ("DownloadFile", LABELS)
+    deployment, context = in_process(source.root, reader, tmp_path / "run")
+    step, table, error = refused(context, old.snapshot)
+    context.close()
+    assert "no newer manifest of torus lists it" in str(error)
+    assert (step, table) == ("DownloadFile", LABELS)
     assert LABELS not in deployment.loads(old.snapshot)
     assert deployment.publications(old.snapshot) == []
 
