@@ -4,6 +4,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from clickhouse_driver.errors import ServerException
 
 from tests.conftest import Bucket
 from tests.support.clickhouse import ClickHouseError, ClickHouseServer, OwnClickHouse, User
+from tests.support.deployment import Deployment, EmbeddedReader
 
+ROOT = Path(__file__).parents[1]
 AUTHENTICATION_FAILED = 516
 
 
@@ -167,3 +170,13 @@ def test_the_shell_cannot_change_a_result() -> None:
     assert not [name for name in os.environ if name.startswith(prefixes) or name == "WORK_PATH"]
     assert [name for name in os.environ if name.startswith("AWS_")] == ["AWS_EC2_METADATA_DISABLED"]
     assert list(Path.home().iterdir()) == []
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["status", "--days", "none"], 2), (["status"], 2)])
+def test_a_fork_does_what_the_installed_command_does(arguments: list[str], code: int, tmp_path: Path) -> None:
+    """Exit code, output and log are the same when a variable that luigi reads at its import has it executed."""
+    forked = Deployment({}, EmbeddedReader(tmp_path / "warehouse"), tmp_path, {"LOG_FORMAT": "none"})
+    executed = replace(forked, variables={**forked.variables, "LUIGI_CONFIG_PATH": str(ROOT / "luigi.cfg")})
+    results = [deployment.command("sot-ingest", *arguments) for deployment in (forked, executed)]
+    assert results[0] == results[1]
+    assert results[0].exit_code == code
