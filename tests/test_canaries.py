@@ -12,7 +12,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from tests.conftest import REGION, Bucket
 from tests.support.canaries import NOBODY, Canaries
 from tests.support.clickhouse import ClickHouseError, OwnClickHouse, User
 from tests.support.deployment import Deployment, Result, ServerReader, a_day, in_bucket, selection
-from tests.support.forks import Command, run_all
 from tests.support.luigid import running_luigid
 from tests.support.misbehaving import Misbehaving, refused
 from tests.support.receiver import Receiver
@@ -90,6 +89,8 @@ def test_an_error_and_a_representation_show_none(monkeypatch: pytest.MonkeyPatch
 
 # The runs
 
+Command = tuple[list[str], dict[str, str]]  #: arguments of sot-ingest, changes of the environment
+
 
 @dataclass
 class Story:
@@ -117,9 +118,12 @@ def story(s3: str, tmp_path_factory: pytest.TempPathFactory) -> Story:
         watched(server) as processes,
     ):
         secrets = CANARIES.environment(receiver.port)
-        commands = good() | broken(network)
-        ran = run_all(deployment(bucket, server, directory / "run", luigid, secrets), *commands.values())
-        story.results.update(zip(commands, ran, strict=True))
+        made = deployment(bucket, server, directory / "run", secrets)
+        config = directory / "luigi.cfg"
+        config.write_text(f"[core]\ndefault-scheduler-port = {luigid}\n")
+        for name, (command, changes) in (good(config) | broken(network, config)).items():
+            changed = replace(made, variables=made.variables | changes)
+            story.results[name] = changed.command("sot-ingest", *command)
         if not server.running:
             server.start()
         story.written["luigid's page and API"] = list(told_by_luigid(luigid))
@@ -147,12 +151,8 @@ def filled_bucket(endpoint: str, directory: Path) -> Bucket:
     return bucket
 
 
-def deployment(
-    bucket: Bucket, server: OwnClickHouse, directory: Path, luigid: int, secrets: Mapping[str, str]
-) -> Deployment:
+def deployment(bucket: Bucket, server: OwnClickHouse, directory: Path, secrets: Mapping[str, str]) -> Deployment:
     """Return a deployment whose every secret is a canary, and that writes all that it can write."""
-    directory.mkdir()
-    (directory / "luigi.cfg").write_text(f"[core]\ndefault-scheduler-port = {luigid}\n")
     variables = {
         "LOG_LEVEL": "DEBUG",
         "HOME": str(directory.with_name("home")),
@@ -167,22 +167,23 @@ def deployment(
     return Deployment(in_bucket(bucket.name, bucket.endpoint), reader, directory, {**variables, **secrets})
 
 
-def good() -> dict[str, Command]:
-    """Return a day that is published, one that is refused, and the verbs that look at them."""
+def good(config: Path) -> dict[str, Command]:
+    """Return a day that is published, one that is refused, and the verbs that look at them; ``config`` is luigi's."""
+    luigid = {"LUIGI_CONFIG_PATH": str(config)}
     return {
-        "good": (["run", *selection(DAY), "--scheduler", "luigid"], {}),
-        "refused": (["run", *selection(BAD_DAY), "--scheduler", "luigid"], {"LOG_FORMAT": "text"}),
+        "good": (["run", *selection(DAY), "--scheduler", "luigid"], luigid),
+        "refused": (["run", *selection(BAD_DAY), "--scheduler", "luigid"], {**luigid, "LOG_FORMAT": "text"}),
         "doctor": (["doctor"], {}),
         "status": (["status", "--date", "2025-08-02", "--days", "2"], {}),
         "history": (["history", "--days", "3000", "--json"], {}),
         "report": (["report", "--html", "-", "--days", "3000"], {}),
         "check": (["check", "--max-age", "26h"], {}),
         "gc": (["gc", "--yes", "--json"], {}),
-        "unblock": (["unblock"], {}),
+        "unblock": (["unblock"], luigid),
     }
 
 
-def broken(network: Misbehaving) -> dict[str, Command]:
+def broken(network: Misbehaving, config: Path) -> dict[str, Command]:
     """Return runs that S3 refuses, quoting the token; whose token cannot be sent; that nobody takes messages from;
     with wrong variables; with a wrong password, which ends the engine of the tests; and where nobody answers.
     """
@@ -196,7 +197,10 @@ def broken(network: Misbehaving) -> dict[str, Command]:
     variables = {"NOTIFY_URLS": CANARIES.notify_password, "PING_URL": f"ftp://{CANARIES.ping_key}", "SOT_PATH": "/"}
     bad_run = ["run", *selection(BAD_DAY)]
     return {
-        "s3_refuses": (["rerun", *selection(DAY), "--yes", "--scheduler", "luigid"], refuses),
+        "s3_refuses": (
+            ["rerun", *selection(DAY), "--yes", "--scheduler", "luigid"],
+            {**refuses, "LUIGI_CONFIG_PATH": str(config)},
+        ),
         "s3_refuses_verify": (
             ["verify", "--date", "2025-08-01", "--deep"],
             {**refuses, "LOG_FORMAT": "text"},

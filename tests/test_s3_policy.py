@@ -21,7 +21,6 @@ from pipeline.sources.s3 import S3Source
 from tests.conftest import REGION
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import Deployment, ServerReader, a_day, in_bucket, selection
-from tests.support.forks import run_all
 
 POLICY: dict[str, Any] = json.loads((Path(__file__).parents[1] / "docker" / "s3-policy.json").read_text("utf-8"))
 BUCKET, READER = "snapshots", "reader"  # as the policy names it
@@ -82,14 +81,13 @@ def test_the_policy_is_enough(store: Store, clickhouse: ClickHouseServer, databa
         tmp_path / "run",
         {"INGESTION_NETWORKS": "torus", **store.credentials},
     )
-    ended = run_all(
-        deployment,
-        (["run", *selection(DAY), "--scheduler", "local"], {}),
-        (["plan", *selection(a_day("2025-08-02"))], {}),
-        (["verify", "--date", "2025-08-01", "--deep"], {}),
-        (["run", *selection(a_day("2025-08-03")), "--scheduler", "local"], {}),
-        (["doctor", "--json"], {}),
-    )
+    ended = [
+        deployment.run(DAY),
+        deployment.command("sot-ingest", "plan", *selection(a_day("2025-08-02"))),
+        deployment.command("sot-ingest", "verify", "--date", "2025-08-01", "--deep"),
+        deployment.run(a_day("2025-08-03")),
+        deployment.command("sot-ingest", "doctor", "--json"),
+    ]
     assert [result.exit_code for result in ended] == [0, 0, 0, process.EXIT_MISSING, 0]
     assert "s3:ListBucket" not in ended[-1].stdout  # as it says when it may not list
 
