@@ -1,0 +1,7 @@
+"""All blocks, in order."""
+
+from __future__ import annotations
+
+from tests.torture import block_a, block_b, block_c
+
+BLOCKS = (block_a.BLOCK, block_b.BLOCK, block_c.BLOCK)

@@ -1,0 +1,323 @@
+"""Where a case happens: a deployment of its own on a ClickHouse server and an S3 API that a worker's cases share."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import boto3
+import urllib3
+from moto.server import ThreadedMotoServer
+from mypy_boto3_s3 import S3Client
+
+from tests.support.clickhouse import ClickHouseError, OwnClickHouse
+from tests.support.misbehaving import Misbehaving
+from tests.support.snapshots import Bucket, SnapshotFiles, upload
+from tests.torture import commands, oracle
+from tests.torture.oracle import EMPTY, Key, Seen
+
+DAY = date(2025, 8, 1)
+NETWORKS = ("torus", "bitcoin", "ethereum")
+
+
+@dataclass
+class Ground:
+    """What the cases of a worker share; each leaves it as it was."""
+
+    directory: Path
+    server: OwnClickHouse
+    moto: tuple[str, int]
+    client: S3Client
+
+    @contextmanager
+    def site(self, networks: Sequence[str] = NETWORKS[:1]) -> Iterator[Site]:
+        """Yield a deployment with empty databases, and a bucket with a valid snapshot of each network."""
+        name = f"c{secrets.token_hex(4)}"
+        directory = self.directory / name
+        directory.mkdir()
+        bucket = Bucket(directory / "bucket")
+        files = {network: bucket.snapshot(network, DAY) for network in networks}
+        self.client.create_bucket(Bucket=name)
+        with Misbehaving(self.moto).running() as network:
+            site = Site(self, name, directory, files, network)
+            site.upload()
+            try:
+                with site.watch.running():
+                    yield site
+            finally:
+                self._drop(name)
+        shutil.rmtree(directory)
+
+    def _drop(self, name: str) -> None:
+        if not self.server.running:
+            self.server.start()
+        for database in oracle.ask(self.server, "SHOW DATABASES FORMAT TSV").decode().splitlines():
+            if database.startswith(name):
+                oracle.ask(self.server, f"DROP DATABASE {database} SYNC")
+
+
+@contextmanager
+def ground() -> Iterator[Ground]:
+    """Start a ClickHouse server and an S3 API."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs each request
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    address = moto.get_host_and_port()
+    client = boto3.client(
+        "s3",
+        endpoint_url=f"http://{address[0]}:{address[1]}",
+        region_name="us-east-1",
+        aws_access_key_id="any",
+        aws_secret_access_key="any",
+    )
+    try:
+        with TemporaryDirectory() as name, OwnClickHouse(Path(name) / "clickhouse") as server:
+            yield Ground(Path(name), server, address, client)
+    finally:
+        moto.stop()
+
+
+@dataclass
+class Watch:
+    """Readers: what a query over all four views saw of each snapshot, all the time."""
+
+    site: Site
+    states: dict[str, set[Seen]] = field(default_factory=dict)  #: by network
+    looks: int = 0
+    _stopped: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Look for as long as the block takes."""
+        thread = threading.Thread(target=self._look, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stopped.set()
+            thread.join()
+
+    def _look(self) -> None:
+        while not self._stopped.wait(0.05):
+            for network in self.site.files:
+                with suppress(ClickHouseError, urllib3.exceptions.HTTPError, OSError):
+                    state = oracle.seen(self.site.ground.server, self.site.database(network), self.site.key(network))
+                    self.states.setdefault(network, set()).add(state)
+                    self.looks += 1
+
+
+@dataclass
+class Site:
+    """One deployment; ``violations`` is what the oracle found, each with the number of its invariant."""
+
+    ground: Ground
+    name: str
+    directory: Path
+    files: dict[str, SnapshotFiles]  #: by network: what is in the bucket
+    s3: Misbehaving
+    variables: dict[str, str] = field(default_factory=dict)  #: more of the environment
+    violations: list[str] = field(default_factory=list)
+    ended: list[commands.Ended] = field(default_factory=list)
+    legal: dict[str, set[Seen]] = field(default_factory=dict)  #: by network: what readers may have seen
+
+    def __post_init__(self) -> None:
+        self.watch = Watch(self)
+        self.secrets = [self.ground.server.password, *(f"canary-{secrets.token_hex(8)}" for _ in range(2))]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The whole environment of a command."""
+        server = self.ground.server
+        databases = {f"{network.upper()}_CLICKHOUSE_DATABASE": self.database(network) for network in self.files}
+        return {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(self.directory),
+            "WORK_PATH": str(self.work),
+            "LOG_FORMAT": "json",
+            "INGESTION_NETWORKS": ",".join(self.files),
+            "INGESTION_RETRY_ATTEMPTS": "1",
+            "SOT_S3_BUCKET": self.name,
+            "SOT_S3_ENDPOINT": self.s3.url,
+            "SOT_S3_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "torture",
+            "AWS_SECRET_ACCESS_KEY": self.secrets[1],
+            "AWS_SESSION_TOKEN": self.secrets[2],
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "CLICKHOUSE_HOST": server.host,
+            "CLICKHOUSE_PORT": str(server.port),
+            "CLICKHOUSE_HTTP_PORT": str(server.http_port),
+            "CLICKHOUSE_USER": server.user,
+            "CLICKHOUSE_PASSWORD": server.password,
+            **databases,
+            **self.variables,
+        }
+
+    @property
+    def work(self) -> Path:
+        """The work directory."""
+        return self.directory / "work"
+
+    @property
+    def bucket(self) -> Path:
+        """A directory that holds what is in the bucket."""
+        return self.directory / "bucket"
+
+    def database(self, network: str) -> str:
+        """Return the name of a network's database."""
+        return f"{self.name}_{network}"
+
+    def key(self, network: str) -> Key:
+        """Return a network's snapshot."""
+        return Key(network, self.files[network].snapshot.processing_date)
+
+    def upload(self) -> None:
+        """Put everything that is in the bucket's directory into the bucket."""
+        upload(self.bucket, self.ground.client, self.name)
+
+    # Commands
+
+    def ingest(self, *options: str) -> list[str]:
+        """Return the command that ingests the snapshots of all networks."""
+        return [
+            *("sot-ingest", "run", "--date", str(DAY), "--scheduler", "local"),
+            *(option for network in self.files for option in ("--network", network)),
+            *options,
+        ]
+
+    def start(self, command: Sequence[str], harm: commands.Harm | None = None) -> commands.Command:
+        """Start a command; end it with :meth:`finish`."""
+        return commands.start(command, self.environment, self.directory, harm)
+
+    def finish(self, command: commands.Command, seconds: float = commands.SECONDS) -> commands.Ended:
+        """Wait for a command's end, and keep what it said."""
+        ended = command.wait(seconds)
+        self.ended.append(ended)
+        return ended
+
+    def run(self, command: Sequence[str] = (), harm: commands.Harm | None = None) -> commands.Ended:
+        """Run a command to its end: the ingest of all networks unless given."""
+        return self.finish(self.start(command or self.ingest(), harm))
+
+    # The invariants
+
+    def violated(self, invariant: int, what: str) -> None:
+        """Note that an invariant does not hold."""
+        self.violations.append(f"{invariant}: {what}")
+
+    def check_recovered(self, before: Sequence[commands.Ended], rerun: commands.Ended) -> None:
+        """Ask all six invariants after a rerun that ought to have brought everything."""
+        if rerun.exit_code != 0:
+            self.violated(5, f"the rerun exited {rerun.exit_code}: {_last_errors(rerun)}")
+        self.check_rows()
+        self.check_once([*before, rerun])
+        self.check_idle()
+        self.check_seen()
+        self.check_secrets()
+
+    def check_rows(self) -> None:
+        """Invariant 2: readers see what is in the bucket, and may have seen it before."""
+        for network in self.files:
+            server, database, key = self.ground.server, self.database(network), self.key(network)
+            try:
+                for found in oracle.differences(server, database, key, self.bucket):
+                    self.violated(2, f"{network}: {found}")
+                self.legal.setdefault(network, {EMPTY}).add(oracle.seen(server, database, key))
+            except ClickHouseError as error:
+                self.violated(2, f"{network}: {str(error)[:200]}")
+
+    def check_seen(self) -> None:
+        """Invariant 1: readers saw nothing, or what was once proven to be whole."""
+        for network, states in self.watch.states.items():
+            for state in states - self.legal.get(network, {EMPTY}):
+                self.violated(1, f"{network}: readers saw {state}, neither of {self.legal.get(network)}")
+
+    def check_idle(self) -> None:
+        """Invariant 3: another run writes nothing, downloads nothing, and exits 0."""
+        before, asked = self._state(), len(self.s3.asked)
+        ended = self.run()
+        if ended.exit_code != 0:
+            self.violated(3, f"a run with nothing to do exited {ended.exit_code}: {_last_errors(ended)}")
+        if (after := self._state()) != before:
+            self.violated(3, f"a run with nothing to do changed {sorted(set(before) ^ set(after))[:5]}")
+        if gets := [request.path for request in self.s3.asked[asked:] if request.method != "HEAD"]:
+            self.violated(3, f"a run with nothing to do asked for {gets[:3]}")
+
+    def _state(self) -> list[str]:
+        """Return what an insert into any table, or a file in the work directory, changes; not what a merge does."""
+        parts = oracle.ask(
+            self.ground.server,
+            "SELECT database, table, partition_id, max(max_block_number), sum(rows) FROM system.parts "
+            f"WHERE startsWith(database, '{self.name}') AND active GROUP BY ALL ORDER BY ALL FORMAT TSV",
+        )
+        paths = [path for path in self.work.rglob("*") if path.is_file() and path.suffix != ".lock"]
+        return [*parts.decode().splitlines(), *sorted(f"{path} {path.stat().st_mtime_ns}" for path in paths)]
+
+    def check_once(self, ended: Sequence[commands.Ended]) -> None:
+        """Invariant 4: no step that was done in one of these runs was done in a later one."""
+        done: set[tuple[str, ...]] = set()
+        for run in ended:
+            now = {event for event in map(_done, _events(run.stderr)) if event}
+            for again in sorted(now & done):
+                self.violated(4, f"done again: {' '.join(again)}")
+            done |= now
+
+    def check_refused(self, ended: commands.Ended, *, file: str = "") -> None:
+        """Invariant 5: the run failed, and a line says network, date, step, what (with the file), and what to do."""
+        if ended.exit_code in {0, 1} or ended.exit_code < 0:
+            self.violated(5, f"exit code {ended.exit_code}, a failure was expected: {_last_errors(ended)}")
+        told = [event for event in _events(ended.stderr) if event["level"] == "ERROR" and "step" in event]
+        if not any({"network", "date", "step", "hint"} <= event.keys() and file in event["message"] for event in told):
+            self.violated(5, f"no line with network, date, step, {file} and hint: {ended.stderr[-1_000:]}")
+        if "Traceback" in ended.stderr or "Traceback" in ended.stdout:
+            self.violated(5, f"a traceback: {ended.stderr[-1_000:]}")
+
+    def check_secrets(self) -> None:
+        """Invariant 6: no secret in what commands wrote."""
+        written = [path for path in self.directory.rglob("*") if path.is_file() and self.bucket not in path.parents]
+        for path in written:
+            text = path.read_bytes().decode("utf-8", "replace")
+            for secret in self.secrets:
+                forms = {secret, quote(secret), quote(secret, safe=""), base64.b64encode(secret.encode()).decode()}
+                if any(form in text for form in forms):
+                    self.violated(6, f"a secret in {path.relative_to(self.directory)}")
+
+    def settle(self) -> None:
+        """Check what must hold when nothing was repaired: readers saw nothing wrong, no secret is told."""
+        self.check_seen()
+        self.check_secrets()
+
+
+def _events(log: str) -> Iterator[dict[str, Any]]:
+    """Yield the events of a log; the last line of a run that was killed may be cut."""
+    for line in log.splitlines():
+        with suppress(ValueError):
+            yield json.loads(line)
+
+
+def _done(event: dict[str, Any]) -> tuple[str, ...] | None:
+    """Return which step an event says was done."""
+    if event["level"] != "INFO" or not {"step", "seconds"} <= event.keys():
+        return None
+    return (event["network"], event["step"], event.get("table") or "")
+
+
+def _last_errors(ended: commands.Ended) -> str:
+    return " | ".join(event["message"] for event in _events(ended.stderr) if event["level"] == "ERROR")[-600:]
+
+
+def port_of(url: str) -> tuple[str, int]:
+    """Return host and port of a URL."""
+    parts = urlsplit(url)
+    return str(parts.hostname), int(parts.port or 0)
