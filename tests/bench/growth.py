@@ -8,11 +8,12 @@ from tempfile import TemporaryDirectory
 
 from tests.bench import chart
 from tests.bench.cost import MB, Cost, Spread, cost_of
-from tests.bench.page import PAGE, table
+from tests.bench.page import PAGE
 from tests.bench.readers import NETWORK, QUERIES, Readers, ask_in_turn, readers
 from tests.bench.rig import CACHE, SNAPSHOT, Files, rig, s3_server
 from tests.bench.ways import ours
 from tests.support.deployment import Deployment, ServerReader, in_directory, run_of
+from tests.support.pages import table
 
 FACTORS, LARGE = (0.1, 1.0, 3.0), 10.0
 DATES = (1, 10, 195, 1_000)

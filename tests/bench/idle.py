@@ -10,11 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.bench.cost import MB, Cost, Spread, cost_of
-from tests.bench.page import table
 from tests.bench.rig import CACHE, SNAPSHOT
 from tests.bench_memory import served
 from tests.support.clickhouse import ROOT, OwnClickHouse
 from tests.support.deployment import Deployment, ServerReader, in_bucket
+from tests.support.pages import table
 
 NETWORKS = ("ethereum", "bitcoin", "torus")
 NAMED_ABOVE = 0.02  #: seconds

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tests.bench.cost import MB, Cost, RunFailedError, Spread
-from tests.bench.page import table
 from tests.bench.rig import Facts, Files, Rig, rig, s3_server
 from tests.bench.ways import WAYS, Way
+from tests.support.pages import table
 
 LOADS = ("floor", "ours-load", "dlt", "insert-file", "insert-df")
 WHOLES = ("ours", "s3", "insert-df")

@@ -18,9 +18,9 @@ import urllib3
 
 from pipeline.tables import PUBLICATIONS, TABLES, Table, schema_sql
 from tests.bench.cost import Spread
-from tests.bench.page import table
 from tests.bench.rig import CACHE, SNAPSHOT, Files
 from tests.support.clickhouse import ClickHouseError, OwnClickHouse
+from tests.support.pages import table
 
 DATES, VERSIONS, SMALL = 195, 3, 200  #: dates, loads of each, and how many times smaller all but the newest are
 TIMES = 25  #: that each query is asked, in turn with the other

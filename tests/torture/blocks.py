@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.torture import block_a, block_b, block_c
+from tests.torture import block_a, block_b, block_c, block_f, block_j
 
-BLOCKS = (block_a.BLOCK, block_b.BLOCK, block_c.BLOCK)
+BLOCKS = (block_a.BLOCK, block_b.BLOCK, block_c.BLOCK, block_f.BLOCK, block_j.BLOCK)

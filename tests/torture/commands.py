@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from luigi.configuration import LuigiConfigParser
+
 SECONDS = 120  #: longer than any command takes on a busy machine
 
 _MODULES = ["pipeline.cli", "pipeline.tasks", "pipeline.luigi_command", "pipeline.sources.s3", "tests.torture.commands"]
@@ -103,6 +105,7 @@ def _be(
     for path, stream in ((stdout, 1), (stderr, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), stream)
     sys.argv = command
+    LuigiConfigParser._instance = None  # the current directory's luigi.cfg is to count
     if harm is not None:
         harm()
     if command[0] == "luigi":

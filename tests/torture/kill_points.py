@@ -15,6 +15,7 @@ import re
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,11 +81,12 @@ class KillAt:
 
 @dataclass(frozen=True)
 class AtPoint:
-    """Tells by a file that the run has come to a point, the first time; the run goes on."""
+    """Tells by a file that the run has come to a point, the first time; the run goes on, after a pause if it shall."""
 
     point: Point
     counter: Path
     reached: Path
+    pause: float = 0.0  #: seconds
 
     def __call__(self) -> None:
         """Take hold of this process."""
@@ -92,6 +94,7 @@ class AtPoint:
         def passed(name: str, when: str) -> None:
             if (name, when) == (self.point.name, self.point.when) and _count(self.counter) == self.point.occurrence:
                 os.close(_append(self.reached, os.O_WRONLY | os.O_CREAT))
+                time.sleep(self.pause)
 
         _wrap(passed)
 

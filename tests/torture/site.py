@@ -106,8 +106,12 @@ class Watch:
         try:
             yield
         finally:
-            self._stopped.set()
+            self.stop()
             thread.join()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped.set()
 
     def _look(self) -> None:
         while not self._stopped.wait(0.05):
@@ -189,11 +193,11 @@ class Site:
     # Commands
 
     def ingest(self, *options: str) -> list[str]:
-        """Return the command that ingests the snapshots of all networks."""
+        """Return the command that ingests the snapshots of all networks, without luigid unless told otherwise."""
         return [
             *("sot-ingest", "run", "--date", str(DAY), "--scheduler", "local"),
             *(option for network in self.files for option in ("--network", network)),
-            *options,
+            *options,  # of an option that is given twice the last counts
         ]
 
     def start(self, command: Sequence[str], harm: commands.Harm | None = None) -> commands.Command:

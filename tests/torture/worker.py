@@ -1,4 +1,4 @@
-"""Runs the cases of one worker, and prints what became of each as a line of JSON."""
+"""One of the processes that run cases: on its own ClickHouse server and S3 API, one case after the other."""
 
 from __future__ import annotations
 
@@ -38,20 +38,21 @@ def run(made: Ground, name: str, case: Case) -> Outcome:
 
 
 def main() -> None:
-    """Run the cases that stand on standard input, a name each line; of all blocks that these need."""
+    """Print the names of all cases of the blocks, then run each case whose name comes on standard input."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, required=True)
-    seed = parser.parse_args().seed
-    wanted = sys.stdin.read().split()
+    parser.add_argument("--blocks", required=True)
+    chosen = parser.parse_args()
     with ground() as made:
-        for block in BLOCKS:
-            if not any(name.startswith(block.letter) for name in wanted):
-                continue
-            for name, case in numbered(block, made, seed):
-                if name in wanted:
-                    sys.stdout.write(json.dumps(asdict(run(made, name, case))) + "\n")
-                    sys.stdout.flush()
+        cases = dict(
+            pair for block in BLOCKS if block.letter in chosen.blocks for pair in numbered(block, made, chosen.seed)
+        )
+        _say(list(cases))
+        for line in sys.stdin:
+            name = line.strip()
+            _say(asdict(run(made, name, cases[name])))
 
 
-if __name__ == "__main__":
-    main()
+def _say(answer: object) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()

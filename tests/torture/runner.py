@@ -1,0 +1,138 @@
+"""Hands the cases to workers, keeps what became of each, and goes on from there the next time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tests.support.clickhouse import ROOT
+from tests.torture.case import Outcome
+
+CACHE = ROOT / ".cache" / "torture"
+LONG = "IJ"  #: blocks whose cases take minutes: they begin first, so that the others fill the time beside them
+
+
+@dataclass
+class Results:
+    """What is known of the cases of one seed; other code is another file."""
+
+    path: Path
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def of(cls, seed: int) -> Results:
+        """Return what earlier runs of the same code found."""
+        CACHE.mkdir(parents=True, exist_ok=True)
+        found = cls(CACHE / f"{_fingerprint()}-{seed}.jsonl")
+        if found.path.exists():
+            for line in found.path.read_text("utf-8").splitlines():
+                outcome = Outcome(**json.loads(line))
+                found.outcomes[outcome.case] = outcome
+        return found
+
+    def keep(self, outcome: Outcome) -> None:
+        """Add what became of a case."""
+        with self._lock:
+            self.outcomes[outcome.case] = outcome
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(outcome)) + "\n")
+
+
+def _fingerprint() -> str:
+    """Return what changes with the pipeline and with the cases."""
+    digest = hashlib.sha256()
+    for folder in ("pipeline", "tests/torture", "tests/support"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in {".py", ".sql", ".html"}:
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@dataclass
+class _Worker:
+    """A process that runs a case after the other."""
+
+    process: subprocess.Popen[str]
+    cases: list[str]  #: all that the blocks have
+
+    def run(self, case: str) -> Outcome:
+        """Run a case. Raises EOFError when the process ends."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(case + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError as error:
+            raise EOFError from error
+        return Outcome(**json.loads(_line(self.process)))
+
+
+@contextmanager
+def _worker(seed: int, blocks: str) -> Iterator[_Worker]:
+    # Not -m: what a worker forks would import its main module again, with all that this imports.
+    begin = "from tests.torture.worker import main; main()"
+    command = [sys.executable, "-c", begin, "--seed", str(seed), "--blocks", blocks]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield _Worker(process, json.loads(_line(process)))
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    if not (line := process.stdout.readline()):
+        raise EOFError(f"the worker ended with {process.wait()}")
+    return line
+
+
+@dataclass
+class Campaign:
+    """Cases of some blocks, and the workers that run them."""
+
+    seed: int
+    blocks: str  #: letters
+    results: Results
+    tell: Callable[[Outcome], None]  #: is told of each outcome
+    _waiting: queue.Queue[str] = field(default_factory=queue.Queue)
+
+    def run(self, chosen: Sequence[str], workers: int, *, again: bool) -> list[str]:
+        """Run the chosen cases, or all, unless they have an outcome; return their names."""
+        with _worker(self.seed, self.blocks) as first:
+            cases = [case for case in first.cases if not chosen or case in chosen]
+            left = [case for case in cases if again or case not in self.results.outcomes]
+            for case in sorted(left, key=lambda name: name[0] not in LONG):
+                self._waiting.put(case)
+            others = [threading.Thread(target=self._begin) for _ in range(min(workers, len(left)) - 1)]
+            for thread in others:
+                thread.start()
+            self._work(first)
+            for thread in others:
+                thread.join()
+        return cases
+
+    def _begin(self) -> None:
+        with _worker(self.seed, self.blocks) as worker:
+            self._work(worker)
+
+    def _work(self, worker: _Worker) -> None:
+        """Run cases until none is left; a worker that ends is a violation, and another takes its place."""
+        while True:
+            try:
+                case = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                outcome = worker.run(case)
+            except EOFError as error:
+                outcome = Outcome(case, "the worker", [f"0: {error}"], 0, 0.0)
+            self.results.keep(outcome)
+            self.tell(outcome)
+            if worker.process.poll() is not None:
+                self._begin()
+                return
