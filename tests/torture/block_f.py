@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import psutil
 
@@ -134,7 +135,7 @@ def _luigid_gone(site: Site) -> None:
         (site.directory / "luigi.cfg").write_text(config, "utf-8")
         run = _started(site, _at(site, _LOAD, pause=2), "--scheduler", "auto")
     ended = site.finish(run)
-    if ended.exit_code in {1} or ended.exit_code < 0:
+    if ended.exit_code == 1 or ended.exit_code < 0:
         site.violated(5, f"exit code {ended.exit_code}: {ended.stderr[-400:]}")
     with running_luigid(site.directory / "luigid", port):
         site.check_recovered([ended], site.run(site.ingest("--scheduler", "luigid")))
@@ -151,11 +152,11 @@ class _NoSpace:
         before = os.fsync
 
         def fsync(handle: int) -> None:
-            if self.name in os.readlink(f"/proc/self/fd/{handle}"):
+            if self.name in str(Path(f"/proc/self/fd/{handle}").readlink()):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             before(handle)
 
-        os.fsync = fsync
+        setattr(os, "fsync", fsync)  # noqa: B010  # to mypy another function
 
 
 def _no_space(name: str, site: Site) -> None:

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 
 from tests.support.clickhouse import ROOT
@@ -77,32 +76,36 @@ class _Reading:
 
 def _run(site: Site) -> None:
     """Publish versions in turn, roll back now and then; each answer must be that of one whole version."""
+    site.watch.stop()  # the readers of this case are others
     buckets = [Bucket(site.directory / f"version-{seed}") for seed in range(VERSIONS)]
+    legal: dict[str, set[str]] = {}
     for seed, bucket in enumerate(buckets):
         bucket.snapshot("torus", DAY, seed=seed)
-    site.watch.stop()  # the readers of this case are others
-    reader, legal = ServerReader(site.ground.server, f"{site.name}_"), dict[str, set[str]]()
-    for number, bucket in enumerate(buckets):
-        _publish(site, bucket, reader, number)
+        _publish(site, bucket, seed)
         for found in oracle.differences(site.ground.server, site.database("torus"), site.key("torus"), bucket.root):
             site.violated(2, found)
         for name, query in questions(site.database("torus"), site.key("torus")).items():
             legal.setdefault(name, set()).add(site.ground.server.http(query).strip())
     reading = _Reading(site)
     with reading.running():
-        for number in count():
-            if number >= PUBLICATIONS and reading.reads >= READS:
-                break
-            _publish(site, buckets[number % VERSIONS], reader, number)
-            if number % (PUBLICATIONS // ROLLBACKS) == 5:
+        number = 0
+        while number < PUBLICATIONS or reading.reads < READS:
+            _publish(site, buckets[number % VERSIONS], number)
+            if number % (PUBLICATIONS // ROLLBACKS) == 0:
                 _roll_back(site)
+            number += 1
+    _judge(site, reading, legal)
+
+
+def _judge(site: Site, reading: _Reading, legal: dict[str, set[str]]) -> None:
     for name, answers in reading.answers.items():
         for answer in sorted(set(answers) - legal[name]):
             site.violated(1, f"{answers[answer]} answers to {name} were of no version: {answer[:300]}")
     site.watch.looks = sum(sum(answers.values()) for answers in reading.answers.values())
 
 
-def _publish(site: Site, bucket: Bucket, reader: ServerReader, number: int) -> None:
+def _publish(site: Site, bucket: Bucket, number: int) -> None:
+    reader = ServerReader(site.ground.server, f"{site.name}_")
     _, context = in_process(bucket.root, reader, site.directory / f"run-{number % VERSIONS}")
     ingest(context, site.files["torus"].snapshot)
 

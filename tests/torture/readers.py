@@ -26,13 +26,14 @@ def questions(database: str, key: Key) -> dict[str, str]:
     at_once = ", ".join(
         f"({query.replace('SELECT ', 'SELECT (').replace(' FROM', ') FROM', 1)})" for query in digests.values()
     )
+    where = {alias: f"{alias}.{key.where.replace('AND ', f'AND {alias}.')}" for alias in "facl"}
     joined = f"""
         SELECT count(), sum(cityHash64(f.address, f.pagerank, a.alert_id, l.label, c.total_alerts))
         FROM {database}.raw_features AS f
-        LEFT JOIN {database}.raw_alerts AS a ON a.address = f.address AND a.{key.where.replace("AND ", "AND a.")}
-        LEFT JOIN {database}.raw_address_labels AS l ON l.address = f.address AND l.{key.where.replace("AND ", "AND l.")}
-        LEFT JOIN {database}.raw_clusters AS c ON c.cluster_id = a.address AND c.{key.where.replace("AND ", "AND c.")}
-        WHERE f.{key.where.replace("AND ", "AND f.")}
+        LEFT JOIN {database}.raw_alerts AS a ON a.address = f.address AND {where["a"]}
+        LEFT JOIN {database}.raw_address_labels AS l ON l.address = f.address AND {where["l"]}
+        LEFT JOIN {database}.raw_clusters AS c ON c.primary_address = f.address AND {where["c"]}
+        WHERE {where["f"]}
     """
     return {**digests, "at once": f"SELECT {at_once}", "joined": joined}
 
