@@ -77,9 +77,9 @@ def test_the_oracle_sees_each_violation(site: Site) -> None:
     site.check_refused(Ended((), 0, "", ""), file="alerts.parquet")
     assert [line[:2] for line in found(site)] == ["5:", "5:"]
 
-    (site.work / "leak").write_text(f"secret={site.secrets[1]}", "utf-8")
+    (site.work / "leak").write_text(f"secret={site.canaries.s3_secret}", "utf-8")
     site.check_secrets()
-    assert found(site) == ["6: a secret in work/leak"]
+    assert found(site) == [f"6: s3_secret (plain) in {site.work / 'leak'}"]
 
 
 def found(site: Site) -> list[str]:
