@@ -8,7 +8,7 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -87,6 +87,24 @@ def headers(**changes: str | None) -> Fault:
     return lambda answer: answer.with_headers(**changes)
 
 
+@dataclass
+class Aim:
+    """Faults for what is asked of one object: one each for the next requests, and the last for ever if ``lasting``."""
+
+    method: str
+    path: str  #: the end of the path, without the query
+    faults: deque[Fault]
+    lasting: bool = False
+    hits: list[str] = field(default_factory=list)  #: paths of the requests that met one
+
+    def take(self, method: str, path: str) -> Fault | None:
+        """Return what a request meets, if it is meant."""
+        if not self.faults or method != self.method or not path.partition("?")[0].endswith(self.path):
+            return None
+        self.hits.append(path)
+        return self.faults[0] if self.lasting and len(self.faults) == 1 else self.faults.popleft()
+
+
 class Misbehaving:
     """Forwards to ``upstream`` (host, port); ``asked`` is what came, ``plan`` says what goes wrong."""
 
@@ -95,6 +113,8 @@ class Misbehaving:
         self.asked: list[Asked] = []
         self.stopped = threading.Event()
         self._plans: defaultdict[str, deque[Fault]] = defaultdict(deque)
+        self._aims: list[Aim] = []
+        self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.network = self
 
@@ -107,13 +127,25 @@ class Misbehaving:
         """Let the next requests of a method meet these faults, one each; the ones after meet none."""
         self._plans[method].extend(faults)
 
+    def aim(self, method: str, path: str, *faults: Fault, lasting: bool = False) -> Aim:
+        """Let requests of a method for paths with this end meet these faults: see Aim."""
+        self._aims.append(Aim(method, path, deque(faults), lasting))
+        return self._aims[-1]
+
+    def behave(self) -> None:
+        """Forget all that was planned."""
+        self._aims.clear()
+        self._plans.clear()
+
     def gets(self) -> list[str | None]:
         """Return the ranges that GET requests asked for."""
         return [asked.range for asked in self.asked if asked.method == "GET"]
 
-    def fault(self, method: str) -> Fault | None:
+    def fault(self, method: str, path: str) -> Fault | None:
         """Take the next planned fault."""
-        return self._plans[method].popleft() if self._plans[method] else None
+        with self._lock:
+            aimed = (fault for aim in self._aims if (fault := aim.take(method, path)))
+            return next(aimed, None) or (self._plans[method].popleft() if self._plans[method] else None)
 
     @contextmanager
     def running(self) -> Iterator[Misbehaving]:
@@ -147,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         network = self.server.network
         asked = {name.lower(): value for name, value in self.headers.items()}
         network.asked.append(Asked(self.command, self.path, asked, self.client_address[1]))
-        fault = network.fault(self.command)
+        fault = network.fault(self.command, self.path)
         answer = self._forward(network.upstream)
         self._send(fault(answer) if fault else answer)
 
