@@ -338,6 +338,33 @@ def test_a_listing_goes_over_pages(bucket: Bucket, monkeypatch: pytest.MonkeyPat
     assert len(bucket.network.gets()) == 3 + 2
 
 
+@pytest.mark.parametrize(
+    ("keys", "token"),
+    [("a{}", "same"), ("a", "{}"), ("", "{}"), ("a{}", "{}")],
+    ids=["the same token", "the same keys", "no keys", "always more"],
+)
+def test_a_listing_that_does_not_end_is_refused(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, keys: str, token: str
+) -> None:
+    """Each page promises another: the list is given up when it goes round, or after many pages."""
+    monkeypatch.setattr("pipeline.sources.s3.MOST_PAGES", 20)
+    pages = [_page(keys.format(number), token.format(number)) for number in range(30)]
+    bucket.network.aim("GET", "", *pages, alone=True)
+    error = failure(SourceError, lambda: list(bucket.source().manifests("torus")))
+    assert "snapshots/torus/: a list without an end" in str(error)
+    assert len(bucket.network.asked) <= 20
+
+
+def _page(key: str, token: str) -> Fault:
+    """One page of a list that promises another."""
+    content = f"<Contents><Key>snapshots/torus/{key}</Key></Contents>" if key else ""
+    text = (
+        f"<ListBucketResult><IsTruncated>true</IsTruncated>{content}"
+        f"<NextContinuationToken>{token}</NextContinuationToken></ListBucketResult>"
+    )
+    return page(200, text)
+
+
 def test_anonymous_requests_are_not_signed(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """A public object is read without any credentials; a private one is refused with a hint."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.errors import FileError, SourceUnavailableError
+from pipeline.errors import FileError, SourceError, SourceUnavailableError
 from pipeline.manifest import MAX_MANIFEST_BYTES
 from pipeline.snapshot import Snapshot
 from pipeline.sources import (
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from pipeline.sources.s3_client import Client, Facts
 
 _REPLACED_HINT = "upstream published again: run again and the new version is fetched"
+_LIST_HINT = "the store, or something before it, does not end lists: check SOT_S3_ENDPOINT and SOT_S3_PREFIX"
 _WAIT_HINT = "something between here and the store changes answers: run again, then check SOT_S3_ENDPOINT"
+
+MOST_PAGES = 10_000  #: of a list, 1,000 keys each: a network's snapshots are some 10,000 objects a year
 
 
 class S3Source(ManifestAtSource):
@@ -83,7 +86,10 @@ class S3Source(ManifestAtSource):
                     yield piece
 
     def manifests(self, network: str) -> Iterator[Snapshot]:
-        """Pages through ``snapshots/{network}/``; see newest_first for what that holds in memory."""
+        """Pages through ``snapshots/{network}/``; see newest_first for what that holds in memory.
+
+        Raises SourceError when the list has no end.
+        """
         return newest_first(self._keys(f"snapshots/{network}/"))
 
     @property
@@ -115,12 +121,16 @@ class S3Source(ManifestAtSource):
         return self._patience.retrying()(self._client.head, self._root + key)
 
     def _keys(self, folder: str) -> Iterator[str]:
-        token = None
-        while True:
-            keys, token = self._patience.retrying()(self._client.keys, self._root + folder, token)
+        token, before = None, [""]
+        for _ in range(MOST_PAGES):
+            keys, following = self._patience.retrying()(self._client.keys, self._root + folder, token)
             yield from (key.removeprefix(self._root) for key in keys)
-            if token is None:
+            if following is None:
                 return
+            if following == token or keys == before:
+                break
+            token, before = following, keys or before  # S3 may send a page without keys
+        raise SourceError(f"ListObjectsV2 {self._uri(folder)}: a list without an end", hint=_LIST_HINT)
 
     def _read_manifest(self, key: str) -> ManifestText | None:
         download = self._client.get(self._root + key)

@@ -95,6 +95,7 @@ class Aim:
     path: str  #: the end of the path, without the query
     faults: deque[Fault]
     lasting: bool = False
+    alone: bool = False  #: the store behind is not asked: it would not understand
     hits: list[str] = field(default_factory=list)  #: paths of the requests that met one
 
     def take(self, method: str, path: str) -> Fault | None:
@@ -127,9 +128,9 @@ class Misbehaving:
         """Let the next requests of a method meet these faults, one each; the ones after meet none."""
         self._plans[method].extend(faults)
 
-    def aim(self, method: str, path: str, *faults: Fault, lasting: bool = False) -> Aim:
+    def aim(self, method: str, path: str, *faults: Fault, lasting: bool = False, alone: bool = False) -> Aim:
         """Let requests of a method for paths with this end meet these faults: see Aim."""
-        self._aims.append(Aim(method, path, deque(faults), lasting))
+        self._aims.append(Aim(method, path, deque(faults), lasting, alone))
         return self._aims[-1]
 
     def behave(self) -> None:
@@ -141,11 +142,13 @@ class Misbehaving:
         """Return the ranges that GET requests asked for."""
         return [asked.range for asked in self.asked if asked.method == "GET"]
 
-    def fault(self, method: str, path: str) -> Fault | None:
-        """Take the next planned fault."""
+    def fault(self, method: str, path: str) -> tuple[Fault | None, bool]:
+        """Take the next planned fault, and whether it stands alone."""
         with self._lock:
-            aimed = (fault for aim in self._aims if (fault := aim.take(method, path)))
-            return next(aimed, None) or (self._plans[method].popleft() if self._plans[method] else None)
+            for aim in self._aims:
+                if fault := aim.take(method, path):
+                    return fault, aim.alone
+            return self._plans[method].popleft() if self._plans[method] else None, False
 
     @contextmanager
     def running(self) -> Iterator[Misbehaving]:
@@ -179,8 +182,8 @@ class _Handler(BaseHTTPRequestHandler):
         network = self.server.network
         asked = {name.lower(): value for name, value in self.headers.items()}
         network.asked.append(Asked(self.command, self.path, asked, self.client_address[1]))
-        fault = network.fault(self.command, self.path)
-        answer = self._forward(network.upstream)
+        fault, alone = network.fault(self.command, self.path)
+        answer = Answer(200, {}, b"") if alone else self._forward(network.upstream)
         self._send(fault(answer) if fault else answer)
 
     do_HEAD = do_GET  # noqa: N815  # the library's name
