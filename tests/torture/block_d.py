@@ -46,9 +46,12 @@ def _fault(kind: Kind, table: str, site: Site) -> None:
         _recover(site, ended, table)
 
 
-def _recover(site: Site, failed: Ended, table: str) -> None:
-    """End the fault and run again: what was proven is not asked for again."""
-    site.check_refused(failed, file=f"{table.removeprefix('raw_')}.parquet")
+def _recover(site: Site, failed: Ended, table: str, named: str = ".parquet") -> None:
+    """End the fault and run again: what was proven is not asked for again.
+
+    The error tells the table's file; what went wrong with a list, that of the network.
+    """
+    site.check_refused(failed, file=table.removeprefix("raw_") + named if named == ".parquet" else named)
     site.s3.behave()
     before = len(site.s3.asked)
     again = site.run()
@@ -104,13 +107,14 @@ _REPLACED: dict[str, Replaced] = {
 def _listed(fault: Fault, site: Site) -> None:
     """Ingest a date whose labels are superseded, which the list of the snapshots is to tell."""
     (network,) = site.files
-    Bucket(site.bucket).snapshot(network, DAY + timedelta(days=1), seed=1)
+    newer = Bucket(site.bucket).snapshot(network, DAY + timedelta(days=1), seed=1)
+    newer.edit_manifest(lambda meta: meta.update(generated_at="2025-08-04T00:30:00Z"))
     site.upload()
-    aim = site.s3.aim("GET", f"/{site.name}", fault, lasting=True)
+    aim = site.s3.aim("GET", f"/{site.name}", fault, lasting=True, alone=True)
     failed = site.run(harm=Hurried())
     if not aim.hits:
         site.violated(0, "nothing was listed")
-    _recover(site, failed, LABELS)
+    _recover(site, failed, LABELS, named="torus")
 
 
 def _list(keys: Callable[[int], str], token: Callable[[int], str]) -> Fault:

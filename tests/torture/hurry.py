@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Hurried:
     """Waits hardly at all before it tries again; as often as the product does.
 
-    Files come in pieces of a KiB and not of 256: a small one is resumed where it broke, as a large one is.
+    Files come in pieces of a KiB and not of 256: a small one is resumed where it broke, as a large one is. A list has an end after 30 pages and not after 10,000.
     """
 
     s3_seconds: float = 0.8  #: for one read from the socket
@@ -23,6 +23,6 @@ class Hurried:
         attempts.BACKOFF_LONGEST = 0.05
         tries = retry.Patience().tries
         retry.Patience.__init__.__defaults__ = (tries, 0.01, 0.05, 5.0, self.s3_seconds)  # type: ignore[misc]
-        s3.PIECE_BYTES = 1 << 10
+        s3.PIECE_BYTES, s3.MOST_PAGES = 1 << 10, 30  # type: ignore[attr-defined]
         clickhouse.INSERT_SECONDS = self.clickhouse_seconds - 60  # type: ignore[assignment]
         context.ANSWER_SECONDS = self.clickhouse_seconds  # type: ignore[attr-defined]
