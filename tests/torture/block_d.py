@@ -63,9 +63,10 @@ def _recover(site: Site, failed: Ended, table: str, named: str = ".parquet") -> 
 
 def _replaced(act: Replaced, table: str, site: Site) -> None:
     """Let the object change, put back what the manifest lists, and run again."""
-    act(site, _key(site, table))
+    key = _key(site, table)
+    act(site, key)
     failed = site.run(harm=Hurried())
-    site.upload()
+    _put(site, key, (site.bucket / key).read_bytes())
     _recover(site, failed, table)
 
 
@@ -77,6 +78,10 @@ def _key(site: Site, table: str) -> str:
 
 def _put(site: Site, key: str, data: bytes) -> None:
     site.ground.client.put_object(Bucket=site.name, Key=key, Body=data)
+
+
+def _remove(site: Site, key: str) -> None:
+    site.ground.client.delete_object(Bucket=site.name, Key=key)
 
 
 def _before(site: Site, key: str) -> None:
@@ -100,7 +105,7 @@ _REPLACED: dict[str, Replaced] = {
     "replaced by nothing between manifest and file": lambda site, key: _put(site, key, b""),
     "replaced after it was found": lambda site, key: _when(site, "HEAD", key, lambda answer: answer),
     "replaced between two ranges": lambda site, key: _when(site, "GET", key, broken("reset", 0.5)),
-    "removed between manifest and file": lambda site, key: site.ground.client.delete_object(Bucket=site.name, Key=key),
+    "removed between manifest and file": _remove,
 }
 
 

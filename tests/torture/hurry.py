@@ -9,11 +9,12 @@ from dataclasses import dataclass
 class Hurried:
     """Waits hardly at all before it tries again; as often as the product does.
 
-    Files come in pieces of a KiB and not of 256: a small one is resumed where it broke, as a large one is. A list has an end after 30 pages and not after 10,000.
+    Files come in pieces of a KiB and not of 256: a small one is resumed where it broke, as a large one is. A list is
+    given up after 30 pages and not after 10,000.
     """
 
     s3_seconds: float = 0.8  #: for one read from the socket
-    clickhouse_seconds: float = 30.0  #: for a query, and for an insert
+    clickhouse_seconds: int = 30  #: for a query, and for an insert
 
     def __call__(self) -> None:
         """Take hold of this process."""
@@ -23,6 +24,6 @@ class Hurried:
         attempts.BACKOFF_LONGEST = 0.05
         tries = retry.Patience().tries
         retry.Patience.__init__.__defaults__ = (tries, 0.01, 0.05, 5.0, self.s3_seconds)  # type: ignore[misc]
-        s3.PIECE_BYTES, s3.MOST_PAGES = 1 << 10, 30  # type: ignore[attr-defined]
-        clickhouse.INSERT_SECONDS = self.clickhouse_seconds - 60  # type: ignore[assignment]
+        s3.PIECE_BYTES, s3.MOST_PAGES = 1 << 10, 30
+        clickhouse.INSERT_SECONDS = self.clickhouse_seconds - 60
         context.ANSWER_SECONDS = self.clickhouse_seconds  # type: ignore[attr-defined]
