@@ -23,7 +23,8 @@ class Hurried:
 
         attempts.BACKOFF_LONGEST = 0.05
         tries = retry.Patience().tries
-        retry.Patience.__init__.__defaults__ = (tries, 0.01, 0.05, 5.0, self.s3_seconds)  # type: ignore[misc]
-        s3.PIECE_BYTES, s3.MOST_PAGES = 1 << 10, 30
+        retry.Patience.__init__.__defaults__ = (tries, 0.01, 0.05, 5.0, self.s3_seconds)
+        s3.PIECE_BYTES = 1 << 10  # type: ignore[attr-defined]
+        s3.MOST_PAGES = 30
         clickhouse.INSERT_SECONDS = self.clickhouse_seconds - 60
         context.ANSWER_SECONDS = self.clickhouse_seconds  # type: ignore[attr-defined]
