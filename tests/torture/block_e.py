@@ -68,13 +68,14 @@ Made = Callable[[Fault], object]
 
 
 def cases(_ground: Ground, _chance: random.Random) -> list[Case]:
-    """Return each kind for each table."""
-    return [
+    """Return each kind for each table, and what goes wrong before any table."""
+    found = [
         Case(f"{name}: {table}", partial(run, made, table), kind=name)
         for kinds, run in ((_SURVIVED, _survived), (_FAILED, _failed))
         for name, made in kinds.items()
         for table in COLUMNS
     ]
+    return [*found, *(Case(name, partial(_from_the_start, wrong), kind=name) for name, wrong in _WRONG.items())]
 
 
 def _survived(made: Made, table: str, site: Site) -> None:
@@ -96,6 +97,17 @@ def _failed(made: Made, table: str, site: Site) -> None:
             site.violated(5, f"no line names {table}")
         _end(fault)
         site.check_recovered([ended], site.run())
+
+
+def _from_the_start(wrong: Mapping[str, str], site: Site) -> None:
+    """The variables are wrong; then they are right."""
+    site.variables.update(wrong)
+    ended = site.run(harm=_HURRIED)
+    site.check_refused(ended)
+    site.variables.clear()
+    if not site.ground.server.running:  # a refused login on the native port may end it: see the server
+        site.ground.server.start()
+    site.check_recovered([ended], site.run())
 
 
 def _made(made: Made, table: str, site: Site, proxy: Proxy) -> Fault:
@@ -251,7 +263,8 @@ def _leftovers(fault: Fault) -> None:
 
 
 def _restarted(fault: Fault) -> None:
-    """The server restarts when it has the table, before the next one."""
+    """The server restarts when it has the table, before the next one; it is waited for."""
+    fault.site.variables.update(INGESTION_RETRY_ATTEMPTS="60", INGESTION_RETRY_DELAY="0.5")
 
     def act(exchange: Exchange) -> None:
         answer = exchange.ask()
@@ -314,6 +327,13 @@ _FAILED: Mapping[str, Made] = {
     "wrong password": _inserts(_changed(rb"(?i)X-ClickHouse-Key: [^\r]*", b"X-ClickHouse-Key: wrong")),
     "a server slower than its client waits": _inserts(_silent),
     "no row in the ledger": _of_the_ledger(_reset, 1_000),
+}
+
+_WRONG: Mapping[str, Mapping[str, str]] = {
+    "wrong password on the native port": {"CLICKHOUSE_PASSWORD": "wrong"},
+    "nobody listens on the native port": {"CLICKHOUSE_PORT": "9"},
+    "nobody listens on the HTTP port": {"CLICKHOUSE_HTTP_PORT": "9"},
+    "nobody listens": {"CLICKHOUSE_HTTP_PORT": "9", "CLICKHOUSE_PORT": "9"},
 }
 
 BLOCK = Block("E", "ClickHouse faults, from a proxy before both ports and from the server itself", cases)
