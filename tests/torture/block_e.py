@@ -347,7 +347,7 @@ _WRONG: Mapping[str, Mapping[str, str]] = {
     "nobody listens": {"CLICKHOUSE_HTTP_PORT": "9", "CLICKHOUSE_PORT": "9"},
 }
 
-_KINDS = (
+_KINDS: tuple[tuple[str, Made, Callable[[Made, str, Site], None]], ...] = (
     *((name, made, _survived) for name, made in _SURVIVED.items()),
     *(
         (name, made, partial(_failed, says=f"ClickHouse error {_CODES[name]}:" if name in _CODES else ""))
