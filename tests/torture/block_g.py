@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,6 +17,7 @@ from tests.torture.manifest_values import values
 from tests.torture.site import Ground, Site
 
 _MOST = 1 << 20
+_FOLDER = "snapshots/torus/2025-08-01/195"
 
 Edit = Callable[[bytes], bytes]
 
@@ -26,7 +28,7 @@ def cases(_: Ground, chance: random.Random) -> list[Case]:
 
 
 def _bytes(chance: random.Random) -> Iterator[Defect]:
-    yield manifest("missing", lambda files: files.manifest_path.unlink(), exit_code=20, kind="missing")
+    yield manifest("missing", lambda files: files.manifest_path.unlink(), file=_FOLDER, exit_code=20, kind="missing")
     edits: dict[str, Edit] = {
         "empty": lambda _: b"",
         "one byte": lambda _: b"{",
@@ -123,7 +125,10 @@ def _as_it_is(answer: Answer) -> Answer:
 
 
 def _with_body(answer: Answer, body: bytes) -> Answer:
-    return Answer(answer.status, answer.headers, body).with_headers(content_length=str(len(body)))
+    """Return an answer with another object's body, as S3 would have sent it for that."""
+    etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    sent = Answer(answer.status, answer.headers, body)
+    return sent.with_headers(content_length=str(len(body)), etag=f'"{etag}"')
 
 
 BLOCK = Block("G", "manifests that are broken, lie, or change while they are read", cases)

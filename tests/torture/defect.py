@@ -85,7 +85,7 @@ def _refused(defect: Defect, over: bool, site: Site) -> None:
     for path, data in good.items():
         path.write_bytes(data)
     put(site)
-    changed = {path.name for path, data in good.items() if spoiled.get(path) != data}
+    changed = {defect.file} | {path.name for path, data in good.items() if spoiled.get(path) != data}
     site.check_recovered([_still_good(ended, changed)], site.run())
 
 
