@@ -131,8 +131,8 @@ ALTERATIONS = (
         "the publication's counts altered",
         "raw_alerts",
         (
-            "ALTER TABLE {db}.sot_publications UPDATE row_counts = mapUpdate(row_counts, map('raw_alerts', toUInt64(1))) "
-            "WHERE 1 SETTINGS mutations_sync = 2",
+            "ALTER TABLE {db}.sot_publications UPDATE row_counts = "
+            "mapUpdate(row_counts, map('raw_alerts', toUInt64(1))) WHERE 1 SETTINGS mutations_sync = 2",
         ),
     ),
     _ledger("the ledger's count altered", "UPDATE row_count = row_count + 1 WHERE"),
