@@ -19,6 +19,7 @@ class Case:
     run: Callable[[Site], None]
     networks: Sequence[str] = ONE
     kind: str = ""  #: cases of one kind show the same: the fast tier runs one of each
+    examples: int = 1  #: how many the case stands for: a string in a place is one
 
 
 @dataclass(frozen=True)
@@ -39,3 +40,4 @@ class Outcome:
     violations: list[str]
     looks: int  #: how often readers looked meanwhile
     seconds: float
+    examples: int = 1  #: that it stood for

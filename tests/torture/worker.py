@@ -34,7 +34,8 @@ def run(made: Ground, name: str, case: Case) -> Outcome:
                 violations, looks = site.violations, site.watch.looks
     except Exception:  # noqa: BLE001  # whatever it is: the next case is to run
         violations.append(f"0: {traceback.format_exc()}")
-    return Outcome(name, case.name, violations, looks, round(time.monotonic() - started, 2))
+    seconds = round(time.monotonic() - started, 2)
+    return Outcome(name, case.name, violations, looks, seconds, case.examples)
 
 
 def main() -> None:

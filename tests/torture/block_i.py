@@ -1,0 +1,172 @@
+"""I: hostile strings in every place that reaches SQL, a path, a log or a page; an example is one string in one place."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from functools import partial
+
+import pyarrow as pa
+
+from tests.support.snapshots import SnapshotFiles
+from tests.torture.case import Block, Case
+from tests.torture.defect import ALERTS, CLUSTERS, FEATURES, LABELS
+from tests.torture.hostile import strings
+from tests.torture.hostile_commands import command_cases
+from tests.torture.hostile_output import check_logs, check_outside, outside
+from tests.torture.hostile_pages import page_cases
+from tests.torture.site import Ground, Site
+
+_TABLES = {ALERTS: 30, FEATURES: 50, CLUSTERS: 20, LABELS: 40}
+_OF_SNAPSHOT = {"network", "processing_date", "window_days"}
+_MOST_NAME = 255
+
+
+def cases(_: Ground, chance: random.Random) -> list[Case]:
+    """Return cases with many strings each, about a thousand and a half in all."""
+    listed = [text for text in strings(chance, 400, nul=False) if _is_file_name(text)][:100]
+    members = strings(chance, 100)
+    unsafe = [text for text in strings(chance, 200) if not _is_file_name(text)][:8]
+    columns = strings(chance, 80, nul=False)
+    texts = {table: strings(chance, rows) for table, rows in _TABLES.items()}
+    return [
+        _case("file names in the manifest that are not ours", len(listed), partial(_listed, listed)),
+        _case("members of the manifest that nobody knows", 2 * len(members), partial(_members, members)),
+        _case("file names that are refused, in log, steps and history", len(unsafe) * 3, partial(_names, unsafe)),
+        _case("values of the manifest that are refused", len(unsafe) * 3, partial(_values, unsafe)),
+        _case("column names that are refused, in log and hint", 2 * len(columns), partial(_columns, columns)),
+        _case("column names that are left out", len(columns), partial(_ignored, columns)),
+        _case("column names that stand twice", len(columns), partial(_twice, columns)),
+        _case("values of every string column and list", _cells(), partial(_texts, texts)),
+        _case("keys that stand twice, in log and history", 3 * 3, partial(_keys, members[:3])),
+        *command_cases(chance),
+        *page_cases(chance),
+    ]
+
+
+def _case(name: str, examples: int, run: partial[None]) -> Case:
+    return Case(f"{examples} hostile {name}", run, kind=name, examples=examples)
+
+
+def _cells() -> int:
+    """Return how many strings :func:`_texts` places: string columns and lists, by rows."""
+    return 30 * 12 + 50 * 3 + 20 * 8 + 40 * 9
+
+
+def _is_file_name(text: str) -> bool:
+    unsafe = not text.isprintable() or any(part in text for part in ("/", "\\", "..")) or text in {"", "."}
+    return not unsafe and len(text.encode()) <= _MOST_NAME
+
+
+def _accepted(site: Site) -> None:
+    """Run: all is loaded, nothing is written elsewhere, each event is a line."""
+    before = outside(site)
+    site.upload()
+    ended = site.run()
+    check_outside(site, before)
+    site.check_recovered([], ended)
+    check_logs(site)
+
+
+def _refused(site: Site, file: str) -> None:
+    """Run, log in text too: exit 30, one event a line, nothing elsewhere, and readers see nothing."""
+    before = outside(site)
+    site.upload()
+    site.check_refused(site.run(), file=file)
+    site.variables["LOG_FORMAT"] = "text"
+    if (ended := site.run()).exit_code != 30:
+        site.violated(5, f"exit code {ended.exit_code}, expected 30")
+    site.variables.clear()
+    site.run(["sot-ingest", "history", "--date", "2025-08-01"])
+    site.run(["sot-ingest", "status", "--date", "2025-08-01", "--days", "1"])
+    check_outside(site, before)
+    check_logs(site)
+    site.settle()
+
+
+def _listed(names: Sequence[str], site: Site) -> None:
+    site.files["torus"].edit_manifest(lambda meta: meta["sha256"].update(dict.fromkeys(names, "0" * 64)))
+    _accepted(site)
+
+
+def _members(texts: Sequence[str], site: Site) -> None:
+    def edit(meta: dict[str, object]) -> None:
+        meta.update({text: texts for text in texts if text not in meta})
+        meta["batch_id"] = "".join(texts)
+
+    site.files["torus"].edit_manifest(edit)
+    _accepted(site)
+
+
+def _names(names: Sequence[str], site: Site) -> None:
+    good = site.files["torus"].manifest_path.read_bytes()
+    for name in names:
+        site.files["torus"].manifest_path.write_bytes(good)
+        site.files["torus"].edit_manifest(partial(_named, name))
+        _refused(site, "META.json")
+
+
+def _named(name: str, meta: dict[str, dict[str, str]]) -> None:
+    meta["sha256"][name] = "0" * 64
+
+
+def _values(texts: Sequence[str], site: Site) -> None:
+    good = site.files["torus"].manifest_path.read_bytes()
+    for text, member in zip(texts, ["network", "processing_date", "window_days", "schema_version"] * 2, strict=True):
+        site.files["torus"].manifest_path.write_bytes(good)
+        site.files["torus"].edit_manifest(partial(_valued, member, text))
+        _refused(site, "META.json")
+
+
+def _valued(member: str, text: str, meta: dict[str, object]) -> None:
+    meta[member] = text
+
+
+def _columns(names: Sequence[str], site: Site) -> None:
+    _add_columns(site.files["torus"], names)
+    _refused(site, "alerts.parquet")
+
+
+def _ignored(names: Sequence[str], site: Site) -> None:
+    _add_columns(site.files["torus"], names)
+    site.variables["INGESTION_IGNORE_EXTRA_COLUMNS"] = "true"
+    _accepted(site)
+
+
+def _twice(names: Sequence[str], site: Site) -> None:
+    _add_columns(site.files["torus"], [name for name in names for _ in range(2)])
+    _refused(site, "alerts.parquet")
+
+
+def _add_columns(files: SnapshotFiles, names: Sequence[str]) -> None:
+    data = files.table(ALERTS)
+    columns = [*data.columns, *([pa.array([1.5] * data.num_rows)] * len(names))]
+    files.replace_table(ALERTS, pa.Table.from_arrays(columns, names=[*data.column_names, *names]))
+
+
+def _texts(texts: dict[str, list[str]], site: Site) -> None:
+    """Fill every column of text, each with the same strings in another order: keys stay unique."""
+    files = site.files["torus"]
+    for table, drawn in texts.items():
+        data = files.table(table)
+        for position, column in enumerate(data.schema):
+            if column.name in _OF_SNAPSHOT:
+                continue
+            turned = [*drawn[position:], *drawn[:position]]
+            if pa.types.is_large_string(column.type):
+                data = data.set_column(position, column, pa.array(turned, column.type))
+            elif pa.types.is_list(column.type) and pa.types.is_string(column.type.value_type):
+                lists = [[text, *turned[:3]] for text in turned]
+                data = data.set_column(position, column, pa.array(lists, column.type))
+        files.replace_table(table, data)
+    _accepted(site)
+
+
+def _keys(texts: Sequence[str], site: Site) -> None:
+    files = site.files["torus"]
+    rest = files.table(ALERTS)["alert_id"].to_pylist()[2 * len(texts) :]
+    files.set_column(ALERTS, "alert_id", pa.array([*texts, *texts, *rest], pa.large_string()))
+    _refused(site, "alerts.parquet")
+
+
+BLOCK = Block("I", "hostile strings in every place that reaches SQL, a path, a log or a page", cases)

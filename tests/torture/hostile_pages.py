@@ -1,0 +1,92 @@
+"""Hostile strings in the tables that status, history and the report show: as if everything before had let them in."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from functools import partial
+
+from tests.torture import oracle
+from tests.torture.case import Case
+from tests.torture.hostile import strings
+from tests.torture.hostile_output import check_logs, check_page
+from tests.torture.site import DAY, Site
+
+_DAYS = ("--days", "1", "--date", str(DAY))
+_OF_STEPS = ("step", "table_name", "error", "hint", "run_id", "host")
+_OF_PUBLICATIONS = ("source", "published_by", "run_id")
+_SHOWN = "failed <zqx>&amp; as text"
+
+
+def page_cases(chance: random.Random) -> list[Case]:
+    """Return a case about what steps said and one about what publications say, each with all that shows it."""
+    steps, publications = strings(chance, 20), strings(chance, 20)
+    of_steps, of_publications = len(steps) * len(_OF_STEPS), len(publications) * len(_OF_PUBLICATIONS)
+    return [
+        Case(
+            f"{of_steps} hostile texts of steps, in history, status and report",
+            partial(_steps, steps),
+            kind="steps",
+            examples=of_steps,
+        ),
+        Case(
+            f"{of_publications} hostile texts of publications, in status, verify and report",
+            partial(_publications, publications),
+            kind="publications",
+            examples=of_publications,
+        ),
+    ]
+
+
+def _steps(texts: Sequence[str], site: Site) -> None:
+    _published(site)
+    rows = []
+    for number, text in enumerate([*texts, _SHOWN]):
+        row = {"processing_date": str(DAY), "window_days": 195, "state": "failed", "seconds": 1.5}
+        facts = json.dumps({text: text})
+        moment = f"2099-01-01 00:{number:02}:00"
+        rows.append({**row, **dict.fromkeys(_OF_STEPS, text), "facts": facts, "started_at": moment})
+    _insert(site, "sot_steps", rows)
+    _show(site, _SHOWN)
+
+
+def _publications(texts: Sequence[str], site: Site) -> None:
+    _published(site)
+    server, table = site.ground.server, f"{site.database('torus')}.sot_publications"
+    newest = f"SELECT * FROM {table} ORDER BY published_at DESC LIMIT 1 FORMAT JSONEachRow"
+    row = json.loads(oracle.ask(server, newest))
+    rows = []
+    for number, text in enumerate(texts):
+        moment = f"2099-01-01 00:{number:02}:00"
+        rows.append({**row, **dict.fromkeys(_OF_PUBLICATIONS, text), "published_at": moment})
+    _insert(site, "sot_publications", rows)
+    site.run(["sot-ingest", "verify", "--date", str(DAY)])
+    _show(site, "")
+
+
+def _published(site: Site) -> None:
+    if (ended := site.run()).exit_code:
+        site.violated(0, f"the first run exited {ended.exit_code}")
+    site.check_rows()
+
+
+def _insert(site: Site, table: str, rows: Sequence[dict[str, object]]) -> None:
+    lines = "\n".join(json.dumps(row) for row in rows)
+    oracle.ask(site.ground.server, f"INSERT INTO {site.database('torus')}.{table} FORMAT JSONEachRow\n{lines}")
+
+
+def _show(site: Site, shown: str) -> None:
+    """Look at them with every verb that shows them; on a page nothing becomes markup."""
+    page = site.directory / "report.html"
+    for command in (["history"], ["status"], ["report", "--html", str(page)]):
+        ended = site.run(["sot-ingest", *command, *_DAYS])
+        if ended.exit_code:
+            site.violated(5, f"{command[0]} exited {ended.exit_code}: {ended.stderr[-500:]}")
+        if command[0] == "report":
+            continue
+        as_json = site.run(["sot-ingest", *command, *_DAYS, "--json"])
+        json.loads(as_json.stdout)
+    check_page(site, page, shown)
+    check_logs(site)
+    site.settle()
