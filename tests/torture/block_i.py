@@ -1,4 +1,4 @@
-"""I: hostile strings in every place that reaches SQL, a path, a log or a page; an example is one string in one place."""
+"""I: hostile strings wherever one reaches SQL, a path, a log or a page; an example is one string in one place."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _FRAGMENTS = (
     "| tee zqx",
     "../",
     "../../zqx",
-    "/tmp/zqx",
+    "/etc/zqx",
     "file:///etc/passwd",
     "~",
     "*?[a-z]",
