@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _BUFFER = 1 << 16  #: bytes that are read at once of a column
+_ROWS_AT_ONCE = 16_384
 
 ASK_UPSTREAM = "ask upstream to publish the snapshot again; nothing was loaded and what readers see has not changed"
 
@@ -50,7 +51,8 @@ def read_footer(path: Path, name: str) -> Footer:
         twice = sorted({column for column in schema.names if schema.names.count(column) > 1})
         if twice:
             raise SchemaError(
-                f"{name}: found {', '.join(twice)} more than once, expected each column once", hint=ASK_UPSTREAM
+                f"{name}: found {', '.join(map(repr, twice))} more than once, expected each column once",
+                hint=ASK_UPSTREAM,
             )
         return Footer(file.metadata.num_rows, {field.name: field.type for field in schema})
 
@@ -68,7 +70,7 @@ def parquet(path: Path, name: str) -> Iterator[pq.ParquetFile]:
     try:
         with files.reported(path), pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER) as file:
             yield file
-    except (pa.ArrowException, WorkDirectoryError) as error:
+    except (pa.ArrowException, WorkDirectoryError, UnicodeDecodeError) as error:  # the last: a column's name
         cause = error.__cause__ or error
         if isinstance(cause, OSError) and cause.errno:  # the disk's fault and not the file's: pyarrow's have none
             raise
@@ -133,34 +135,22 @@ def check_rows(rows: int, table: Table, entry: FileEntry) -> int:
 def check_lists(path: Path, table: Table, name: str) -> None:
     """Raise RefusedValueError when a list is NULL: ClickHouse reads it as an empty list without an error.
 
-    A list column without any NULL at any level says so in its statistics; only others are read.
+    All lists are read. Statistics could say that there is no NULL, but pyarrow ends the process when it is asked for
+    those of a column that is encrypted, or of a footer that is damaged.
     """
-    lists = {column.name for column in table.file_columns if column.type.startswith("Array")}
+    lists = [column.name for column in table.file_columns if column.type.startswith("Array")]
     with parquet(path, name) as file:
+        there = [column for column in lists if column in file.schema_arrow.names]
         row = 0
-        for group in range(file.num_row_groups):
-            doubtful = sorted(lists & _may_hold_null(file, group))
-            for batch in file.iter_batches(row_groups=[group], columns=doubtful) if doubtful else ():
-                for column in doubtful:
-                    if batch[column].null_count:
-                        where = row + batch[column].is_null().index(True).as_py()
-                        raise RefusedValueError(
-                            f"{name}: {column} is NULL in row {where} (the first is 0), expected a list",
-                            hint=ASK_UPSTREAM,
-                        )
-                row += batch.num_rows
-            row += 0 if doubtful else file.metadata.row_group(group).num_rows
-
-
-def _may_hold_null(file: pq.ParquetFile, group: int) -> set[str]:
-    """Return the top-level columns of a row group whose statistics do not exclude NULL."""
-    metadata = file.metadata.row_group(group)
-    chunks = [metadata.column(index) for index in range(metadata.num_columns)]
-    return {
-        chunk.path_in_schema.split(".")[0]
-        for chunk in chunks
-        if chunk.statistics is None or chunk.statistics.null_count != 0
-    }
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=there) if there else ():
+            for column in there:
+                if batch[column].null_count:
+                    where = row + batch[column].is_null().index(True).as_py()
+                    raise RefusedValueError(
+                        f"{name}: {column} is NULL in row {where} (the first is 0), expected a list",
+                        hint=ASK_UPSTREAM,
+                    )
+            row += batch.num_rows
 
 
 def check_sha256(path: Path, name: str, expected: str, report: Callable[[int], None] = lambda _: None) -> str:

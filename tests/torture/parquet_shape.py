@@ -69,8 +69,8 @@ def bytes_(chance: random.Random) -> Iterator[Defect]:
     more: dict[str, Spoil] = {
         "the footer of another file": _other_footer,
         "a page that says it is larger": partial(_forged_page, 1),
-        "encrypted, footer and all": partial(_encrypted, plaintext_footer=False),
-        "encrypted, with a plain footer": partial(_encrypted, plaintext_footer=True),
+        "encrypted, footer and all": partial(encrypt, plaintext_footer=False),
+        "encrypted, with a plain footer": partial(encrypt, plaintext_footer=True),
         f"{_ROW_GROUPS:,} row groups of a column": _row_groups,
     }
     for name, spoil in more.items():
@@ -147,7 +147,8 @@ class _Keys(pe.KmsClient):
         return bytes.fromhex(wrapped_key.decode())
 
 
-def _encrypted(files: SnapshotFiles, *, plaintext_footer: bool) -> None:
+def encrypt(files: SnapshotFiles, *, plaintext_footer: bool) -> None:
+    """Encrypt a column of the alerts, and the footer unless it is to stay readable; write the digest to match."""
     table = files.table(ALERTS)
     configuration = pe.EncryptionConfiguration(
         footer_key="footer", column_keys={"columns": ["severity"]}, plaintext_footer=plaintext_footer
