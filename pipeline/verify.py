@@ -20,6 +20,7 @@ from pipeline.warehouse import MissingTableError, Warehouse
 from pipeline.warehouse.compare import measure
 from pipeline.warehouse.ledger import Recorded, recorded
 from pipeline.warehouse.publish import Publication, histories, history, settled
+from pipeline.warehouse.schema import altered_views
 
 
 @dataclass
@@ -91,14 +92,20 @@ def _of_publication(warehouse: Warehouse, found: Verified, loads: Mapping[str, R
                 ", ".join(sorted(names)),
                 f"readers do not see all tables: {_back_or_anew(found.snapshot)}",
             )
+    altered = altered_views(warehouse)
     for table in TABLES:
         load_id = publication.load_ids.get(table.name)
         if load_id:
-            yield from _of_load(warehouse, found, table, loads.get(load_id))
+            yield from _of_load(warehouse, found, table, loads.get(load_id), is_seen=table.name not in altered)
+        if table.name in altered:
+            hint = f"DROP VIEW {warehouse.database}.{table.name}, then {anew(found.snapshot, table.name)}"
+            yield Finding("view", "another query", "the one that this version makes", hint, table.name, load_id or "")
 
 
-def _of_load(warehouse: Warehouse, found: Verified, table: Table, load: Recorded | None) -> Iterator[Finding]:
-    """Compare a load with the ledger, its rows with both, and what the view shows with that."""
+def _of_load(
+    warehouse: Warehouse, found: Verified, table: Table, load: Recorded | None, *, is_seen: bool
+) -> Iterator[Finding]:
+    """Compare a load with the ledger, its rows with both, and what our view, if it is seen, shows with that."""
     snapshot, load_id = found.snapshot, found.publication.load_ids[table.name]
     about: dict[str, Any] = {"table": table.name, "load_id": load_id}
     rows = found.publication.row_counts.get(table.name, 0)
@@ -111,7 +118,7 @@ def _of_load(warehouse: Warehouse, found: Verified, table: Table, load: Recorded
         hint = f"the publication's row or the ledger was changed: {anew(snapshot, table.name)}"
         yield Finding("publication", f"{rows:,} rows published", f"{load.row_count:,} rows loaded", hint, **about)
     difference = _difference(warehouse, snapshot, table, load)
-    if difference is None:
+    if difference is None and is_seen:
         difference = _of_view(warehouse, snapshot, table, load.row_count)
     if difference is not None:
         kind, shown, expected = difference

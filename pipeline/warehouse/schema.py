@@ -50,6 +50,12 @@ def check_schema(warehouse: Warehouse) -> set[str]:
     return set(existing)
 
 
+def altered_views(warehouse: Warehouse) -> set[str]:
+    """Return the names of the views that are there with another query than this version makes."""
+    existing = _existing(warehouse)
+    return {name for name in _VIEWS if name in existing and not existing[name].is_our_view}
+
+
 def ensure_table(warehouse: Warehouse, name: str) -> None:
     """Create one table, and the database, unless they are there; the table's shape is not looked at."""
     _create_database(warehouse)
