@@ -117,8 +117,8 @@ ALTERATIONS = (
     Alteration("all rows removed", "raw_features", ("TRUNCATE TABLE {loads} SYNC",)),
     _published(
         "a load of another day named",
-        "mapUpdate(load_ids, map('raw_alerts', (SELECT any(load_id) FROM {loads} "
-        f"WHERE processing_date = '{_OTHER_DAY}'))) AS load_ids",
+        "mapUpdate(load_ids, map('raw_alerts', assumeNotNull((SELECT any(load_id) FROM {loads} "
+        f"WHERE processing_date = '{_OTHER_DAY}')))) AS load_ids",
     ),
     _published("no load named that exists", "mapUpdate(load_ids, map('raw_alerts', generateUUIDv4())) AS load_ids"),
     _published(
@@ -140,6 +140,7 @@ ALTERATIONS = (
         "the ledger's digest altered", "UPDATE content_digest = reverse(content_digest) WHERE state = 'loaded' AND"
     ),
     _ledger("the ledger's rows removed", "DELETE WHERE"),
+    Alteration("the view removed", "raw_alerts", ("DROP VIEW {db}.raw_alerts SYNC",)),
     _view("a view that shows less", "SELECT * EXCEPT load_id FROM {loads} WHERE severity = 'low'"),
     _view("a view that shows other values", "SELECT * EXCEPT load_id REPLACE ('low' AS severity) FROM {loads}"),
 )

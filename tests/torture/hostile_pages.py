@@ -41,9 +41,9 @@ def page_cases(chance: random.Random) -> list[Case]:
 
 def _steps(texts: Sequence[str], site: Site) -> None:
     _published(site)
-    rows = []
+    rows: list[dict[str, object]] = []
     for number, text in enumerate([*texts, _SHOWN]):
-        row = {"processing_date": str(DAY), "window_days": 195, "state": "failed", "seconds": 1.5}
+        row: dict[str, object] = {"processing_date": str(DAY), "window_days": 195, "state": "failed", "seconds": 1.5}
         facts = json.dumps({text: text})
         moment = f"2099-01-01 00:{number:02}:00"
         rows.append({**row, **dict.fromkeys(_OF_STEPS, text), "facts": facts, "started_at": moment})

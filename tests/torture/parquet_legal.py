@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from tests.torture.defect import ALERTS, CLUSTERS, FEATURES, LABELS, Defect, leg
 
 _MIDNIGHT = datetime(2025, 8, 1)  # noqa: DTZ001  # as Parquet files have it
 _NAN, _INFINITE = float("nan"), float("inf")
-_MOST = Decimal("99999999999999999999.999999999999999999")
+_MOST, _LEAST = Decimal("99999999999999999999.999999999999999999"), Decimal("0.000000000000000001")
 
 #: Table, column, values for its first rows, and the file's type where it is not upstream's.
 _VALUES: tuple[tuple[str, str, list[Any], pa.DataType | None], ...] = (
@@ -26,8 +26,8 @@ _VALUES: tuple[tuple[str, str, list[Any], pa.DataType | None], ...] = (
     (FEATURES, "degree_in", [0, 2**32 - 1], None),
     (FEATURES, "tx_in_count", [0, 2**64 - 1, 2**63], pa.uint64()),
     (FEATURES, "tx_out_count", [0.0, 2.0**63], pa.float64()),
-    (FEATURES, "total_in_usd", [_MOST, -_MOST, Decimal("1e-18")], pa.decimal128(38, 18)),
-    (FEATURES, "net_flow_usd", [_MOST, Decimal("0.5")], pa.decimal256(76, 37)),
+    (FEATURES, "total_in_usd", [_MOST, -_MOST, _LEAST], pa.decimal128(38, 18)),
+    (FEATURES, "net_flow_usd", [Decimal("1e20") - 1, Decimal(-5)], pa.decimal128(38, 0)),
     (FEATURES, "hourly_activity", [[], [65_535] * 24, [0] * 2_000], None),
     (ALERTS, "description", ["", " ", "\0", "a\0b", "\U0001f600" * 1_000, "\u202e", "x" * 1_000_000], None),
     (ALERTS, "risk_indicators", [[], [""], ["", "\U0001d11e", "a\0b"]], None),
@@ -73,6 +73,9 @@ def _set(table: str, column: str, values: list[Any], type_: pa.DataType | None, 
     rest = data.to_pylist()[len(values) :]
     if type_ is not None and pa.types.is_floating(type_):
         rest = [float(value) for value in rest]
+    if type_ is not None and pa.types.is_decimal(type_):  # values of one precision: pyarrow infers it from the first
+        exact = Context(prec=38)
+        rest = [Decimal(number).scaleb(-type_.scale, exact) for number in range(len(rest))]
     files.set_column(table, column, pa.array([*values, *rest], type_ or data.type))
 
 

@@ -134,7 +134,7 @@ def _forged_page(column: int, files: SnapshotFiles) -> None:
     files.overwrite(ALERTS, bytes(data), digest=True)
 
 
-class _Keys(pe.KmsClient):
+class _Keys(pe.KmsClient):  # type: ignore[misc]  # pyarrow has no types for it
     """Wraps keys by turning them round."""
 
     def __init__(self, _: pe.KmsConnectionConfig) -> None:
