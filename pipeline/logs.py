@@ -58,7 +58,7 @@ def _facts(record: Record) -> dict[str, Any]:
 
 def _as_text(record: Record) -> str:
     facts = " ".join(f"{name}={_text(value)}" for name, value in _facts(record).items())
-    message = _printable(" ".join(record["message"].split("\n")))
+    message = printable(" ".join(record["message"].split("\n")))
     record["extra"]["line"] = f"{record['level'].name:<7} {message}" + (f"  {facts}" if facts else "")
     return "{time:YYYY-MM-DDTHH:mm:ss.SSS!UTC}Z {extra[line]}\n{exception}"
 
@@ -66,10 +66,10 @@ def _as_text(record: Record) -> str:
 def _text(value: object) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
     quoted = not text or any(c in ' "=' or not c.isprintable() for c in text)
-    return _printable(json.dumps(text, ensure_ascii=False) if quoted else text)
+    return printable(json.dumps(text, ensure_ascii=False) if quoted else text)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Escape what cannot be seen: what an error quotes must neither end the line nor steer the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 

@@ -9,6 +9,7 @@ import click
 
 from pipeline.commands import options, output
 from pipeline.history import Attempt, History, collect
+from pipeline.logs import printable
 from pipeline.snapshot import yesterday
 from pipeline.warehouse.steplog import StepRecord
 
@@ -69,9 +70,9 @@ def _print_causes(attempts: list[Attempt]) -> None:
     for attempt in attempts:
         for step in attempt.troubles:
             day, network = step.snapshot.processing_date, step.snapshot.network
-            click.echo(f"\n{day} {network}, {step.started_at:%Y-%m-%d %H:%M:%S}, {step.title}:")
+            click.echo(f"\n{day} {network}, {step.started_at:%Y-%m-%d %H:%M:%S}, {printable(step.title)}:")
             for line in filter(None, (step.error, step.hint)):
-                click.echo(f"  {line}")
+                click.echo(f"  {printable(line)}")
 
 
 def _print_steps(item: History) -> None:

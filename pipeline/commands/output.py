@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.logs import printable
+
 STYLES = {
     **dict.fromkeys(("published", "done", "in order", "fresh", "loaded", "ok"), "green"),
     "rolled back": "magenta",
@@ -32,7 +34,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right
     for heading in headings:
         table.add_column(heading, justify="right" if heading in set(right) else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+        table.add_row(*(Text(printable(cell), style=STYLES.get(cell, "")) for cell in row))
     console = Console()
     (console if console.is_terminal else Console(width=WIDTH)).print(table)
 

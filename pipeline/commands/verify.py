@@ -14,6 +14,7 @@ from pipeline.commands import options, output
 from pipeline.context import context
 from pipeline.errors import PipelineError
 from pipeline.findings import Finding
+from pipeline.logs import printable
 from pipeline.snapshot import yesterday
 from pipeline.verify import Verified, count_rows, verify
 
@@ -77,4 +78,4 @@ def _paragraph(each: Verified, finding: Finding) -> str:
         f"  expected  {finding.expected}",
         f"  {'to do' if finding.is_fault else 'note '}     {finding.hint}",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
