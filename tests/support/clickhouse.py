@@ -57,7 +57,7 @@ class User:
 
     password: str = field(repr=False)
     grants: tuple[str, ...] = ()  #: for example "GRANT SELECT ON torus.*"
-    profile: str = "default"  #: or "readonly", which may change no setting either
+    profile: str = "default"  #: "readonly" may change no setting either, "small" has 1 GB of memory
 
 
 @dataclass
@@ -332,7 +332,10 @@ def server_config(server: OwnClickHouse) -> str:
     <users_xml><path>{escape(str(server.directory / "config.xml"))}</path></users_xml>
     <local_directory><path>{data}/access/</path></local_directory>
   </user_directories>
-  <profiles><default/><readonly><readonly>1</readonly></readonly></profiles>
+  <profiles>
+    <default/><readonly><readonly>1</readonly></readonly>
+    <small><max_memory_usage_for_user>1000000000</max_memory_usage_for_user></small>
+  </profiles>
   <quotas><default/></quotas>
   <users>{users}
   </users>

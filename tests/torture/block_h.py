@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tests.torture import oracle
 from tests.torture.case import Block, Case
@@ -20,7 +21,11 @@ _INVALID = [b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"a\x80b", b"\xf4\x90\x80\x80
 def cases(_: Ground, chance: random.Random) -> list[Case]:
     """Return defects of values, columns, rows and bytes; files that fill the memory; and what is legal."""
     defects = [*values(), *columns(), *rows(), *bytes_(chance), *strange()]
-    return [*cases_of(defects), Case("accepted: text that is not UTF-8", _not_utf8, kind="accepted")]
+    return [
+        *cases_of(defects),
+        Case("accepted: text that is not UTF-8", _not_utf8, kind="accepted"),
+        Case("a file of a few MB that unpacks to 3 GB", _unpacks, kind="unpacks"),
+    ]
 
 
 def _not_utf8(site: Site) -> None:
@@ -39,6 +44,32 @@ def _not_utf8(site: Site) -> None:
         site.violated(2, "bytes arrived as others")
     site.check_idle()
     site.check_secrets()
+
+
+def _unpacks(site: Site) -> None:
+    """Load a text of 100 MB in each row, which the file has once, as a user with 1 GB; then what it should be."""
+    files = site.files["torus"]
+    good = {path: path.read_bytes() for path in (files.path(ALERTS), files.manifest_path)}
+    table = files.table(ALERTS)
+    large = pa.DictionaryArray.from_arrays(pa.array([0] * table.num_rows, pa.int32()), pa.array(["x" * 100_000_000]))
+    position = table.schema.get_field_index("evidence_json")
+    pq.write_table(
+        table.set_column(position, "evidence_json", large),
+        files.path(ALERTS),
+        dictionary_pagesize_limit=2**31 - 1,
+        store_schema=False,  # else the column would be a dictionary, and no text
+    )
+    files.record_digest(ALERTS)
+    site.upload()
+    site.variables.update(CLICKHOUSE_USER="small", CLICKHOUSE_PASSWORD="")
+    ended = site.run()
+    site.check_refused(ended)
+    site.check_seen()
+    site.variables.clear()
+    for path, data in good.items():
+        path.write_bytes(data)
+    site.upload()
+    site.check_recovered([], site.run())
 
 
 BLOCK = Block("H", "Parquet files that lie, hold what does not fit, or only look strange", cases)

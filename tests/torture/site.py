@@ -22,7 +22,7 @@ from moto.server import ThreadedMotoServer
 from mypy_boto3_s3 import S3Client
 
 from tests.support.canaries import Canaries
-from tests.support.clickhouse import ClickHouseError, OwnClickHouse
+from tests.support.clickhouse import ClickHouseError, OwnClickHouse, User
 from tests.support.misbehaving import Misbehaving
 from tests.support.snapshots import Bucket, SnapshotFiles, upload
 from tests.torture import commands, oracle
@@ -83,7 +83,10 @@ def ground() -> Iterator[Ground]:
         aws_secret_access_key="any",
     )
     try:
-        with TemporaryDirectory() as name, OwnClickHouse(Path(name) / "clickhouse") as server:
+        with (
+            TemporaryDirectory() as name,
+            OwnClickHouse(Path(name) / "clickhouse", users={"small": User("", profile="small")}) as server,
+        ):
             yield Ground(Path(name), server, address, client)
     finally:
         moto.stop()
