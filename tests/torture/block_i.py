@@ -50,7 +50,7 @@ def _case(name: str, examples: int, run: partial[None]) -> Case:
 
 def _cells() -> int:
     """Return how many strings :func:`_texts` places: string columns and lists, by rows."""
-    return 30 * 12 + 50 * 3 + 20 * 8 + 40 * 9
+    return 30 * 11 + 50 * 3 + 20 * 8 + 40 * 8
 
 
 def _is_file_name(text: str) -> bool:
