@@ -31,7 +31,7 @@ def command_cases(chance: random.Random) -> list[Case]:
     """Return a case for each option, and cases for the environment."""
     found = []
     for name, words in _OPTIONS.items():
-        texts = strings(chance, 40, nul=False)
+        texts = [text for text in strings(chance, 60, nul=False) if not text.isidentifier()][:40]
         run = partial(_options, words, texts)
         found.append(Case(f"{len(texts)} hostile values of {name}", run, kind=name, examples=len(texts)))
     texts = [text for text in strings(chance, 60, nul=False) if "," not in text][:40]
