@@ -28,7 +28,7 @@ def main() -> None:
 @click.option("--blocks", default=",".join(block.letter for block in BLOCKS), show_default=True, help="Kinds of harm.")
 @click.option("--case", "chosen", multiple=True, help="A case alone, such as A17; repeatable.")
 @click.option("--workers", default=os.cpu_count() or 2, show_default=True, help="Cases at once.")
-@click.option("--again", is_flag=True, help="Run those cases, too, that were run with this code and seed.")
+@click.option("--again", is_flag=True, help="Run those cases, too, that were run with this version of the pipeline.")
 @click.option("--write", is_flag=True, help="Write what was found into docs/reliability.md.")
 def torture(seed: int, blocks: str, chosen: tuple[str, ...], workers: int, again: bool, write: bool) -> None:
     """Run cases, a line each, and print a table; exit with 1 when an invariant was violated."""
@@ -59,7 +59,16 @@ def _table(found: Mapping[str, Outcome], seed: int) -> str:
         if outcomes:
             looks, violated = sum(one.looks for one in outcomes), sum(bool(one.violations) for one in outcomes)
             repeat = f"`./scripts/torture --seed {seed} --blocks {block.letter}`"
-            rows.append((block.letter, block.title, f"{len(outcomes):,}", f"{looks:,}", str(violated), repeat))
+            rows.append(
+                (
+                    block.letter,
+                    block.title,
+                    f"{sum(one.examples for one in outcomes):,}",
+                    f"{looks:,}",
+                    str(violated),
+                    repeat,
+                )
+            )
     return pages.table(("block", "what", "cases", "looks of readers", "violations", "to repeat"), rows)
 
 
