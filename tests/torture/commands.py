@@ -25,7 +25,9 @@ _VERBS = ["run", "rerun", "rollback", "verify", "gc", "status", "report", "histo
 _LATE = ["clickhouse_driver", "boto3", "pyarrow.parquet", "urllib3", "apprise", "luigi.retcodes"]
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload([*_MODULES, *(f"pipeline.commands.{verb}" for verb in _VERBS), *_LATE, "tests.torture.frozen"])
+_server.set_forkserver_preload(
+    [*_MODULES, *(f"pipeline.commands.{verb}" for verb in _VERBS), *_LATE, "tests.torture.frozen"]
+)
 
 Harm = Callable[[], None]  #: what a command does to itself before it begins; a picklable object
 
