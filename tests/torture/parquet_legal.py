@@ -15,6 +15,7 @@ from tests.support.snapshots import SnapshotFiles
 from tests.torture.defect import ALERTS, CLUSTERS, FEATURES, LABELS, Defect, legal
 
 _MIDNIGHT = datetime(2025, 8, 1)  # noqa: DTZ001  # as Parquet files have it
+_EXACT = Context(prec=38)
 _NAN, _INFINITE = float("nan"), float("inf")
 _MOST, _LEAST = Decimal("99999999999999999999.999999999999999999"), Decimal("0.000000000000000001")
 
@@ -26,7 +27,7 @@ _VALUES: tuple[tuple[str, str, list[Any], pa.DataType | None], ...] = (
     (FEATURES, "degree_in", [0, 2**32 - 1], None),
     (FEATURES, "tx_in_count", [0, 2**64 - 1, 2**63], pa.uint64()),
     (FEATURES, "tx_out_count", [0.0, 2.0**63], pa.float64()),
-    (FEATURES, "total_in_usd", [_MOST, -_MOST, _LEAST], pa.decimal128(38, 18)),
+    (FEATURES, "total_in_usd", [_MOST, _MOST.copy_negate(), _LEAST], pa.decimal128(38, 18)),
     (FEATURES, "net_flow_usd", [Decimal("1e20") - 1, Decimal(-5)], pa.decimal128(38, 0)),
     (FEATURES, "hourly_activity", [[], [65_535] * 24, [0] * 2_000], None),
     (ALERTS, "description", ["", " ", "\0", "a\0b", "\U0001f600" * 1_000, "\u202e", "x" * 1_000_000], None),
@@ -73,9 +74,12 @@ def _set(table: str, column: str, values: list[Any], type_: pa.DataType | None, 
     rest = data.to_pylist()[len(values) :]
     if type_ is not None and pa.types.is_floating(type_):
         rest = [float(value) for value in rest]
-    if type_ is not None and pa.types.is_decimal(type_):  # values of one precision: pyarrow infers it from the first
-        exact = Context(prec=38)
-        rest = [Decimal(number).scaleb(-type_.scale, exact) for number in range(len(rest))]
+    if type_ is not None and pa.types.is_decimal(type_):  # pyarrow takes values of one scale alone
+        step = Decimal(1).scaleb(-type_.scale)
+        values, rest = (
+            [Decimal(number).quantize(step, context=_EXACT) for number in numbers]
+            for numbers in (values, range(len(rest)))
+        )
     files.set_column(table, column, pa.array([*values, *rest], type_ or data.type))
 
 
