@@ -17,7 +17,7 @@ from tests.torture.site import Ground, Site, ground
 from tests.torture.worker import run
 
 #: How many kinds of harm of each block; those of D, G and H each have a test of their own, without processes.
-FAST = MappingProxyType({"A": 5, "B": 2, "C": 3, "F": 4})
+FAST = MappingProxyType({"A": 4, "B": 2, "C": 3, "D": 4, "E": 5, "F": 4, "G": 2, "H": 2, "K": 2})
 SEED = 1
 
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 import shutil
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-from urllib.parse import urlsplit
 
 import boto3
-import urllib3
 from moto.server import ThreadedMotoServer
 from mypy_boto3_s3 import S3Client
 
@@ -26,7 +21,9 @@ from tests.support.clickhouse import ClickHouseError, OwnClickHouse, User
 from tests.support.misbehaving import Misbehaving
 from tests.support.snapshots import Bucket, SnapshotFiles, upload
 from tests.torture import commands, oracle
+from tests.torture.events import done_step, events, last_errors
 from tests.torture.oracle import EMPTY, Key, Seen
+from tests.torture.watch import Watch
 
 DAY = date(2025, 8, 1)
 NETWORKS = ("torus", "bitcoin", "ethereum")
@@ -90,39 +87,6 @@ def ground() -> Iterator[Ground]:
             yield Ground(Path(name), server, address, client)
     finally:
         moto.stop()
-
-
-@dataclass
-class Watch:
-    """Readers: what a query over all four views saw of each snapshot, all the time."""
-
-    site: Site
-    states: dict[str, set[Seen]] = field(default_factory=dict)  #: by network
-    looks: int = 0
-    _stopped: threading.Event = field(default_factory=threading.Event)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Look for as long as the block takes."""
-        thread = threading.Thread(target=self._look, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self.stop()
-            thread.join()
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._stopped.set()
-
-    def _look(self) -> None:
-        while not self._stopped.wait(0.05):
-            for network in self.site.files:
-                with suppress(ClickHouseError, urllib3.exceptions.HTTPError, OSError):
-                    state = oracle.seen(self.site.ground.server, self.site.database(network), self.site.key(network))
-                    self.states.setdefault(network, set()).add(state)
-                    self.looks += 1
 
 
 @dataclass
@@ -226,7 +190,7 @@ class Site:
     def check_recovered(self, before: Sequence[commands.Ended], rerun: commands.Ended) -> None:
         """Ask all six invariants after a rerun that ought to have brought everything."""
         if rerun.exit_code != 0:
-            self.violated(5, f"the rerun exited {rerun.exit_code}: {_last_errors(rerun)}")
+            self.violated(5, f"the rerun exited {rerun.exit_code}: {last_errors(rerun)}")
         self.check_rows()
         self.check_once([*before, rerun])
         self.check_idle()
@@ -255,7 +219,7 @@ class Site:
         before, asked = self._state(), len(self.s3.asked)
         ended = self.run()
         if ended.exit_code != 0:
-            self.violated(3, f"a run with nothing to do exited {ended.exit_code}: {_last_errors(ended)}")
+            self.violated(3, f"a run with nothing to do exited {ended.exit_code}: {last_errors(ended)}")
         if (after := self._state()) != before:
             self.violated(3, f"a run with nothing to do changed {sorted(set(before) ^ set(after))[:5]}")
         if gets := [request.path for request in self.s3.asked[asked:] if request.method != "HEAD"]:
@@ -275,7 +239,7 @@ class Site:
         """Invariant 4: no step that was done in one of these runs was done in a later one."""
         done: set[tuple[str, ...]] = set()
         for run in ended:
-            now = {event for event in map(_done, _events(run.stderr)) if event}
+            now = {event for event in map(done_step, events(run.stderr)) if event}
             for again in sorted(now & done):
                 self.violated(4, f"done again: {' '.join(again)}")
             done |= now
@@ -283,8 +247,8 @@ class Site:
     def check_refused(self, ended: commands.Ended, *, file: str = "") -> None:
         """Invariant 5: the run failed, and a line says network, date, step, what (with the file), and what to do."""
         if ended.exit_code in {0, 1} or ended.exit_code < 0:
-            self.violated(5, f"exit code {ended.exit_code}, a failure was expected: {_last_errors(ended)}")
-        told = [event for event in _events(ended.stderr) if event["level"] == "ERROR" and "step" in event]
+            self.violated(5, f"exit code {ended.exit_code}, a failure was expected: {last_errors(ended)}")
+        told = [event for event in events(ended.stderr) if event["level"] == "ERROR" and "step" in event]
         if not any({"network", "date", "step", "hint"} <= event.keys() and file in event["message"] for event in told):
             self.violated(5, f"no line with network, date, step, {file} and hint: {ended.stderr[-1_000:]}")
         if "Traceback" in ended.stderr or "Traceback" in ended.stdout:
@@ -307,27 +271,3 @@ class Site:
         """Check what must hold when nothing was repaired: readers saw nothing wrong, no secret is told."""
         self.check_seen()
         self.check_secrets()
-
-
-def _events(log: str) -> Iterator[dict[str, Any]]:
-    """Yield the events of a log; the last line of a run that was killed may be cut."""
-    for line in log.splitlines():
-        with suppress(ValueError):
-            yield json.loads(line)
-
-
-def _done(event: dict[str, Any]) -> tuple[str, ...] | None:
-    """Return which step an event says was done."""
-    if event["level"] != "INFO" or not {"step", "seconds"} <= event.keys():
-        return None
-    return (event["network"], event["step"], event.get("table") or "")
-
-
-def _last_errors(ended: commands.Ended) -> str:
-    return " | ".join(event["message"] for event in _events(ended.stderr) if event["level"] == "ERROR")[-600:]
-
-
-def port_of(url: str) -> tuple[str, int]:
-    """Return host and port of a URL."""
-    parts = urlsplit(url)
-    return str(parts.hostname), int(parts.port or 0)

@@ -1,0 +1,51 @@
+"""Readers of a site: what a query over all four views sees of each snapshot, all the time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import urllib3
+
+from tests.support.clickhouse import ClickHouseError
+from tests.torture import oracle
+from tests.torture.oracle import Seen
+
+if TYPE_CHECKING:
+    from tests.torture.site import Site
+
+
+@dataclass
+class Watch:
+    """Readers: what a query over all four views saw of each snapshot, all the time."""
+
+    site: Site
+    states: dict[str, set[Seen]] = field(default_factory=dict)  #: by network
+    looks: int = 0
+    _stopped: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Look for as long as the block takes."""
+        thread = threading.Thread(target=self._look, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.stop()
+            thread.join()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped.set()
+
+    def _look(self) -> None:
+        while not self._stopped.wait(0.05):
+            for network in self.site.files:
+                with suppress(ClickHouseError, urllib3.exceptions.HTTPError, OSError):
+                    state = oracle.seen(self.site.ground.server, self.site.database(network), self.site.key(network))
+                    self.states.setdefault(network, set()).add(state)
+                    self.looks += 1
