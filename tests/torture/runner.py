@@ -8,6 +8,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -98,10 +99,13 @@ class Campaign:
     blocks: str  #: letters
     results: Results
     tell: Callable[[Outcome], None]  #: is told of each outcome
+    minutes: float  #: after which no case begins any more
+    _end: float = float("inf")
     _waiting: queue.Queue[str] = field(default_factory=queue.Queue)
 
     def run(self, chosen: Sequence[str], workers: int, *, again: bool) -> list[str]:
         """Run the chosen cases, or all, unless they have an outcome; return their names."""
+        self._end = time.monotonic() + self.minutes * 60
         with _worker(self.seed, self.blocks) as first:
             cases = [case for case in first.cases if not chosen or case in chosen]
             left = [case for case in cases if again or case not in self.results.outcomes]
@@ -120,8 +124,8 @@ class Campaign:
             self._work(worker)
 
     def _work(self, worker: _Worker) -> None:
-        """Run cases until none is left; a worker that ends is a violation, and another takes its place."""
-        while True:
+        """Run cases while there are any, and time; a worker that ends is a violation, and another takes its place."""
+        while time.monotonic() < self._end:
             try:
                 case = self._waiting.get_nowait()
             except queue.Empty:
