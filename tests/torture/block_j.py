@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.demo import Rows
 from tests.support.clickhouse import ROOT
 from tests.support.deployment import ServerReader
 from tests.support.inprocess import in_process, ingest
@@ -80,7 +81,8 @@ def _run(site: Site) -> None:
     buckets = [Bucket(site.directory / f"version-{seed}") for seed in range(VERSIONS)]
     legal: dict[str, set[str]] = {}
     for seed, bucket in enumerate(buckets):
-        bucket.snapshot("torus", DAY, seed=seed)
+        rows = Rows(features=50 + seed, alerts=30 + seed, clusters=20 + seed, address_labels=40 + seed)
+        bucket.snapshot("torus", DAY, rows=rows, seed=seed)
         _publish(site, bucket, seed)
         for found in oracle.differences(site.ground.server, site.database("torus"), site.key("torus"), bucket.root):
             site.violated(2, found)
