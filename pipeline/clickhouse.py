@@ -66,6 +66,7 @@ class Role:
     """What a server is to us: which errors its faults are, and which variables describe it."""
 
     variables: str  #: prefix of the variables: CLICKHOUSE or SOT
+    grants: str  #: the file that lists what it must grant
     error: type[PipelineError]
     unavailable: type[PipelineError]
     missing: type[PipelineError]
@@ -84,7 +85,7 @@ class Role:
         if code in _LOGIN:
             hint = f"check {self.variables}_USER and {self.variables}_PASSWORD"
         elif code == 497:
-            hint = "the ClickHouse user lacks a grant; docker/grants.sql lists those that are needed"
+            hint = f"the ClickHouse user lacks a grant; {self.grants} lists those that are needed"
         return self.error(message, hint=hint)
 
     def of_network(self, error: BaseException, where: str) -> PipelineError:

@@ -262,7 +262,7 @@ CASES = [
         lambda files: files.cast_column(FEATURES, "kcore", pa.string()),
         "kcore is string, which cannot be stored as UInt32",
     ),
-    of_columns("column twice", ALERTS, twice, "found severity more than once"),
+    of_columns("column twice", ALERTS, twice, "found 'severity' more than once"),
     of_columns(
         "NULL list", FEATURES, null_list, "hourly_activity is NULL in row 3 (the first is 0)", "expected a list"
     ),

@@ -167,7 +167,7 @@ def test_a_table_that_may_not_be_read_is_told(
     with pytest.raises(SourceError, match=r"Not enough privileges.* ON sot_torus\.analyzers_alerts") as caught:
         context_of(deployment).source.is_ready(a_day())
     assert not caught.value.transient
-    assert "README.md lists" in caught.value.hint
+    assert "docs/sot.md lists" in caught.value.hint
 
 
 def test_a_table_without_rows_is_a_missing_snapshot(

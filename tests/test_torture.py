@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from functools import cache
 from types import MappingProxyType
 
 import pytest
@@ -17,7 +16,7 @@ from tests.torture.site import Ground, Site, ground
 from tests.torture.worker import run
 
 #: How many kinds of harm of each block; those of D, G and H each have a test of their own, without processes.
-FAST = MappingProxyType({"A": 4, "B": 2, "C": 3, "D": 4, "E": 5, "F": 4, "G": 2, "H": 2, "K": 2})
+FAST = MappingProxyType({"A": 2, "B": 2, "C": 3, "D": 3, "E": 4, "F": 4, "G": 2, "H": 2, "K": 2})
 SEED = 1
 
 
@@ -28,17 +27,17 @@ def made() -> Iterator[Ground]:
         yield made
 
 
-@cache
-def _one_of_each_kind(made: Ground, letter: str) -> tuple[Case, ...]:
+def one_of_each_kind(made: Ground, letter: str) -> list[Case]:
+    """Return a block's first case of each kind."""
     (block,) = (block for block in BLOCKS if block.letter == letter)
     cases = {case.kind: case for case in reversed(block.cases(made, random.Random(SEED))) if case.kind}  # noqa: S311  # repeatable
-    return tuple(case for _, case in sorted(cases.items()))
+    return [case for _, case in sorted(cases.items())]
 
 
 @pytest.mark.parametrize(("letter", "number"), [(letter, n) for letter, count in FAST.items() for n in range(count)])
 def test_the_invariants_hold(made: Ground, letter: str, number: int) -> None:
     """After harm and recovery, in cases that are spread over a block's kinds."""
-    kinds = _one_of_each_kind(made, letter)
+    kinds = one_of_each_kind(made, letter)
     case = kinds[number * len(kinds) // FAST[letter]]
     assert run(made, letter, case).violations == [], case.name
 

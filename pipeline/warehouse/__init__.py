@@ -94,6 +94,7 @@ class Warehouse(Protocol):
 #: What a server is when it is the warehouse.
 ROLE = Role(
     variables="CLICKHOUSE",
+    grants="docker/grants.sql",
     error=WarehouseError,
     unavailable=WarehouseUnavailableError,
     missing=MissingTableError,
