@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tests.torture.site import Site
 
 
+_PAUSE = 0.15  #: seconds between two looks
+
+
 @dataclass
 class Watch:
     """Readers: what a query over all four views saw of each snapshot, all the time."""
@@ -43,7 +46,7 @@ class Watch:
         self._stopped.set()
 
     def _look(self) -> None:
-        while not self._stopped.wait(0.05):
+        while not self._stopped.wait(_PAUSE):
             for network in self.site.files:
                 with suppress(ClickHouseError, urllib3.exceptions.HTTPError, OSError):
                     state = oracle.seen(self.site.ground.server, self.site.database(network), self.site.key(network))
