@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -72,6 +73,15 @@ def interrupted(deployment: Deployment, brake: Brake, number: signal.Signals, co
     return Result(run.wait(), stdout, stderr)
 
 
+@contextmanager
+def download_brake(files: SnapshotFiles, bucket: S3Bucket) -> Iterator[Brake]:
+    """Upload a snapshot, and hold its larger files in the middle of their download."""
+    upload(files.root, bucket.client, bucket.name)
+    address = urlsplit(bucket.endpoint)
+    with Brake((str(address.hostname), int(address.port or 0)), limit=15_000, upload=False).running() as brake:
+        yield brake
+
+
 def downloaded(deployment: Deployment) -> int:
     """Return how many files are proven to be on disk; a run may be stopped between the proof and the event."""
     return len(list(deployment.work.rglob("download-raw_*.json")))
@@ -126,9 +136,7 @@ def test_a_run_stopped_in_the_middle_of_a_download_is_resumed(
     files: SnapshotFiles, reader: ServerReader, bucket: S3Bucket, tmp_path: Path
 ) -> None:
     """Nothing half downloaded is left, and what was whole is not fetched again."""
-    upload(files.root, bucket.client, bucket.name)
-    address = urlsplit(bucket.endpoint)
-    with Brake((str(address.hostname), int(address.port or 0)), limit=15_000, upload=False).running() as brake:
+    with download_brake(files, bucket) as brake:
         deployment = Deployment(in_bucket(bucket.name, f"http://127.0.0.1:{brake.port}"), reader, tmp_path / "run")
         result = interrupted(deployment, brake, signal.SIGTERM, [*run_of(files.snapshot), "--workers", "2"])
         assert result.exit_code == 143, result.stderr
@@ -160,9 +168,7 @@ def test_a_step_that_is_being_started_ends_too(
     files: SnapshotFiles, reader: ServerReader, bucket: S3Bucket, tmp_path: Path
 ) -> None:
     """The third step of a run is the first download; nobody else would end it while the source stands still."""
-    upload(files.root, bucket.client, bucket.name)
-    address = urlsplit(bucket.endpoint)
-    with Brake((str(address.hostname), int(address.port or 0)), limit=15_000, upload=False).running() as brake:
+    with download_brake(files, bucket) as brake:
         deployment = Deployment(in_bucket(bucket.name, f"http://127.0.0.1:{brake.port}"), reader, tmp_path / "run")
         command = [sys.executable, "-c", _STOPPED_IN_ITS_THIRD_FORK, *run_of(files.snapshot)[1:], "--workers", "2"]
         run = deployment.start(*command)
