@@ -84,7 +84,7 @@ def _of_rows(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, load: R
     """Compare every row. Raises WarehouseError when ours were taken away meanwhile."""
     with scratch(warehouse, snapshot, file) as load_id:
         published, ours, keys = differences(warehouse, snapshot, file.table, load.load_id, load_id)
-        if count_rows(warehouse, snapshot, file.table, load_id) != file.footer.rows:
+        if count_rows(warehouse, snapshot, [(file.table.name, load_id)]) != [file.footer.rows]:
             raise WarehouseError(
                 f"{file.table.loads}: load {load_id} was removed while it was compared", hint="verify again"
             )

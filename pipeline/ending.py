@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from loguru import logger
 
-from pipeline import journal, messages, metrics, ping, process, signals
+from pipeline import journal, messages, metrics, ping, process, signals, spool
 from pipeline.context import Context, context
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.outcome import Outcome, outcome_of, with_history
@@ -53,7 +53,8 @@ def carried_out(work: Callable[[], int]) -> int:
         _bounded("ping PING_URL", lambda: ping.start(shared.settings))
         code = process.EXIT_LUIGI
         try:
-            code = work()
+            with spool.sending(shared, kept):
+                code = work()
         except signals.Interrupted as interrupt:
             code = interrupt.exit_code
             journal.explain(f"ended by {interrupt}", "a rerun goes on from here")

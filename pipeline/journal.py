@@ -25,13 +25,23 @@ class Journal:
 
     handle: int  #: of the file; every write is appended, and whole
     asked: set[Snapshot] = field(default_factory=set)  #: snapshots that the run looked at, in this process
+    taken: int = 0  #: bytes of it that :meth:`take` has returned
     cause: str = ""  #: of an end that is no step's
     hint: str = ""
 
     def records(self) -> tuple[StepRecord, ...]:
         """Return what steps have told, in the order in which they did."""
-        data = os.pread(self.handle, os.fstat(self.handle).st_size, 0)
-        return tuple(step_of(json.loads(line)) for line in data.splitlines())
+        return self._read(0)[0]
+
+    def take(self) -> tuple[StepRecord, ...]:
+        """Return what steps have told since the last call."""
+        records, self.taken = self._read(self.taken)
+        return records
+
+    def _read(self, start: int) -> tuple[tuple[StepRecord, ...], int]:
+        """Return the records from an offset on, and the offset after them."""
+        data = os.pread(self.handle, os.fstat(self.handle).st_size - start, start)
+        return tuple(step_of(json.loads(line)) for line in data.splitlines()), start + len(data)
 
 
 _journal: Journal | None = None

@@ -116,7 +116,7 @@ def _recovered(context: Context, outcome: Outcome, network: str) -> list[Snapsho
     for snapshot in found:
         if snapshot not in told:
             step = ("IngestSnapshot", "")
-            spool.keep(context, spool.record_of(context, snapshot, step, "done"))
+            spool.deliver(context, [spool.record_of(context, snapshot, step, "done")])
     return found
 
 

@@ -72,7 +72,7 @@ def _of_files(shared: Context, workspace: Workspace, manifest: Manifest | None) 
     loads = tuple(
         table.name
         for table, digest in digests.items()
-        if digest is None or not ledger.loaded(warehouse, workspace.snapshot, table, digest)
+        if digest is None or not ledger.loaded(warehouse, workspace.snapshot, {table.name: digest})
     )
     if loads:
         yield Pending("LoadTable", loads)

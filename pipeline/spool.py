@@ -1,4 +1,4 @@
-"""Records of steps on their way to the warehouse: sent at once, and kept in files while it does not take them.
+"""Records of steps on their way to the warehouse: sent within a second, and kept in files while it does not take them.
 
 A dead warehouse must not lose the cause of a failure: what waits goes with the next record that succeeds, and at the
 end of the run. That a record could not be sent never fails a step.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,8 @@ from pipeline.warehouse import steplog
 from pipeline.warehouse.steplog import State, StepRecord, step_of
 
 QUIET_SECONDS = 60  #: after a record that was not taken, further ones wait without asking
-MOST, AT_ONCE = 1_000, 50  #: files that wait, and records in one INSERT
+MOST, AT_ONCE = 1_000, 50  #: files that wait, and of them in one INSERT
+EVERY_SECONDS, LAST_SECONDS = 1.0, 30.0  #: between two INSERTs of a run, and for its last
 
 
 def record_of(
@@ -54,27 +57,64 @@ def record_of(
 
 
 def keep(context: Context, record: StepRecord) -> None:
-    """Tell the end of the run and the warehouse what a step did; a failure to do so is a warning."""
+    """Tell the end of the run what a step did; the warehouse is told soon, or now when nothing is :func:`sending`."""
+    journal.keep(record)
+    if not _is_sending(context):
+        deliver(context, [record])
+
+
+def _is_sending(context: Context) -> bool:
+    return journal.is_open() and not context.is_embedded
+
+
+@contextmanager
+def sending(context: Context, kept: journal.Journal) -> Iterator[None]:
+    """Send what the run's steps tell, from one process, once a second at the most: an INSERT costs what a step costs.
+
+    Embedded ClickHouse is not asked from a second thread: there each step tells it.
+    """
+    if not _is_sending(context):
+        yield
+        return
+    stop = threading.Event()
+
+    def send() -> None:
+        while not stop.wait(EVERY_SECONDS):
+            deliver(context, kept.take())
+        deliver(context, kept.take())
+
+    thread = threading.Thread(target=send, name="spool", daemon=True)
+    thread.start()
     try:
-        journal.keep(record)
-        directory = _directory(context, record.snapshot.network)
-        if _is_quiet(directory):
-            _store(directory, record)
-        else:
-            _send(context, record, directory)
-    except Exception as error:  # noqa: BLE001  # whatever it is: the step is done, or has failed of something else
-        logger.bind(hint=getattr(error, "hint", None)).warning("Could not record the step: {}", error)
+        yield
+    finally:
+        stop.set()
+        thread.join(LAST_SECONDS)
 
 
-def _send(context: Context, record: StepRecord, directory: Path) -> None:
-    network = record.snapshot.network
+def deliver(context: Context, records: Sequence[StepRecord]) -> None:
+    """Send records to their warehouses, or keep them in files; a failure to do so is a warning."""
+    for network in dict.fromkeys(record.snapshot.network for record in records):
+        own = [record for record in records if record.snapshot.network == network]
+        try:
+            directory = _directory(context, network)
+            if _is_quiet(directory):
+                _store(directory, own)
+            else:
+                _send(context, network, own)
+        except Exception as error:  # noqa: BLE001  # whatever it is: the steps are done, or have failed of something else
+            logger.bind(hint=getattr(error, "hint", None)).warning("Could not record steps: {}", error)
+
+
+def _send(context: Context, network: str, records: Sequence[StepRecord]) -> None:
     try:
         flush(context, network)
-        steplog.record(context.warehouse(network, patient=False), record)
+        steplog.record(context.warehouse(network, patient=False), *records)
     except PipelineError as error:
-        _store(directory, record)
-        logger.bind(hint="it is sent when the warehouse takes it").warning(
-            "Could not record the step, which waits in {}: {}", directory, error
+        directory = _directory(context, network)
+        _store(directory, records)
+        logger.bind(network=network, hint="they are sent when the warehouse takes them").warning(
+            "Could not record steps, which wait in {}: {}", directory, error
         )
 
 
@@ -111,11 +151,12 @@ def _is_quiet(directory: Path) -> bool:
         return False
 
 
-def _store(directory: Path, record: StepRecord) -> None:
-    """Write a record into a file, and make room for it."""
-    files.remove(*_waiting(directory)[: -MOST + 1])
-    name = f"{time.time_ns()}-{os.getpid()}.json"
-    files.write_proof(directory / name, record.as_dict())
+def _store(directory: Path, records: Sequence[StepRecord]) -> None:
+    """Write records into files, and make room for them."""
+    for record in records:
+        files.remove(*_waiting(directory)[: -MOST + 1])
+        name = f"{time.time_ns()}-{os.getpid()}.json"
+        files.write_proof(directory / name, record.as_dict())
 
 
 def _read(path: Path) -> StepRecord | None:

@@ -155,7 +155,7 @@ def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
     """
     workspace, warehouse = context.workspace(snapshot), context.warehouse(snapshot.network)
     manifest = manifest_on_disk(workspace)
-    loads = {table.name: proven_load(context, snapshot, table) for table in TABLES}
+    loads = proven_loads(context, snapshot)
     publication = publish(
         warehouse,
         snapshot,
@@ -200,20 +200,22 @@ def forget(context: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> Non
     context.workspace(snapshot).discard()
 
 
-def proven_load(context: Context, snapshot: Snapshot, table: Table) -> tuple[str, int]:
-    """Return load and row count of a file that is on disk as the manifest on disk lists it.
+def proven_loads(context: Context, snapshot: Snapshot) -> dict[str, tuple[str, int]]:
+    """Return load and row count of each table's file that is on disk as the manifest on disk lists it.
 
     Raises FileError, RowCountError.
     """
     workspace = context.workspace(snapshot)
-    entry, file = workspace.manifest().files[table.name], downloaded(workspace, table)
-    found = ledger.loaded(context.warehouse(snapshot.network), snapshot, table, file.sha256)
-    if found is None:
-        raise FileError(f"{table.name}: no proven load of its file", hint="run again: the table is loaded anew")
-    if not file.superseded_by:
-        with discarding(context, snapshot, table):
-            validate.check_size(workspace.file_path(table), entry)
-            validate.check_rows(found[1], table, entry)
+    entries, files = workspace.manifest().files, {table: downloaded(workspace, table) for table in TABLES}
+    sha256s = {table.name: file.sha256 for table, file in files.items()}
+    found = ledger.loaded(context.warehouse(snapshot.network), snapshot, sha256s)
+    for table, file in files.items():
+        if table.name not in found:
+            raise FileError(f"{table.name}: no proven load of its file", hint="run again: the table is loaded anew")
+        if not file.superseded_by:
+            with discarding(context, snapshot, table):
+                validate.check_size(workspace.file_path(table), entries[table.name])
+                validate.check_rows(found[table.name][1], table, entries[table.name])
     return found
 
 

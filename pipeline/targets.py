@@ -113,7 +113,7 @@ class TableLoad(ProofOnDisk):
         if file is None:
             return False
         warehouse = self.context.warehouse(self.snapshot.network)
-        return ledger.loaded(warehouse, self.snapshot, self.table, file.sha256) is not None
+        return bool(ledger.loaded(warehouse, self.snapshot, {self.table.name: file.sha256}))
 
 
 class PublishedSnapshot(SnapshotTarget):

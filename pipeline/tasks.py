@@ -322,6 +322,9 @@ class IngestSnapshot(luigi.WrapperTask, SnapshotTask):
                     return True
         return False
 
+    def run(self) -> None:
+        """Do nothing: luigi has just asked the last step."""
+
     def other(self) -> Claim | None:
         """Return the claim of another deployment that is at work. Raises WarehouseError, which the log has told."""
         claims = context().claims

@@ -60,7 +60,7 @@ def test_records_wait_for_a_dead_warehouse(
     directory = tmp_path / "work" / "spool" / "torus"
     waiting = sorted(directory.iterdir())
     assert len(waiting) == 2
-    assert "waits in" in log[0]
+    assert "which wait in" in log[0]
 
     for path in waiting:
         os.utime(path, (0, 0))  # a minute later
@@ -94,11 +94,35 @@ def test_what_cannot_be_stored_either_is_a_warning(
     (tmp_path / "work").write_text("no directory")
     dead = {"CLICKHOUSE_HOST": "127.0.0.1", "CLICKHOUSE_PORT": str(*free_ports(1))}
     context = context_of(monkeypatch, tmp_path, dead)
-    with journal.journal() as kept:
+    with journal.journal() as kept, spool.sending(context, kept):
         keep(context, "LoadTable")
         assert [record.error for record in kept.records()] == ["LoadTable broke"]
     (warning,) = log
-    assert warning.startswith("Could not record the step: ")
+    assert warning.startswith("Could not record steps: ")
+
+
+def test_a_run_sends_what_its_processes_tell(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clickhouse: ClickHouseServer, database_prefix: str
+) -> None:
+    """While the run is still at work, each record once, and the last ones when it ends."""
+    context = context_of(monkeypatch, tmp_path, dict(ServerReader(clickhouse, database_prefix).environment))
+
+    def sent() -> list[str]:
+        day = SNAPSHOT.processing_date
+        return [each.step for each in step_records(context.warehouse("torus"), "torus", day, day, 195)]
+
+    with journal.journal() as kept, spool.sending(context, kept):
+        if (child := os.fork()) == 0:
+            keep(context, "DownloadFile")
+            os._exit(0)
+        os.waitpid(child, 0)
+        keep(context, "ValidateFile")
+        deadline = time.monotonic() + 30
+        while len(sent()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert sent() == ["DownloadFile", "ValidateFile"]
+        keep(context, "LoadTable")
+    assert sent() == ["DownloadFile", "ValidateFile", "LoadTable"]
 
 
 def test_processes_write_into_one_journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pipeline.errors import WarehouseError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import CLAIMS
 from pipeline.warehouse import MissingTableError, Warehouse
+from pipeline.warehouse.ledger import OF_SNAPSHOT, of_snapshot
 from pipeline.warehouse.schema import ensure_claims
 
 #: Seconds that a claim lasts, and between two renewals of it: a host may miss three of them.
@@ -57,12 +58,11 @@ def newest_claim(warehouse: Warehouse, snapshot: Snapshot) -> Claim | None:
             f"""
             SELECT number, owner, run_id, toUnixTimestamp64Micro(claimed_at), until > now64(6), until <= claimed_at
             FROM {{database}}.{CLAIMS}
-            WHERE processing_date = {{processing_date:Date}} AND window_days = {{window_days:UInt16}}
+            WHERE {OF_SNAPSHOT}
             ORDER BY number DESC
             LIMIT 1
             """,
-            processing_date=snapshot.processing_date.isoformat(),
-            window_days=snapshot.window_days,
+            **of_snapshot(snapshot),
         )
     except MissingTableError:
         return None
@@ -128,8 +128,7 @@ def _follow(
             claimed_at + toIntervalMillisecond({{milliseconds:UInt32}})
     """
     values = {
-        "processing_date": snapshot.processing_date.isoformat(),
-        "window_days": snapshot.window_days,
+        **of_snapshot(snapshot),
         "number": number + 1,
         "owner": who.owner,
         "run_id": who.run_id,

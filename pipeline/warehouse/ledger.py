@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, date, datetime
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from typing import Literal
 
 from pipeline.attempts import with_backoff
 from pipeline.snapshot import Snapshot
-from pipeline.tables import LEDGER, PUBLICATIONS, Table
+from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS
 from pipeline.warehouse import MissingTableError, Warehouse
 
 State = Literal["started", "loaded", "failed", "forgotten", "compared", "collected"]
@@ -44,6 +45,21 @@ class Entry:
     def now(self, state: State, *, error: str = "", row_count: int = 0, content_digest: str = "") -> Entry:
         """Return the entry in another state."""
         return replace(self, state=state, error=error[:2_000], row_count=row_count, content_digest=content_digest)
+
+
+#: The rows about one snapshot, and those of one load, which are one partition.
+OF_SNAPSHOT = "processing_date = {processing_date:Date} AND window_days = {window_days:UInt16}"
+PARTITION = f"{OF_SNAPSHOT} AND load_id = {{load_id:UUID}}"
+
+
+def of_snapshot(snapshot: Snapshot) -> dict[str, object]:
+    """Return the parameters of :data:`OF_SNAPSHOT`."""
+    return {"processing_date": snapshot.processing_date.isoformat(), "window_days": snapshot.window_days}
+
+
+def partition(snapshot: Snapshot, load_id: str) -> dict[str, object]:
+    """Return the parameters of :data:`PARTITION`."""
+    return {**of_snapshot(snapshot), "load_id": load_id}
 
 
 _PARAMETERS = {
@@ -80,34 +96,31 @@ def micros(moment: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
-def loaded(warehouse: Warehouse, snapshot: Snapshot, table: Table, file_sha256: str) -> tuple[str, int] | None:
-    """Return load_id and row count of the newest proven load of a file, or None.
+def loaded(warehouse: Warehouse, snapshot: Snapshot, files: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+    """Return load_id and row count of the newest proven load of files, whose SHA-256 are given by table name.
 
-    Proven: counted and compared after the insert, not forgotten since, and all its rows are still there.
+    Proven: counted and compared after the insert, not forgotten since, and all its rows are still there. Tables
+    without one are left out.
     """
     try:
         rows = warehouse.query(
             f"""
-            SELECT toString(load_id), argMax(row_count, recorded_at) AS row_count
+            SELECT toString(table_name), toString(load_id), argMax(row_count, recorded_at) AS row_count
             FROM {{database}}.{LEDGER}
-            WHERE processing_date = {{processing_date:Date}} AND window_days = {{window_days:UInt16}}
-                AND table_name = {{table_name:String}} AND file_sha256 = {{file_sha256:String}}
-            GROUP BY load_id
+            WHERE {OF_SNAPSHOT}
+                AND has(splitByChar(',', {{files:String}}), concat(table_name, ':', file_sha256))
+            GROUP BY table_name, load_id
             HAVING argMax(state, recorded_at) = 'loaded'
             ORDER BY max(recorded_at) DESC
-            LIMIT 1
+            LIMIT 1 BY table_name
             """,
-            processing_date=snapshot.processing_date.isoformat(),
-            window_days=snapshot.window_days,
-            table_name=table.name,
-            file_sha256=file_sha256,
+            **of_snapshot(snapshot),
+            files=",".join(f"{name}:{sha256}" for name, sha256 in files.items()),
         )
-        return next(
-            ((id_, count) for id_, count in rows if count_rows(warehouse, snapshot, table, id_) == count),
-            None,
-        )
+        found = count_rows(warehouse, snapshot, [(name, load_id) for name, load_id, _ in rows])
     except MissingTableError:
-        return None
+        return {}
+    return {name: (load_id, count) for (name, load_id, count), there in zip(rows, found, strict=True) if there == count}
 
 
 @dataclass(frozen=True)
@@ -137,11 +150,10 @@ def recorded(warehouse: Warehouse, snapshot: Snapshot) -> dict[str, Recorded]:
                 argMaxIf(content_digest, recorded_at, state = 'loaded'),
                 argMaxIf(file_sha256, recorded_at, state = 'loaded')
             FROM {{database}}.{LEDGER}
-            WHERE processing_date = {{processing_date:Date}} AND window_days = {{window_days:UInt16}}
+            WHERE {OF_SNAPSHOT}
             GROUP BY load_id
             """,
-            processing_date=snapshot.processing_date.isoformat(),
-            window_days=snapshot.window_days,
+            **of_snapshot(snapshot),
         )
     except MissingTableError:
         return {}
@@ -175,27 +187,17 @@ def loaded_tables(warehouse: Warehouse, first: date, last: date, window_days: in
     return {date.fromisoformat(day): set(tables) for day, tables in rows}
 
 
-def count_rows(warehouse: Warehouse, snapshot: Snapshot, table: Table, load_id: str) -> int:
-    """Return how many rows of a load are in its table."""
-    ((count,),) = warehouse.query(
-        f"SELECT count() FROM {{database}}.{table.loads} WHERE {PARTITION}", **partition(snapshot, load_id)
-    )
-    return int(count)
-
-
-#: The rows of one load, which are one partition.
-PARTITION = (
-    "processing_date = {processing_date:Date} AND window_days = {window_days:UInt16} AND load_id = {load_id:UUID}"
-)
-
-
-def partition(snapshot: Snapshot, load_id: str) -> dict[str, object]:
-    """Return the parameters of :data:`PARTITION`."""
-    return {
-        "processing_date": snapshot.processing_date.isoformat(),
-        "window_days": snapshot.window_days,
-        "load_id": load_id,
-    }
+def count_rows(warehouse: Warehouse, snapshot: Snapshot, loads: Sequence[tuple[str, str]]) -> list[int]:
+    """Return how many rows of each load, ``(table name, load_id)``, are in its table."""
+    if not loads:
+        return []
+    ids = {f"load_{place}": load_id for place, (_, load_id) in enumerate(loads)}
+    counts = [
+        f"(SELECT count() FROM {{database}}.{BY_NAME[name].loads} WHERE {OF_SNAPSHOT} AND load_id = {{{id_}:UUID}})"
+        for id_, (name, _) in zip(ids, loads, strict=True)
+    ]
+    ((*found,),) = warehouse.query(f"SELECT {', '.join(counts)}", **of_snapshot(snapshot), **ids)
+    return [int(count) for count in found]
 
 
 def copied_columns() -> list[str]:
@@ -210,7 +212,6 @@ def forget(warehouse: Warehouse, snapshot: Snapshot, tables: tuple[str, ...]) ->
     is newer than all that is recorded or published, whatever the clock says.
     """
     copied = copied_columns()
-    of_snapshot = "processing_date = {processing_date:Date} AND window_days = {window_days:UInt16}"
     statement = f"""
         INSERT INTO {{database}}.{LEDGER} ({", ".join(copied)}, state, recorded_at, host, pipeline_version)
         SELECT
@@ -218,20 +219,19 @@ def forget(warehouse: Warehouse, snapshot: Snapshot, tables: tuple[str, ...]) ->
             'forgotten',
             greatest(
                 now64(6, 'UTC'),
-                (SELECT max(recorded_at) FROM {{database}}.{LEDGER} WHERE {of_snapshot}) + INTERVAL 1 MICROSECOND,
-                (SELECT max(published_at) FROM {{database}}.{PUBLICATIONS} WHERE {of_snapshot}) + INTERVAL 1 MICROSECOND
+                (SELECT max(recorded_at) FROM {{database}}.{LEDGER} WHERE {OF_SNAPSHOT}) + INTERVAL 1 MICROSECOND,
+                (SELECT max(published_at) FROM {{database}}.{PUBLICATIONS} WHERE {OF_SNAPSHOT}) + INTERVAL 1 MICROSECOND
             ),
             {{host:String}},
             {{pipeline_version:String}}
         FROM {{database}}.{LEDGER}
-        WHERE {of_snapshot} AND has(splitByChar(',', {{tables:String}}), table_name) AND state = 'loaded'
+        WHERE {OF_SNAPSHOT} AND has(splitByChar(',', {{tables:String}}), table_name) AND state = 'loaded'
         LIMIT 1 BY load_id
     """
     with contextlib.suppress(MissingTableError):
         warehouse.execute(
             statement,
-            processing_date=snapshot.processing_date.isoformat(),
-            window_days=snapshot.window_days,
+            **of_snapshot(snapshot),
             tables=",".join(tables),
             host=HOST,
             pipeline_version=PIPELINE_VERSION,

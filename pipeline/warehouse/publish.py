@@ -17,7 +17,7 @@ from pipeline.errors import WarehouseError, WarehouseUnavailableError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS
 from pipeline.warehouse import MissingTableError, Warehouse
-from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, count_rows
+from pipeline.warehouse.ledger import HOST, OF_SNAPSHOT, PIPELINE_VERSION, count_rows, of_snapshot
 from pipeline.warehouse.schema import check_schema
 
 Action = Literal["publish", "rollback", "retire"]
@@ -216,11 +216,11 @@ def new_id(warehouse: Warehouse) -> str:
 
 def require_rows(warehouse: Warehouse, snapshot: Snapshot, publication: Publication, *, hint: str) -> None:
     """Raise WarehouseError unless all rows of a publication's loads are there, and stay there."""
-    if gone := collected(warehouse, snapshot) & set(publication.load_ids.values()):
+    loads = list(publication.load_ids.items())
+    if gone := collected(warehouse, snapshot) & {load_id for _, load_id in loads}:
         raise WarehouseError(f"{snapshot}: load {min(gone)} was collected; not published", hint=hint)
-    for name, load_id in publication.load_ids.items():
-        rows = publication.row_counts[name]
-        if (found := count_rows(warehouse, snapshot, BY_NAME[name], load_id)) != rows:
+    for (name, load_id), found in zip(loads, count_rows(warehouse, snapshot, loads), strict=True):
+        if found != (rows := publication.row_counts[name]):
             raise WarehouseError(
                 f"{BY_NAME[name].loads}: load {load_id} has {found:,} rows, {rows:,} were loaded; not published",
                 hint=hint,
@@ -229,7 +229,7 @@ def require_rows(warehouse: Warehouse, snapshot: Snapshot, publication: Publicat
 
 def collected(warehouse: Warehouse, snapshot: Snapshot) -> set[str]:
     """Return the loads that are removed, or about to be."""
-    rows = warehouse.query(f"SELECT toString(arrayJoin(({_COLLECTED})))", **_key(snapshot))
+    rows = warehouse.query(f"SELECT toString(arrayJoin(({_COLLECTED})))", **of_snapshot(snapshot))
     return {id_ for (id_,) in rows}
 
 
@@ -240,15 +240,11 @@ _COLLECTED = f"""
     (
         SELECT load_id
         FROM {{database}}.{LEDGER}
-        WHERE processing_date = {{processing_date:Date}} AND window_days = {{window_days:UInt16}}
+        WHERE {OF_SNAPSHOT}
         GROUP BY load_id
         HAVING argMaxIf(state, recorded_at, state != 'forgotten') = 'collected'
     )
 """
-
-
-def _key(snapshot: Snapshot) -> dict[str, object]:
-    return {"processing_date": snapshot.processing_date.isoformat(), "window_days": snapshot.window_days}
 
 
 def follow(
@@ -301,7 +297,7 @@ def _insert(warehouse: Warehouse, wanted: Publication, token: str) -> None:
                 (
                     SELECT max(published_at)
                     FROM {{database}}.{PUBLICATIONS}
-                    WHERE processing_date = {{processing_date:Date}} AND window_days = {{window_days:UInt16}}
+                    WHERE {OF_SNAPSHOT}
                 ) + toIntervalMicrosecond(1)
             ),
             {{published_by:String}},
