@@ -30,7 +30,7 @@ class Entry:
     table_name: str
     load_id: str  #: UUID
     state: State
-    started_at: datetime  #: UTC
+    started_at: datetime  #: UTC, by the warehouse's clock
     manifest_sha256: str  #: of the META.json that the attempt was made for
     file_name: str  #: as the manifest spells it
     file_sha256: str  #: of the bytes that were loaded
@@ -62,14 +62,16 @@ def partition(snapshot: Snapshot, load_id: str) -> dict[str, object]:
     return {**of_snapshot(snapshot), "load_id": load_id}
 
 
+_STARTED_AT = "fromUnixTimestamp64Micro({started_at:Int64}, 'UTC')"
 _PARAMETERS = {
     "processing_date": "{processing_date:Date}",
     "window_days": "{window_days:UInt16}",
     "load_id": "{load_id:UUID}",
-    "started_at": "fromUnixTimestamp64Micro({started_at:Int64}, 'UTC')",
+    "started_at": _STARTED_AT,
     "file_bytes": "{file_bytes:UInt64}",
     "row_count": "{row_count:UInt64}",
-    "recorded_at": "now64(6, 'UTC')",
+    # An interrupted client leaves its INSERT to the server, which may run it after the one that tells of the end.
+    "recorded_at": f"if({{state:String}} = 'started', {_STARTED_AT}, now64(6, 'UTC'))",
 }
 _COLUMNS = (*(field.name for field in fields(Entry)), "recorded_at", "host", "pipeline_version")
 _RECORD = (

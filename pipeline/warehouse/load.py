@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from loguru import logger
@@ -80,14 +80,14 @@ def _attempt(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, report:
 
 
 def _started(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile) -> Entry:
-    ((load_id,),) = warehouse.query("SELECT toString(generateUUIDv7())")
+    ((load_id, now),) = warehouse.query("SELECT toString(generateUUIDv7()), toUnixTimestamp64Micro(now64(6))")
     return Entry(
         processing_date=snapshot.processing_date,
         window_days=snapshot.window_days,
         table_name=file.table.name,
         load_id=load_id,
         state="started",
-        started_at=datetime.now(UTC),
+        started_at=datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(now)),
         manifest_sha256=file.manifest_sha256,
         file_name=file.name,
         file_sha256=file.sha256,
