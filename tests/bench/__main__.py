@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import click
 
-from tests.bench import growth, idle, loading, page, readers
+from tests.bench import growth, idle, loading, page, profile, readers
 from tests.bench.rig import CACHE, QUICK, Files
 from tests.bench.ways import WAYS
 
 FEATURES, ROUNDS, QUICK_ROUNDS = 1_000_000, 5, 2
-PARTS = ("loading", "idle", "readers", "growth")
+PARTS = ("loading", "profile", "idle", "readers", "growth")
 
 
 @click.command(help=__doc__)
@@ -35,6 +35,7 @@ def main(
 
     parts: dict[str, Callable[[], str]] = {
         "loading": of_loading,
+        "profile": lambda: profile.report(files, times),
         "idle": lambda: idle.report(times),
         "readers": lambda: readers.report(files),
         "growth": lambda: growth.report(features, times, large=large, write=write),

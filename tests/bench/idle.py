@@ -1,4 +1,6 @@
-"""The part "when there is nothing to do": a run over three networks whose day is published, and what it imports."""
+"""The part "when there is nothing to do": a run over three networks whose day is published, what it imports, and a
+backfill over all days of a window.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,11 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pipeline.tables import PUBLICATIONS
 from tests.bench.cost import MB, Cost, Spread, cost_of
 from tests.bench.rig import CACHE, SNAPSHOT
 from tests.bench_memory import served
@@ -17,6 +21,7 @@ from tests.support.deployment import Deployment, ServerReader, in_bucket
 from tests.support.pages import table
 
 NETWORKS = ("ethereum", "bitcoin", "torus")
+DAYS = 195  #: of the backfill
 NAMED_ABOVE = 0.02  #: seconds
 _LINE = re.compile(r"import time: +(\d+) \| +\d+ \| +([\w.]+)$", re.MULTILINE)
 
@@ -33,7 +38,24 @@ def report(rounds: int) -> str:
             _run(deployment, command)
             costs = [_run(deployment, command) for _ in range(2 * rounds)]
             imports = _imports(deployment, command)
-    return _text(costs, imports)
+            _publish_days_before(server)
+            last = SNAPSHOT.processing_date
+            days = ("--from", (last - timedelta(days=DAYS - 1)).isoformat(), "--to", last.isoformat())
+            backfills = [
+                _run(deployment, ("sot-ingest", "backfill", *days, "--scheduler", "local")) for _ in range(rounds)
+            ]
+    return _text(costs, imports, backfills)
+
+
+def _publish_days_before(server: OwnClickHouse) -> None:
+    """Let readers see the same loads on all days before, so that a backfill finds everything there."""
+    for network in NETWORKS:
+        server.execute(
+            f"INSERT INTO {network}.{PUBLICATIONS} "
+            "SELECT * EXCEPT (number) "
+            "REPLACE (processing_date - number AS processing_date, generateUUIDv7() AS publication_id) "
+            f"FROM {network}.{PUBLICATIONS} CROSS JOIN numbers(1, {DAYS - 1}) AS before"
+        )
 
 
 def _write_bucket(path: Path) -> None:
@@ -57,7 +79,7 @@ def _imports(deployment: Deployment, command: tuple[str, ...]) -> dict[str, floa
     return found
 
 
-def _text(costs: list[Cost], imports: dict[str, float]) -> str:
+def _text(costs: list[Cost], imports: dict[str, float], backfills: list[Cost]) -> str:
     wall, cpu = (Spread(tuple(values)) for values in zip(*((c.seconds, c.client_cpu) for c in costs), strict=True))
     total = sum(imports.values())
     named = sorted(((s, name) for name, s in imports.items() if s >= NAMED_ABOVE), reverse=True)
@@ -69,5 +91,8 @@ def _text(costs: list[Cost], imports: dict[str, float]) -> str:
             f"{cpu.text(2)} s of CPU, {max(cost.client_bytes for cost in costs) / MB:.0f} MB. Of one run, what the "
             "imports took (with the clock of `-X importtime`, which slows them down):",
             table(("package", "ms"), rows),
+            f"`sot-ingest backfill` over {DAYS} days of {len(NETWORKS)} networks, {DAYS * len(NETWORKS)} snapshots "
+            f"that are all published: {Spread(tuple(cost.seconds for cost in backfills)).text(2)} s of wall time; one "
+            "query a network.",
         ]
     )

@@ -206,6 +206,43 @@ def ask_in_turn(asked: Readers, query: Query, databases: tuple[str, ...]) -> dic
     return {database: Spread(tuple(values)) for database, values in taken.items()}
 
 
+LADDER = (
+    "Where it goes, ms: *named* is a view of the loads whose condition names the ids of those published; *looked up* "
+    "finds them in `sot_publications` first; *the view* takes care besides that `sot_publications` is the table whose "
+    "snapshot a query takes first, so that no date is ever empty to it."
+)
+_NAMED = "SELECT {columns} FROM {database}.{loads} WHERE load_id IN ({ids})"
+_LOOKED_UP = """
+    SELECT {columns} FROM {database}.{loads} WHERE (processing_date, window_days, load_id) IN
+    (
+        SELECT processing_date, window_days, argMax(load_ids['{view}'], (published_at, mapValues(load_ids)))
+        FROM {database}.sot_publications
+        GROUP BY processing_date, window_days
+    )
+"""
+
+
+def ladder(asked: Readers) -> list[tuple[Query, dict[str, Spread]]]:
+    """Ask one query of each kind of views that do less and less of what the pipeline's do."""
+    for database, text in (("named", _NAMED), ("looked_up", _LOOKED_UP)):
+        asked.ask(f"CREATE DATABASE {database}")
+        for made in TABLES:
+            columns = ", ".join(column.name for column in made.columns)
+            ids = asked.ask(
+                f"SELECT arrayStringConcat(groupArray(concat('\\'', toString(load_id), '\\'')), ', ') "
+                f"FROM (SELECT DISTINCT load_id FROM {NETWORK}.{made.name}) FORMAT TSVRaw"
+            )
+            view = text.format(columns=columns, database=NETWORK, loads=made.loads, view=made.name, ids=ids.strip())
+            asked.ask(f"CREATE VIEW {database}.{made.name} AS {view}")
+    chosen = [next(query for query in QUERIES if query.kind == kind) for kind in ("scan", "point", "all dates")]
+    return [(query, ask_in_turn(asked, query, ("bare", "named", "looked_up", NETWORK))) for query in chosen]
+
+
+def _rungs(found: list[tuple[Query, dict[str, Spread]]]) -> str:
+    rows = [(query.title, *(spread.text() for spread in spreads.values())) for query, spreads in found]
+    return table(("query", "bare table", "named", "looked up", "the view"), rows)
+
+
 def parts_read(explained: str) -> str:
     """Return the parts that are read of a load's table and all that there are, as EXPLAIN indexes = 1 tells."""
     found = []
@@ -220,7 +257,7 @@ def parts_read(explained: str) -> str:
 def report(files: Files, dates: int = DATES) -> str:
     """Measure, and return the part of the page."""
     with readers(files, dates) as asked:
-        found = compare(asked)
+        found, rungs = compare(asked), ladder(asked)
         rows = asked.ask("SELECT sum(rows) FROM system.parts WHERE active AND table LIKE 'raw_%_loads'").strip()
     text = (
         f"{dates} published dates in {VERSIONS} versions each, of which readers see the newest; the newest date is "
@@ -228,7 +265,7 @@ def report(files: Files, dates: int = DATES) -> str:
         "through the view and on a bare table that holds the published rows only, in turn, over HTTP; the answers are "
         "the same. Parts: those that `EXPLAIN indexes = 1` says are read of the table of loads, and those it has."
     )
-    return f"{text}\n\n{_table(found)}"
+    return f"{text}\n\n{_table(found)}\n\n{LADDER}\n\n{_rungs(rungs)}"
 
 
 def _table(found: list[Compared]) -> str:
