@@ -19,7 +19,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.tasks import IngestDaily, IngestSnapshot, LoadTable
 from pipeline.warehouse import MissingTableError
 from tests.support.clickhouse import ClickHouseServer
-from tests.support.deployment import Deployment, Result, ServerReader, in_directory
+from tests.support.deployment import HASTE, Deployment, Result, ServerReader, in_directory
 from tests.support.luigid import free_port
 from tests.support.snapshots import Bucket
 
@@ -88,7 +88,7 @@ def test_days_that_are_missing_are_ingested_and_the_others_left_alone(deployment
 
 def test_a_warehouse_that_does_not_answer_is_no_backfill(deployment: Deployment) -> None:
     """Exit 35, and no word of days being published or left."""
-    deployment.variables["CLICKHOUSE_PORT"] = str(free_port())
+    deployment.variables |= {**HASTE, "CLICKHOUSE_PORT": str(free_port())}
     command = ["sot-ingest", "backfill", "--from", str(FIRST), "--to", str(LAST), "--scheduler", "local"]
     result = deployment.command(*command)
     assert (result.exit_code, result.stdout) == (35, "")

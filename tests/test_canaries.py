@@ -27,7 +27,7 @@ from pipeline.settings import load_settings
 from tests.conftest import REGION, Bucket
 from tests.support.canaries import NOBODY, Canaries
 from tests.support.clickhouse import ClickHouseError, OwnClickHouse, User
-from tests.support.deployment import Deployment, Result, ServerReader, a_day, in_bucket, selection
+from tests.support.deployment import HASTE, Deployment, Result, ServerReader, a_day, in_bucket, selection
 from tests.support.luigid import running_luigid
 from tests.support.misbehaving import Misbehaving, refused
 from tests.support.receiver import Receiver
@@ -154,6 +154,7 @@ def filled_bucket(endpoint: str, directory: Path) -> Bucket:
 def deployment(bucket: Bucket, server: OwnClickHouse, directory: Path, secrets: Mapping[str, str]) -> Deployment:
     """Return a deployment whose every secret is a canary, and that writes all that it can write."""
     variables = {
+        **HASTE,
         "LOG_LEVEL": "DEBUG",
         "HOME": str(directory.with_name("home")),
         "AWS_EC2_METADATA_DISABLED": "true",

@@ -27,7 +27,16 @@ from pipeline.journal import journal
 from tests.conftest import own_databases
 from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer, free_ports
-from tests.support.deployment import SECONDS, Deployment, EmbeddedReader, Result, ServerReader, in_directory, run_of
+from tests.support.deployment import (
+    HASTE,
+    SECONDS,
+    Deployment,
+    EmbeddedReader,
+    Result,
+    ServerReader,
+    in_directory,
+    run_of,
+)
 from tests.support.receiver import Receiver
 from tests.support.snapshots import Bucket, SnapshotFiles
 
@@ -76,6 +85,7 @@ def week(clickhouse: ClickHouseServer, tmp_path_factory: pytest.TempPathFactory)
     with own_databases(clickhouse) as prefix, Receiver().running() as receiver:
         deployment = Deployment(in_directory(files.root), ServerReader(clickhouse, prefix), directory / "run")
         deployment.variables |= {
+            **HASTE,
             "INGESTION_NETWORKS": "torus",
             "METRICS_PATH": str(directory / "metrics" / "sot.prom"),
             **receiver.environment,

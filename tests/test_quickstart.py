@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -37,10 +38,8 @@ def bash(directory: Path, script: str, **environment: str) -> subprocess.Complet
     )
 
 
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
-    """A copy of what git tracks, in a directory whose name wants quoting, with the environment of these tests."""
-    copy = tmp_path / "a clone"
+def copied(copy: Path) -> Path:
+    """Make a copy of what git tracks, with the environment of these tests, in a directory whose name wants quoting."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in filter(None, listed.stdout.split("\0")):
         if (ROOT / name).exists():  # a file can be removed and not committed yet
@@ -51,6 +50,30 @@ def clone(tmp_path: Path) -> Path:
     if bash(copy, stamped.replace("$venv", '"$venv"')).returncode:  # the script would install into it
         pytest.fail(f"{sys.prefix} is not what the locks say: run scripts/check first")
     return copy
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A copy of the repository in which nothing was run."""
+    return copied(tmp_path / "a clone")
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A copy of the repository in which the quickstart was run."""
+
+    clone: Path
+    printed: str
+    expected: dict[tuple[str, str], dict[str, int]]  #: see in_files
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory: pytest.TempPathFactory) -> Tried:
+    """Run it in a shell where another warehouse was set before: the variables that it sets are the only ones."""
+    clone = copied(tmp_path_factory.mktemp("tried") / "a clone")
+    done = bash(clone, "./scripts/quickstart", CLICKHOUSE_HOST="nowhere", TORUS_CLICKHOUSE_DATABASE="other")
+    assert (done.returncode, done.stderr) == (0, "")
+    return Tried(clone, done.stdout, in_files(clone / "quickstart" / "bucket"))
 
 
 def published(output: str) -> dict[tuple[str, str], dict[str, int]]:
@@ -82,44 +105,42 @@ def in_files(bucket: Path) -> dict[tuple[str, str], dict[str, int]]:
     }
 
 
-def test_the_quickstart_loads_shows_and_repeats(clone: Path) -> None:
-    """What it prints as loaded is what the files hold; it starts over without doing anything twice."""
-    first = bash(clone, "./scripts/quickstart")
-    assert (first.returncode, first.stderr) == (0, "")
-    assert "24 files downloaded, 24 tables loaded, 6 snapshots published" in first.stdout
-    assert first.stdout.count("nothing was left to do") == 1
-    expected = in_files(clone / "quickstart" / "bucket")
-    assert len(expected) == 6
-    assert published(first.stdout) == expected
-    alerts = sum(rows["alerts"] for (_, network), rows in expected.items() if network == "torus")
-    shown = re.findall(r"│ (?:low|medium|high|critical) +│ +(\d+) │", first.stdout)
+def test_the_quickstart_loads_and_shows(tried: Tried) -> None:
+    """What it prints as loaded is what the files hold."""
+    assert "24 files downloaded, 24 tables loaded, 6 snapshots published" in tried.printed
+    assert tried.printed.count("nothing was left to do") == 1
+    assert len(tried.expected) == 6
+    assert published(tried.printed) == tried.expected
+    alerts = sum(rows["alerts"] for (_, network), rows in tried.expected.items() if network == "torus")
+    shown = re.findall(r"│ (?:low|medium|high|critical) +│ +(\d+) │", tried.printed)
     assert sum(map(int, shown)) == alerts
-    assert "installing" not in first.stdout
-
-    second = bash(clone, "./scripts/quickstart")
-    assert (second.returncode, second.stderr) == (0, "")
-    assert "quickstart/ is here from an earlier time" in second.stdout
-    assert second.stdout.count("nothing was left to do") == 2
-    assert "downloaded" not in second.stdout
-    assert published(second.stdout) == expected
+    assert "installing" not in tried.printed
 
 
-def test_a_shell_is_ready_afterwards(clone: Path) -> None:
+def test_the_quickstart_starts_over(tried: Tried) -> None:
+    """It does nothing twice and shows the same, in another shell too."""
+    again = bash(tried.clone, "./scripts/quickstart")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "quickstart/ is here from an earlier time" in again.stdout
+    assert again.stdout.count("nothing was left to do") == 2
+    assert "downloaded" not in again.stdout
+    assert published(again.stdout) == tried.expected
+
+
+def test_a_shell_is_ready_afterwards(tried: Tried) -> None:
     """After `source quickstart/env.sh` every line that it prints to go on with works, whatever was set before."""
-    printed = bash(clone, "./scripts/quickstart", CLICKHOUSE_HOST="nowhere", TORUS_CLICKHOUSE_DATABASE="other")
-    assert printed.returncode == 0, printed.stderr
-    advice = printed.stdout.split("== how to go on\n")[1].splitlines()
+    advice = tried.printed.split("== how to go on\n")[1].splitlines()
     lines = [line.strip().partition("  ")[0] for line in advice]
     commands = [line for line in lines if re.match(r"(source|sot-ingest|luigi) ", line)]
     assert len(commands) == 4
-    query = re.findall(r"^   (query .*)", printed.stdout, re.MULTILINE)
+    query = re.findall(r"^   (query .*)", tried.printed, re.MULTILINE)
     script = "\n".join(["set -e", *commands, *query, "command -v sot-ingest luigi"])
-    done = bash(clone, script, CLICKHOUSE_HOST="nowhere", SOT_S3_BUCKET="none", INGESTION_NETWORKS="none")
+    done = bash(tried.clone, script, CLICKHOUSE_HOST="nowhere", SOT_S3_BUCKET="none", INGESTION_NETWORKS="none")
     assert done.returncode == 0, done.stderr
     assert "Forgot the proofs" in done.stderr
     assert "Published snapshot" in done.stderr
-    assert str(clone / ".venv" / "bin" / "luigi") in done.stdout
-    refused = bash(clone, 'source quickstart/env.sh; query "SELECT nothing"')
+    assert str(tried.clone / ".venv" / "bin" / "luigi") in done.stdout
+    refused = bash(tried.clone, 'source quickstart/env.sh; query "SELECT nothing"')
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -16,11 +17,14 @@ from pydantic import SecretStr
 
 from pipeline.clickhouse import ClickHouse
 from pipeline.settings import ServerAddress
+from pipeline.snapshot import Snapshot
 from pipeline.warehouse import ROLE
 from pipeline.warehouse.publish import publish
 from pipeline.warehouse.server import ServerWarehouse
+from tests.conftest import own_databases
 from tests.support.clickhouse import ClickHouseError, ClickHouseServer
 from tests.support.deployment import SECONDS, Deployment, ServerReader, in_directory
+from tests.support.inprocess import in_process, ingest
 from tests.support.snapshots import Bucket, SnapshotFiles, contract
 
 Seen = tuple[str, ...]  #: a digest of each view's rows, in the order of the tables; "0" is no rows
@@ -38,13 +42,15 @@ def digest(database: str, table: str) -> str:
 
 @dataclass
 class Poller:
-    """Reads all four views in a loop, as fast as it can: each with a query, and all with one query."""
+    """Reads all four views in a loop: each with a query, and all with one query."""
 
     server: ClickHouseServer
     database: str
     one_by_one: list[Seen] = field(default_factory=list)
     at_once: list[Seen] = field(default_factory=list)
     problems: list[Exception] = field(default_factory=list)
+    pause: float = 0.0  #: seconds between two looks
+    is_there: bool = False  #: all views were there once
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def views(self) -> Seen:
@@ -57,7 +63,9 @@ class Poller:
         return tuple(self._answer(f"SELECT * FROM {sources}").split("\t")) if self._exists() else NOTHING
 
     def _exists(self) -> bool:
-        return all(self._answer(f"EXISTS {self.database}.{table}") == "1" for table in contract())
+        if not self.is_there:
+            self.is_there = all(self._answer(f"EXISTS {self.database}.{table}") == "1" for table in contract())
+        return self.is_there
 
     def _answer(self, query: str) -> str:
         try:
@@ -70,10 +78,25 @@ class Poller:
     def loop(self, read: Callable[[], Seen], seen: list[Seen]) -> None:
         """Read until it is stopped."""
         try:
-            while not self.stopped.is_set():
+            while not self.stopped.wait(self.pause):
                 seen.append(read())
         except Exception as error:  # noqa: BLE001  # a thread's error fails the test that waits for it
             self.problems.append(error)
+
+    @contextmanager
+    def polling(self) -> Iterator[None]:
+        """Read while the block runs."""
+        loops = ((self.views, self.one_by_one), (self.joined, self.at_once))
+        threads = [threading.Thread(target=self.loop, args=loop) for loop in loops]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self.stopped.set()
+            for thread in threads:
+                thread.join()
+        assert not self.problems
 
     def wait_for_polls(self, more: int) -> Iterator[None]:
         """Yield until both loops have read so many times more."""
@@ -92,43 +115,33 @@ def deployment(clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Pat
 
 
 @pytest.fixture
-def poller(clickhouse: ClickHouseServer, database_prefix: str) -> Iterator[Poller]:
-    """Polls from before the first publication to the end of the test."""
-    poller = Poller(clickhouse, f"{database_prefix}torus")
-    threads = [
-        threading.Thread(target=poller.loop, args=(poller.views, poller.one_by_one)),
-        threading.Thread(target=poller.loop, args=(poller.joined, poller.at_once)),
-    ]
-    for thread in threads:
-        thread.start()
-    yield poller
-    poller.stopped.set()
-    for thread in threads:
-        thread.join()
+def poller(clickhouse: ClickHouseServer, database_prefix: str) -> Poller:
+    """A reader of torus."""
+    return Poller(clickhouse, f"{database_prefix}torus")
 
 
 def publish_version(deployment: Deployment, bucket: Bucket, poller: Poller, seed: int) -> tuple[SnapshotFiles, Seen]:
     """Publish a snapshot with other rows, and return what readers must see of it from now on."""
     files = bucket.snapshot(seed=seed)
-    result = deployment.run(files.snapshot)
-    assert result.exit_code == 0, result.stderr
+    _, context = in_process(bucket.root, deployment.reader, deployment.directory)
+    ingest(context, files.snapshot)
     deployment.assert_readers_see(files)
     return files, poller.views()
 
 
 def test_readers_see_whole_snapshots_only(deployment: Deployment, poller: Poller, tmp_path: Path) -> None:
     """First publication, two more, ``rerun``: nothing, then each version whole, never an older one or none again."""
-    list(poller.wait_for_polls(1))
-    versions = [NOTHING]
-    for seed in (1, 2, 3):
-        files, seen = publish_version(deployment, Bucket(tmp_path / "bucket"), poller, seed)
-        versions.append(seen)
-    assert len(set(versions)) == 4
-    assert deployment.rerun(files.snapshot).exit_code == 0
-    assert len(deployment.publications(files.snapshot)) == 4
-    list(poller.wait_for_polls(1))
-    poller.stopped.set()
-    assert not poller.problems
+    poller.pause = 0.05  # many looks while one table after the other is loaded
+    with poller.polling():
+        list(poller.wait_for_polls(1))
+        versions = [NOTHING]
+        for seed in (1, 2, 3):
+            files, seen = publish_version(deployment, Bucket(tmp_path / "bucket"), poller, seed)
+            versions.append(seen)
+        assert len(set(versions)) == 4
+        assert deployment.rerun(files.snapshot).exit_code == 0
+        assert len(deployment.publications(files.snapshot)) == 4
+        list(poller.wait_for_polls(1))
     assert len(poller.one_by_one) + len(poller.at_once) > 20
     order = [versions.index(seen) for seen in poller.at_once]  # one version in all four views
     assert order == sorted(order)
@@ -149,48 +162,56 @@ def test_readers_see_one_version_while_it_changes_all_the_time(
     files, first = publish_version(deployment, bucket, poller, 1)
     files, second = publish_version(deployment, bucket, poller, 2)
     publications = deployment.publications(files.snapshot)
-    begin = len(poller.one_by_one), len(poller.at_once)
     address = ServerAddress(server.host, server.port, server.http_port)
     account = ClickHouse(address, server.user, SecretStr(server.password), secure=False, role=ROLE)
     warehouse = ServerWarehouse(account, poller.database)
     flips = 0
-    for version, _ in zip(cycle(publications), poller.wait_for_polls(50), strict=False):
-        publish(
-            warehouse,
-            files.snapshot,
-            manifest_sha256=version["manifest_sha256"],
-            source=version["source"],
-            loads={table: (version["load_ids"][table], version["row_counts"][table]) for table in contract()},
-            run_id="a run",
-            is_upstreams=lambda _uri, sha256, now=version["manifest_sha256"]: sha256 == now,  # type: ignore[misc]
-        )
-        flips += 1
+    with poller.polling():
+        for version, _ in zip(cycle(publications), poller.wait_for_polls(50), strict=False):
+            publish(
+                warehouse,
+                files.snapshot,
+                manifest_sha256=version["manifest_sha256"],
+                source=version["source"],
+                loads={table: (version["load_ids"][table], version["row_counts"][table]) for table in contract()},
+                run_id="a run",
+                is_upstreams=lambda _uri, sha256, now=version["manifest_sha256"]: sha256 == now,  # type: ignore[misc]
+            )
+            flips += 1
     assert flips > 20
-    poller.stopped.set()
-    assert not poller.problems
-    assert set(poller.at_once[begin[1] + 1 :]) == {first, second}
-    for digests, known in zip(
-        zip(*poller.one_by_one[begin[0] + 1 :], strict=True), zip(first, second, strict=True), strict=True
-    ):
+    assert set(poller.at_once) == {first, second}
+    for digests, known in zip(zip(*poller.one_by_one, strict=True), zip(first, second, strict=True), strict=True):
         assert set(digests) == set(known)
 
 
+@pytest.fixture(scope="module")
+def published(
+    clickhouse: ClickHouseServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Deployment, Snapshot]]:
+    """A deployment with a snapshot that is published, for tests that each look at another table of it."""
+    directory = tmp_path_factory.mktemp("published")
+    files = Bucket(directory / "bucket").snapshot()
+    with own_databases(clickhouse) as prefix:
+        deployment, context = in_process(files.root, ServerReader(clickhouse, prefix), directory / "run")
+        ingest(context, files.snapshot)
+        yield deployment, files.snapshot
+
+
 @pytest.mark.parametrize("table", contract())
-def test_a_reader_that_stalls_never_misses_the_newest_load(deployment: Deployment, tmp_path: Path, table: str) -> None:
+def test_a_reader_that_stalls_never_misses_the_newest_load(published: tuple[Deployment, Snapshot], table: str) -> None:
     """Queries that take their snapshots of the tables far apart, while the same rows are loaded and published anew.
 
     A query that knew a publication, but not yet the load that it names, would see no row.
     """
-    files = Bucket(tmp_path / "bucket").snapshot()
-    assert deployment.run(files.snapshot).exit_code == 0
+    deployment, snapshot = published
     assert isinstance(deployment.reader, ServerReader)
     server, database = deployment.reader.server, f"{deployment.reader.prefix}torus"
-    load_id = deployment.published(files.snapshot)[table]
+    load_id = deployment.published(snapshot)[table]
     query = digest(database, table)
     stalled = f"{query} SETTINGS merge_tree_storage_snapshot_sleep_ms = 50"
     expected = server.http(query)
     with ThreadPoolExecutor() as pool:
-        polls = pool.submit(lambda: [server.http(stalled) for _ in range(20)])
+        polls = pool.submit(lambda: [server.http(stalled) for _ in range(10)])
         while not polls.done():
             old, load_id = load_id, str(uuid4())
             server.http(

@@ -14,7 +14,7 @@ from pipeline.warehouse import Warehouse
 from pipeline.warehouse.publish import newest
 from pipeline.warehouse.schema import OBJECTS, ensure_schema
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User, free_ports
-from tests.support.deployment import Deployment, ServerReader, a_day, in_directory
+from tests.support.deployment import HASTE, Deployment, ServerReader, a_day, in_directory
 from tests.support.snapshots import Bucket, SnapshotFiles
 
 
@@ -168,7 +168,7 @@ def files(tmp_path: Path) -> SnapshotFiles:
 
 def deployment(files: SnapshotFiles, server: ClickHouseServer, directory: Path, **variables: str) -> Deployment:
     """Return a deployment on a server, with some variables another."""
-    return Deployment(in_directory(files.root), ServerReader(server, "own_"), directory / "run", variables)
+    return Deployment(in_directory(files.root), ServerReader(server, "own_"), directory / "run", {**HASTE, **variables})
 
 
 def test_a_run_shows_another_shape(

@@ -26,6 +26,10 @@ from tests.support.zygote import Command
 COMMANDS = Path(sys.executable).parent
 SECONDS = 120  #: longer than any command takes on a busy machine
 
+#: Variables of a ``sot-ingest`` that waits hardly at all before it tries a request again, and tries it as often as
+#: ever: for a service that will not come back.
+HASTE = {"TEST_HASTE": "true"}
+
 
 class Reader(Protocol):
     """Reads a warehouse without any code of the pipeline."""
