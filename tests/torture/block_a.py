@@ -14,6 +14,9 @@ from tests.torture.site import Ground, Site
 #: How many cases with one network, two and three; with several, two processes work at once.
 COUNTS = {ONE: 150, TWO: 30, THREE: 30}
 
+#: A run does so once a second: how often depends on how fast it is.
+_BY_THE_CLOCK = "INSERT INTO sot_steps"
+
 
 def cases(ground: Ground, chance: random.Random) -> list[Case]:
     """Return cases that meet every point at least once before and once after it."""
@@ -27,7 +30,7 @@ def cases(ground: Ground, chance: random.Random) -> list[Case]:
 
 
 def _points(ground: Ground) -> Counter[str]:
-    """Record how often a run of one network passes each point."""
+    """Record how often a run of one network passes each point: its name after the word before or after."""
     with ground.site(ONE) as site:
         ended = site.run(site.ingest("--workers", "1"), Recording(site.directory / "points"))
         if ended.exit_code:
@@ -37,11 +40,15 @@ def _points(ground: Ground) -> Counter[str]:
 
 def _chosen(passed: Counter[str], count: int, chance: random.Random) -> Sequence[Point]:
     """Return each point once before and after it, at an occurrence drawn by chance, then more drawn by chance."""
-    names = sorted(passed)
-    whens = [(name, when) for name in names for when in ("before", "after")]
-    chance.shuffle(whens)
-    drawn = (whens * (count // len(whens) + 1))[:count]
-    return [Point(name, chance.randint(1, passed[name]), when) for name, when in drawn]
+    moments = sorted(passed)
+    chance.shuffle(moments)
+    drawn = (moments * (count // len(moments) + 1))[:count]
+    return [_point(moment, passed[moment], chance) for moment in drawn]
+
+
+def _point(moment: str, times: int, chance: random.Random) -> Point:
+    when, _, name = moment.partition(" ")
+    return Point(name, 1 if name == _BY_THE_CLOCK else chance.randint(1, times), when)
 
 
 def _run(point: Point, site: Site) -> None:

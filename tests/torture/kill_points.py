@@ -53,13 +53,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Recording:
-    """Writes the name of each point that a run passes to a file, a line each."""
+    """Writes the name of each point that a run passes to a file, a line each, which begins with before or after.
+
+    A function that raised was passed before, and not after.
+    """
 
     path: Path
 
     def __call__(self) -> None:
         """Take hold of this process."""
-        _wrap(lambda name, when: _line(self.path, name) if when == "before" else None)
+        _wrap(lambda name, when: _line(self.path, f"{when} {name}"))
 
 
 @dataclass(frozen=True)
