@@ -1,9 +1,14 @@
-"""The worker that luigi runs steps with: luigi's own, but that it waits its turn, and leaves no step behind."""
+"""The worker that luigi runs steps with: luigi's own, but that it waits its turn, leaves no step behind, and outlives
+one that is killed.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import pickle
+import queue
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,11 +21,51 @@ from luigi.worker import Worker
 CLEARING_SECONDS = 15
 
 
+#: The most bytes of a result: the task's id, and what luigi's page shows of a failure.
+_LONGEST = 1 << 17
+
+
+class Results:
+    """What processes of steps tell the worker, a datagram each: one that is killed has told all of it, or nothing.
+
+    A multiprocessing.Queue has a lock, which a process that is killed can keep for ever, and with it the whole run.
+    """
+
+    def __init__(self) -> None:
+        self._receiver, self._sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * _LONGEST)
+
+    def put(self, result: tuple[str, str, Any, Any, Any]) -> None:
+        """Send a result: task, status, explanation, missing tasks, and new ones; an explanation may be cut."""
+        task_id, status, explanation, *rest = result
+        if isinstance(explanation, str):
+            explanation = explanation[: _LONGEST // 8]
+        self._sender.send(pickle.dumps((task_id, status, explanation, *rest)))
+
+    def get(self, timeout: float) -> Any:
+        """Return the next result. Raises queue.Empty when none comes in time."""
+        self._receiver.settimeout(timeout)
+        try:
+            return pickle.loads(self._receiver.recv(_LONGEST))  # noqa: S301  # from a process that we forked
+        except TimeoutError:
+            raise queue.Empty from None
+
+    def close(self) -> None:
+        """Take no result any more."""
+        self._receiver.close()
+        self._sender.close()
+
+
 class PatientWorker(Worker):
     """Stays while a step of its own waits for nothing but a resource that another run uses.
 
     luigi's worker leaves when it is given nothing to do, and its keep_alive stays after a failure, too.
     """
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._task_result_queue.close()
+        self._task_result_queue = Results()  # type: ignore[assignment]  # what luigi uses of a queue
 
     def run(self) -> bool:
         """Run the steps, each in a process of its own where there are two at a time.

@@ -1,0 +1,55 @@
+"""What steps tell the worker arrives whatever becomes of the processes that tell it."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import time
+
+import psutil
+import pytest
+
+from pipeline.worker import Results
+
+
+def told(results: Results) -> list[str]:
+    """Return the tasks that are told of until nobody tells anything."""
+    found = []
+    while True:
+        try:
+            found.append(results.get(timeout=0.2)[0])
+        except queue.Empty:
+            return found
+
+
+def test_a_process_that_is_killed_while_it_tells_stops_no_other() -> None:
+    """One is killed as it waits for the worker to take what it sends; the next one's result arrives all the same."""
+    results = Results()
+    if (child := os.fork()) == 0:
+        while True:
+            results.put(("killed", "DONE", "", [], []))
+    deadline = time.monotonic() + 30
+    while psutil.Process(child).status() == psutil.STATUS_RUNNING and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert set(told(results)) == {"killed"}
+    if os.fork() == 0:
+        results.put(("next", "DONE", "", [], []))
+        os._exit(0)
+    os.wait()
+    assert told(results) == ["next"]
+    results.close()
+
+
+def test_an_explanation_of_any_length_arrives() -> None:
+    """The longest is cut: what luigi's page shows of a failure must not keep the failure from being told."""
+    results = Results()
+    results.put(("task", "FAILED", "é" * 10_000_000, ["missing"], None))
+    task_id, status, explanation, missing, new = results.get(timeout=10)
+    assert (task_id, status, missing, new) == ("task", "FAILED", ["missing"], None)
+    assert set(explanation) == {"é"}
+    with pytest.raises(queue.Empty):
+        results.get(timeout=0.01)
+    results.close()
