@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,7 +13,7 @@ from tests.bench.page import PAGE
 from tests.bench.readers import NETWORK, QUERIES, Readers, ask_in_turn, readers
 from tests.bench.rig import CACHE, SNAPSHOT, Files, rig, s3_server
 from tests.bench.ways import ours
-from tests.support.deployment import Deployment, ServerReader, in_directory, run_of
+from tests.support.deployment import Deployment, ServerReader, in_directory, rerun_of, run_of
 from tests.support.pages import table
 
 FACTORS, LARGE = (0.1, 1.0, 3.0), 10.0
@@ -99,10 +100,9 @@ def _of_readers(asked: Readers, dates: int, rounds: int) -> tuple[float, float, 
     with TemporaryDirectory(dir=CACHE, prefix=f"dates-{dates}-") as name:
         made = Deployment(in_directory(Files.of(1_000).root), ServerReader(asked.server, "", (NETWORK,)), Path(name))
 
-        def median(*options: str) -> float:
-            command = [*run_of(SNAPSHOT), *options]
+        def median(command: Sequence[str]) -> float:
             costs = [cost_of(command, environment=made.environment, directory=made.directory) for _ in range(rounds)]
             return Spread(tuple(cost.seconds for cost in costs)).median
 
-        anew = median("--again")
-        return scan, lookup, median(), anew
+        anew = median(rerun_of(SNAPSHOT))
+        return scan, lookup, median(run_of(SNAPSHOT)), anew

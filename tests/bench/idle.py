@@ -91,7 +91,7 @@ def _text(costs: list[Cost], imports: dict[str, float], backfills: list[Cost]) -
             f"{cpu.text(2)} s of CPU, {max(cost.client_bytes for cost in costs) / MB:.0f} MB. Of one run, what the "
             "imports took (with the clock of `-X importtime`, which slows them down):",
             table(("package", "ms"), rows),
-            f"`sot-ingest backfill` over {DAYS} days of {len(NETWORKS)} networks, {DAYS * len(NETWORKS)} snapshots "
+            f"A backfill over {DAYS} days of {len(NETWORKS)} networks, {DAYS * len(NETWORKS)} snapshots "
             f"that are all published: {Spread(tuple(cost.seconds for cost in backfills)).text(2)} s of wall time; one "
             "query a network.",
         ]

@@ -228,14 +228,18 @@ def ladder(asked: Readers) -> list[tuple[Query, dict[str, Spread]]]:
         asked.ask(f"CREATE DATABASE {database}")
         for made in TABLES:
             columns = ", ".join(column.name for column in made.columns)
-            ids = asked.ask(
-                f"SELECT arrayStringConcat(groupArray(concat('\\'', toString(load_id), '\\'')), ', ') "
-                f"FROM (SELECT DISTINCT load_id FROM {NETWORK}.{made.name}) FORMAT TSVRaw"
-            )
+            quoted = "concat('\\'', toString(id), '\\'')"
+            ids = asked.ask(f"SELECT arrayStringConcat(groupArray({quoted}), ', ') FROM {_published(made)}")
             view = text.format(columns=columns, database=NETWORK, loads=made.loads, view=made.name, ids=ids.strip())
             asked.ask(f"CREATE VIEW {database}.{made.name} AS {view}")
     chosen = [next(query for query in QUERIES if query.kind == kind) for kind in ("scan", "point", "all dates")]
     return [(query, ask_in_turn(asked, query, ("bare", "named", "looked_up", NETWORK))) for query in chosen]
+
+
+def _published(made: Table) -> str:
+    """Return a subquery of the ids of the loads that readers see."""
+    newest = f"argMax(load_ids['{made.name}'], (published_at, mapValues(load_ids)))"
+    return f"(SELECT {newest} AS id FROM {NETWORK}.{PUBLICATIONS} GROUP BY processing_date, window_days) FORMAT TSVRaw"
 
 
 def _rungs(found: list[tuple[Query, dict[str, Spread]]]) -> str:
