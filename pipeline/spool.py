@@ -57,9 +57,17 @@ def record_of(
 
 
 def keep(context: Context, record: StepRecord) -> None:
-    """Tell the end of the run what a step did; the warehouse is told soon, or now when nothing is :func:`sending`."""
-    journal.keep(record)
-    if not _is_sending(context):
+    """Tell the end of the run what a step did, and the warehouse: soon, or now when nothing is :func:`sending`.
+
+    A failure to do so is a warning.
+    """
+    is_told = _is_sending(context)
+    try:
+        journal.keep(record)
+    except OSError as error:  # no memory, or no room on the disk where there are no files in memory
+        logger.warning("Could not tell the end of the run what a step did: {}", error)
+        is_told = False
+    if not is_told:
         deliver(context, [record])
 
 

@@ -101,6 +101,26 @@ def test_what_cannot_be_stored_either_is_a_warning(
     assert warning.startswith("Could not record steps: ")
 
 
+def test_a_journal_that_is_full_loses_no_record(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    clickhouse: ClickHouseServer,
+    database_prefix: str,
+    log: list[str],
+) -> None:
+    """The step goes on, and the warehouse is told at once."""
+    context = context_of(monkeypatch, tmp_path, dict(ServerReader(clickhouse, database_prefix).environment))
+    with journal.journal() as kept:
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, kept.handle)
+        os.close(full)
+        keep(context, "LoadTable")
+    day = SNAPSHOT.processing_date
+    assert [each.step for each in step_records(context.warehouse("torus"), "torus", day, day, 195)] == ["LoadTable"]
+    (warning,) = log
+    assert "No space left" in warning
+
+
 def test_a_run_sends_what_its_processes_tell(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clickhouse: ClickHouseServer, database_prefix: str
 ) -> None:

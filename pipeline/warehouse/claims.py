@@ -7,13 +7,13 @@ their own and publications compare with their predecessor, so a claim that is lo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from pipeline.errors import WarehouseError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import CLAIMS
 from pipeline.warehouse import MissingTableError, Warehouse
-from pipeline.warehouse.ledger import OF_SNAPSHOT, of_snapshot
+from pipeline.warehouse.ledger import OF_SNAPSHOT, moment, of_snapshot
 from pipeline.warehouse.schema import ensure_claims
 
 #: Seconds that a claim lasts, and between two renewals of it: a host may miss three of them.
@@ -67,8 +67,7 @@ def newest_claim(warehouse: Warehouse, snapshot: Snapshot) -> Claim | None:
     except MissingTableError:
         return None
     for number, owner, run_id, claimed_at, alive, released in rows:
-        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=claimed_at)
-        return Claim(number, owner, run_id, moment, alive=bool(alive), released=bool(released))
+        return Claim(number, owner, run_id, moment(claimed_at), alive=bool(alive), released=bool(released))
     return None
 
 

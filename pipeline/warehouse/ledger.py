@@ -6,7 +6,7 @@ import contextlib
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import version
 from typing import Literal
 
@@ -92,10 +92,17 @@ def record(warehouse: Warehouse, entry: Entry) -> None:
     with_backoff(lambda: warehouse.execute(_RECORD, **values))
 
 
-def micros(moment: datetime) -> int:
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def micros(time: datetime) -> int:
     """Return microseconds since 1970, exactly."""
-    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment(count: int | str) -> datetime:
+    """Return the time so many microseconds after 1970, as toUnixTimestamp64Micro gives them; UTC."""
+    return _EPOCH + timedelta(microseconds=int(count))
 
 
 def loaded(warehouse: Warehouse, snapshot: Snapshot, files: Mapping[str, str]) -> dict[str, tuple[str, int]]:

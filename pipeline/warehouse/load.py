@@ -6,10 +6,10 @@ us, and told in the ledger; whatever is left of it nobody names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from loguru import logger
@@ -31,7 +31,7 @@ from pipeline.tables import Table
 from pipeline.validate import ASK_UPSTREAM, Footer, check_sha256
 from pipeline.warehouse import MissingTableError, ParquetInsert, RowsRefusedError, Warehouse
 from pipeline.warehouse.compare import measure
-from pipeline.warehouse.ledger import PARTITION, Entry, partition, record
+from pipeline.warehouse.ledger import PARTITION, Entry, moment, partition, record
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _started(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile) -> Entr
         table_name=file.table.name,
         load_id=load_id,
         state="started",
-        started_at=datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(now)),
+        started_at=moment(now),
         manifest_sha256=file.manifest_sha256,
         file_name=file.name,
         file_sha256=file.sha256,
@@ -102,18 +102,7 @@ def _insert(
     warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, entry: Entry, report: Callable[[int], None]
 ) -> None:
     conversions = convert(file.table, file.footer.columns)
-    columns = ", ".join(conversion.column.name for conversion in conversions)
-    insert = ParquetInsert(
-        path=file.path,
-        into=f"{{database}}.{file.table.loads} ({columns})",
-        select=select(conversions),
-        structure=structure(conversions),
-        parameters={
-            **partition(snapshot, entry.load_id),
-            "network": snapshot.network,
-            "created_at": int(entry.started_at.timestamp()),
-        },
-    )
+    insert = insert_of(snapshot, file.table, file.path, conversions, entry.load_id, entry.started_at)
     try:
         sent = warehouse.insert_parquet(insert, query_id=_query_id(entry), report=report)
     except WarehouseError as error:
@@ -126,6 +115,29 @@ def _insert(
             f"{file.name}: the bytes loaded from {file.path} have SHA-256 {sent}, expected {file.sha256}",
             hint="the file changed on disk; run again: it is fetched anew",
         )
+
+
+def insert_of(
+    snapshot: Snapshot,
+    table: Table,
+    path: Path,
+    conversions: Sequence[Conversion],
+    load_id: str,
+    created_at: datetime,
+) -> ParquetInsert:
+    """Return the INSERT of a file's rows under a load_id."""
+    columns = ", ".join(conversion.column.name for conversion in conversions)
+    return ParquetInsert(
+        path=path,
+        into=f"{{database}}.{table.loads} ({columns})",
+        select=select(conversions),
+        structure=structure(conversions),
+        parameters={
+            **partition(snapshot, load_id),
+            "network": snapshot.network,
+            "created_at": int(created_at.timestamp()),
+        },
+    )
 
 
 def _refusal(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 from pipeline.snapshot import Snapshot
 from pipeline.tables import LEDGER
 from pipeline.warehouse import MissingTableError, Warehouse
+from pipeline.warehouse.ledger import moment
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,14 @@ def load_attempts(warehouse: Warehouse, network: str, first: date, last: date, w
         rows = warehouse.query(_SELECT, first=first.isoformat(), last=last.isoformat(), window_days=window_days)
     except MissingTableError:
         return []
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
     return [
         LoadAttempt(
             snapshot=Snapshot(network, date.fromisoformat(day), window_days),
             table=table,
             load_id=load_id,
             state=state,
-            started_at=epoch + timedelta(microseconds=int(started_at)),
-            recorded_at=epoch + timedelta(microseconds=int(recorded_at)),
+            started_at=moment(started_at),
+            recorded_at=moment(recorded_at),
             rows=int(count),
             bytes=int(size),
             error=error,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Literal
 
 from pipeline.attempts import with_backoff
@@ -17,7 +17,7 @@ from pipeline.errors import WarehouseError, WarehouseUnavailableError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS
 from pipeline.warehouse import MissingTableError, Warehouse
-from pipeline.warehouse.ledger import HOST, OF_SNAPSHOT, PIPELINE_VERSION, count_rows, of_snapshot
+from pipeline.warehouse.ledger import HOST, OF_SNAPSHOT, PIPELINE_VERSION, count_rows, moment, of_snapshot
 from pipeline.warehouse.schema import check_schema
 
 Action = Literal["publish", "rollback", "retire"]
@@ -109,7 +109,7 @@ def histories(warehouse: Warehouse, first: date, last: date, window_days: int) -
             load_ids=load_ids,
             row_counts=row_counts,
             source=source,
-            published_at=datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at),
+            published_at=moment(at),
             published_by=by,
             run_id=run_id,
             forgotten=bool(forgotten),

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any, Literal
 
 from pipeline.snapshot import Snapshot
 from pipeline.tables import STEPS
 from pipeline.warehouse import MissingTableError, Warehouse
-from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, micros
+from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, micros, moment
 from pipeline.warehouse.schema import ensure_table
 
 State = Literal["done", "failed", "missing"]
@@ -202,7 +202,7 @@ def _record_of(network: str, window_days: int, row: Sequence[Any]) -> StepRecord
         step=step,
         table=table,
         state=state,
-        started_at=datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(started_at)),
+        started_at=moment(started_at),
         seconds=float(seconds),
         facts=json.loads(facts or "{}"),
         error=error,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS, TABLES
 from pipeline.warehouse import MissingTableError, Warehouse
-from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, copied_columns, partition
+from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, copied_columns, moment, partition
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def stored_loads(warehouse: Warehouse, network: str) -> list[StoredLoad]:
     except MissingTableError:
         return []
     return [
-        StoredLoad(Snapshot(network, date.fromisoformat(day), window), table, id_, count, size, state, _moment(at))
+        StoredLoad(Snapshot(network, date.fromisoformat(day), window), table, id_, count, size, state, moment(at))
         for day, window, table, id_, count, size, state, at in rows
     ]
 
@@ -67,10 +67,6 @@ def _counted(table_name: str) -> str:
         FROM {{database}}.{BY_NAME[table_name].loads}
         GROUP BY processing_date, window_days, load_id
     """
-
-
-def _moment(micros: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
 
 
 def publications_of_all(warehouse: Warehouse, network: str) -> dict[Snapshot, list[Named]]:
@@ -90,7 +86,7 @@ def publications_of_all(warehouse: Warehouse, network: str) -> dict[Snapshot, li
     found: dict[Snapshot, list[Named]] = {}
     for day, window, action, at, load_ids in rows:
         snapshot = Snapshot(network, date.fromisoformat(day), window)
-        found.setdefault(snapshot, []).append(Named(action, _moment(at), frozenset(load_ids)))
+        found.setdefault(snapshot, []).append(Named(action, moment(at), frozenset(load_ids)))
     return found
 
 

@@ -6,18 +6,19 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from uuid import uuid4
 
 from pydantic import SecretStr
 
 from pipeline.clickhouse import ClickHouse
-from pipeline.conversion import convert, select, structure
+from pipeline.conversion import convert
 from pipeline.settings import ServerAddress
 from pipeline.tables import BY_NAME
 from pipeline.validate import read_footer
 from pipeline.warehouse import PARQUET_SETTINGS, ROLE, ParquetInsert
 from pipeline.warehouse.compare import measure
-from pipeline.warehouse.ledger import partition
+from pipeline.warehouse.load import insert_of
 from pipeline.warehouse.schema import ensure_schema
 from pipeline.warehouse.server import ServerWarehouse
 from tests.bench.cost import MB, Spread
@@ -69,18 +70,7 @@ class _Load:
         """Return the INSERT of a load that is not there yet, as the pipeline makes it."""
         conversions = convert(LARGEST, read_footer(self._path, self._path.name).columns)
         self._load_id = str(uuid4())
-        names = ", ".join(conversion.column.name for conversion in conversions)
-        return ParquetInsert(
-            path=self._path,
-            into=f"{{database}}.{LARGEST.loads} ({names})",
-            select=select(conversions),
-            structure=structure(conversions),
-            parameters={
-                **partition(SNAPSHOT, self._load_id),
-                "network": SNAPSHOT.network,
-                "created_at": int(time.time()),
-            },
-        )
+        return insert_of(SNAPSHOT, LARGEST, self._path, conversions, self._load_id, datetime.now(UTC))
 
     def _convert(self) -> None:
         insert = self._new_load()

@@ -152,14 +152,17 @@ def become(talk: socket.socket) -> None:
     sys.argv = [str(Path(sys.executable).parent / command[0]), *command[1:]]
 
 
-def hasten() -> None:
-    """Let this process wait hardly at all before it tries again; it tries as often as ever."""
-    from pipeline import attempts  # noqa: PLC0415  # which nobody else here needs
+def hasten(**patience: float) -> None:
+    """Let this process wait hardly at all before it tries again; it tries as often as ever.
+
+    ``patience`` has fields of :class:`pipeline.sources.retry.Patience` that are to be others, too.
+    """
+    from pipeline import attempts  # noqa: PLC0415  # in the command's process alone
     from pipeline.sources.retry import Patience  # noqa: PLC0415
 
     attempts.BACKOFF_LONGEST = 0.05
-    patience = vars(Patience())
-    Patience.__init__.__defaults__ = tuple({**patience, "first_wait": 0.01, "longest_wait": 0.05}.values())
+    shortened = {**vars(Patience()), "first_wait": 0.01, "longest_wait": 0.05, **patience}
+    Patience.__init__.__defaults__ = tuple(shortened.values())
 
 
 if __name__ == "__main__":

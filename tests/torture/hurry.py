@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.support.zygote import hasten
+
 
 @dataclass(frozen=True)
 class Hurried:
@@ -18,12 +20,10 @@ class Hurried:
 
     def __call__(self) -> None:
         """Take hold of this process."""
-        from pipeline import attempts, clickhouse, context  # noqa: PLC0415  # in the command's process alone
-        from pipeline.sources import retry, s3, s3_client  # noqa: F401, PLC0415  # all of S3, once
+        from pipeline import clickhouse, context  # noqa: PLC0415  # in the command's process alone
+        from pipeline.sources import s3, s3_client  # noqa: F401, PLC0415  # all of S3, once
 
-        attempts.BACKOFF_LONGEST = 0.05
-        tries = retry.Patience().tries
-        retry.Patience.__init__.__defaults__ = (tries, 0.01, 0.05, 5.0, self.s3_seconds)
+        hasten(connect_timeout=5.0, read_timeout=self.s3_seconds)
         s3.PIECE_BYTES = 1 << 10  # type: ignore[attr-defined]
         s3.MOST_PAGES = 30
         clickhouse.INSERT_SECONDS = self.clickhouse_seconds - 60
