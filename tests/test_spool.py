@@ -143,6 +143,7 @@ def test_a_run_sends_what_its_processes_tell(
         assert sent() == ["DownloadFile", "ValidateFile"]
         keep(context, "LoadTable")
     assert sent() == ["DownloadFile", "ValidateFile", "LoadTable"]
+    assert context.warehouse("torus").query("SELECT count() FROM {database}.sot_steps") == [(3,)]  # none sent twice
 
 
 def test_processes_write_into_one_journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
