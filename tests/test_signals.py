@@ -74,11 +74,11 @@ def interrupted(deployment: Deployment, brake: Brake, number: signal.Signals, co
 
 
 @contextmanager
-def download_brake(files: SnapshotFiles, bucket: S3Bucket) -> Iterator[Brake]:
-    """Upload a snapshot, and hold its larger files in the middle of their download."""
+def download_brake(files: SnapshotFiles, bucket: S3Bucket, limit: int) -> Iterator[Brake]:
+    """Upload a snapshot, and hold each download that has come to this many bytes."""
     upload(files.root, bucket.client, bucket.name)
     address = urlsplit(bucket.endpoint)
-    with Brake((str(address.hostname), int(address.port or 0)), limit=15_000, upload=False).running() as brake:
+    with Brake((str(address.hostname), int(address.port or 0)), limit=limit, upload=False).running() as brake:
         yield brake
 
 
@@ -136,7 +136,7 @@ def test_a_run_stopped_in_the_middle_of_a_download_is_resumed(
     files: SnapshotFiles, reader: ServerReader, bucket: S3Bucket, tmp_path: Path
 ) -> None:
     """Nothing half downloaded is left, and what was whole is not fetched again."""
-    with download_brake(files, bucket) as brake:
+    with download_brake(files, bucket, limit=15_000) as brake:
         deployment = Deployment(in_bucket(bucket.name, f"http://127.0.0.1:{brake.port}"), reader, tmp_path / "run")
         result = interrupted(deployment, brake, signal.SIGTERM, [*run_of(files.snapshot), "--workers", "2"])
         assert result.exit_code == 143, result.stderr
@@ -167,8 +167,11 @@ main()
 def test_a_step_that_is_being_started_ends_too(
     files: SnapshotFiles, reader: ServerReader, bucket: S3Bucket, tmp_path: Path
 ) -> None:
-    """The third step of a run is the first download; nobody else would end it while the source stands still."""
-    with download_brake(files, bucket) as brake:
+    """The third step of a run is the first download; nobody else would end it while the source stands still.
+
+    Each of the four files is longer than what the brake lets through, META.json is not.
+    """
+    with download_brake(files, bucket, limit=5_000) as brake:
         deployment = Deployment(in_bucket(bucket.name, f"http://127.0.0.1:{brake.port}"), reader, tmp_path / "run")
         command = [sys.executable, "-c", _STOPPED_IN_ITS_THIRD_FORK, *run_of(files.snapshot)[1:], "--workers", "2"]
         run = deployment.start(*command)
