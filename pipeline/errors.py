@@ -2,7 +2,7 @@
 
 An error's text says what was found, where, and what was expected. ``hint`` says what the operator can do, and
 ``transient`` whether trying again can help without anybody doing anything. Network, date and step are added
-by whoever reports the error (``pipeline.tasks``).
+by whoever reports the error (``pipeline.step_task``).
 """
 
 from __future__ import annotations

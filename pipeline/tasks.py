@@ -7,124 +7,24 @@ luigi --module pipeline.tasks IngestSnapshot --network torus --processing-date 2
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import astuple
 from datetime import date
 from functools import cached_property
-from typing import Any
 
 import luigi
 from loguru import logger
 
-from pipeline import journal, missing, page, parameters, process, progress, signals, spool, steps, targets
-from pipeline.attempts import with_attempts
+from pipeline import missing, parameters, process, signals, steps, targets
 from pipeline.context import context
-from pipeline.errors import PipelineError, SourceUnavailableError
+from pipeline.errors import SourceUnavailableError
 from pipeline.snapshot import Snapshot
-from pipeline.tables import BY_NAME, TABLES, Table
+from pipeline.step_task import SnapshotTask, TableTask
+from pipeline.tables import TABLES
 from pipeline.warehouse.claims import Claim
-from pipeline.warehouse.steplog import State
 
 #: The urgency of a day's ordinary run: more than that of any day of a range, and short enough for luigid's page.
 TODAY = 10_000
-
-
-class SnapshotTask(luigi.Task):
-    """A step for one snapshot: what it needs, what proves it, one call."""
-
-    network: str = parameters.network()
-    processing_date: date = parameters.processing_date()
-    window_days: int = parameters.window_days()
-    urgency: int = parameters.urgency()
-
-    done = "Done"  #: the log event after the step, in the past tense
-
-    @property
-    def priority(self) -> float:  # type: ignore[override]  # luigi takes an attribute or a property
-        """A snapshot of more urgency is finished before one of less is begun."""
-        return self.urgency
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The snapshot that the step is for."""
-        return Snapshot(self.network, self.processing_date, self.window_days)
-
-    @property
-    def step(self) -> str:
-        """The step's name, with the table where it is about one."""
-        return self.task_family
-
-    def complete(self) -> bool:
-        """Ask the target; while a service is unavailable, wait for the next attempt."""
-        journal.ask(self.snapshot)
-        with self._telling("Could not tell whether the step is done"):
-            return self._attempts(super().complete)
-
-    def run(self) -> None:
-        """Do the step, unless another process of this host did it while we waited for it."""
-        with self._telling("Step failed"), context().workspace(self.snapshot).lock(self.step):
-            if self.complete():
-                return
-            page.link(self, context().settings.report_url, self.snapshot)
-            started = time.monotonic()
-            facts = self._attempts(self.work)
-            logger.bind(**facts, seconds=round(time.monotonic() - started, 3)).info(self.done)
-            self._record("done", started, facts=facts)
-
-    def work(self) -> steps.Facts:
-        """Do the step and return what its log event tells."""
-        raise NotImplementedError(self.task_family)
-
-    def on_failure(self, exception: BaseException) -> str:
-        """Return what luigid's page shows: what happened and what to do, as in the log."""
-        if isinstance(exception, PipelineError):
-            return f"{exception}\n{exception.hint}"
-        return str(super().on_failure(exception))
-
-    def report(self, done: int, total: int | None, note: str = "") -> None:
-        """Tell luigi's page how far the step is, where somebody knows."""
-        page.show(self, done, total, note)
-
-    @property
-    def reporter(self) -> Any:
-        """What a step calls with bytes done and in all."""
-        return progress.reporter(str(self.snapshot), self.step, self.report)
-
-    def _attempts(self, call: Any) -> Any:
-        settings = context().settings
-        return with_attempts(call, attempts=settings.retry_attempts, delay=settings.retry_delay)
-
-    @contextmanager
-    def _telling(self, what: str) -> Iterator[None]:
-        """Put the snapshot and the step on every event; tell an error on one line with what to do, and record it."""
-        table, started = getattr(self, "table", None), time.monotonic()
-        with logger.contextualize(
-            network=self.network,
-            date=self.processing_date.isoformat(),
-            window=self.window_days,
-            step=self.task_family,
-            table=table,
-        ):
-            try:
-                with signals.work():
-                    yield
-            except BaseException as error:
-                if not getattr(error, "told", False):
-                    error.told = True  # type: ignore[attr-defined]  # complete() inside run() passes here twice
-                    if isinstance(error, PipelineError):
-                        logger.bind(hint=error.hint).error("{}: {}", what, error)
-                    self._record("failed", started, error=error)
-                if isinstance(error, KeyboardInterrupt) and signals.is_worker():
-                    signals.end_worker(error)
-                raise
-
-    def _record(
-        self, state: State, started: float, *, facts: steps.Facts | None = None, error: BaseException | None = None
-    ) -> None:
-        """Record what became of the step since ``started`` on the monotonic clock."""
-        step = (self.task_family, getattr(self, "table", ""))
-        spool.keep(context(), spool.record_of(context(), self.snapshot, step, state, started, facts, error))
 
 
 class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # an external task has no run()
@@ -140,11 +40,11 @@ class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # a
         """
         found: bool = super().complete()
         if not found:
-            with self._telling("Could not find the snapshot"):
+            with self.telling("Could not find the snapshot"):
                 what, hint = context().source.absence(self.snapshot)
                 none = SourceUnavailableError(f"no {what} at {context().source.uri}", hint=hint)
                 logger.bind(hint=hint).error("Found {}", none)
-                self._record("missing", time.monotonic(), error=none)
+                self.record("missing", time.monotonic(), error=none)
         else:
             steps.prepare()
         return found
@@ -178,27 +78,6 @@ class ValidateManifest(SnapshotTask):
 
     def work(self) -> steps.Facts:
         return steps.validate_manifest(context(), self.snapshot)
-
-
-class TableTask(SnapshotTask):
-    """A step for one table of a snapshot; the table with the most rows goes first."""
-
-    table: str = luigi.ChoiceParameter(choices=list(BY_NAME))
-
-    @property
-    def priority(self) -> float:  # type: ignore[override]  # luigi takes an attribute or a property
-        """Within a snapshot features first, which are as large as all others together."""
-        return super().priority + (0.5 if self.table == "raw_features" else 0)
-
-    @property
-    def step(self) -> str:
-        """The step's name and its table."""
-        return f"{self.task_family} {self.table}"
-
-    @property
-    def table_facts(self) -> Table:
-        """What the pipeline knows about the table."""
-        return BY_NAME[self.table]
 
 
 class DownloadFile(TableTask):
@@ -316,7 +195,7 @@ class IngestSnapshot(luigi.WrapperTask, SnapshotTask):
         claims = context().claims
         if claims is None or signals.is_worker() or self.clone(PublishSnapshot).complete():
             return False
-        with self._telling("Could not claim the snapshot"):
+        with self.telling("Could not claim the snapshot"):
             while not claims.hold(self.snapshot):
                 if super().complete():
                     return True
@@ -328,7 +207,7 @@ class IngestSnapshot(luigi.WrapperTask, SnapshotTask):
     def other(self) -> Claim | None:
         """Return the claim of another deployment that is at work. Raises WarehouseError, which the log has told."""
         claims = context().claims
-        with self._telling("Could not tell who is at work on the snapshot"):
+        with self.telling("Could not tell who is at work on the snapshot"):
             return claims.other(self.snapshot) if claims else None
 
     def requires(self) -> luigi.Task:

@@ -64,6 +64,7 @@ LEVELS = {
     "pipeline.messages": 9,
     "pipeline.metrics": 9,
     "pipeline.ping": 9,
+    "pipeline.step_task": 9,
     "pipeline.tasks": 9,
     "pipeline.ending": 10,
     "pipeline.run": 11,
