@@ -40,7 +40,8 @@ make_venv() {
     fi
 }
 
-# install_lock LOCK DIRECTORY: made anew, so that nothing outlives its place in the lock.
+# install_lock LOCK DIRECTORY: made anew, so that nothing outlives its place in the lock. Bytecode is left to the first
+# import: to make it of every module that is locked takes longer than to install them.
 install_lock() {
     local python
     python=$(find_python)
@@ -48,7 +49,7 @@ install_lock() {
         die "$python cannot make virtual environments; install its venv package (often python3-venv)"
     say "installing $1 into ${2#"$root"/}, which takes a minute or two"
     "$python" -m venv --clear "$2"
-    "$2/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$root/$1"
+    "$2/bin/pip" install --quiet --disable-pip-version-check --no-compile --require-hashes -r "$root/$1"
 }
 
 # A stamp says that what a file asks for was installed, by the file's checksum.

@@ -81,8 +81,14 @@ def reader(request: pytest.FixtureRequest, tmp_path: Path) -> Reader:
     """Both warehouses, empty."""
     if request.param == "embedded":
         return EmbeddedReader(tmp_path / "warehouse")
-    server: ClickHouseServer = request.getfixturevalue("clickhouse")
-    return ServerReader(server, request.getfixturevalue("database_prefix"))
+    server_reader: ServerReader = request.getfixturevalue("server_reader")
+    return server_reader
+
+
+@pytest.fixture
+def server_reader(clickhouse: ClickHouseServer, database_prefix: str) -> ServerReader:
+    """The server, for what is the same whatever the warehouse; empty."""
+    return ServerReader(clickhouse, database_prefix)
 
 
 @pytest.fixture(scope="module", params=["server", "embedded"])

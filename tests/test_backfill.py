@@ -18,7 +18,6 @@ from pipeline.settings import Settings
 from pipeline.snapshot import Snapshot
 from pipeline.tasks import IngestDaily, IngestSnapshot, LoadTable
 from pipeline.warehouse import MissingTableError
-from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import HASTE, Deployment, Result, ServerReader, in_directory
 from tests.support.luigid import free_port
 from tests.support.snapshots import Bucket
@@ -28,11 +27,10 @@ HALF_A_YEAR = 195
 
 
 @pytest.fixture
-def deployment(clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path) -> Deployment:
+def deployment(server_reader: ServerReader, tmp_path: Path) -> Deployment:
     """Two networks on a server, four days of each in a directory."""
-    reader = ServerReader(clickhouse, database_prefix)
     networks = {"INGESTION_NETWORKS": "torus,bitcoin"}
-    return Deployment(in_directory(tmp_path / "bucket"), reader, tmp_path / "run", networks)
+    return Deployment(in_directory(tmp_path / "bucket"), server_reader, tmp_path / "run", networks)
 
 
 def backfilled(deployment: Deployment, *options: str) -> tuple[Result, dict[str, Any]]:
@@ -159,7 +157,7 @@ def test_luigi_is_given_a_part_of_a_long_range_at_once(reverse: bool) -> None:
 
 
 @pytest.mark.slow
-def test_half_a_year_of_three_networks(clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path) -> None:
+def test_half_a_year_of_three_networks(server_reader: ServerReader, tmp_path: Path) -> None:
     """Small snapshots, all published; the second time there is nothing to do, which takes seconds."""
     networks = ("ethereum", "bitcoin", "torus")
     first = date(2025, 1, 19)
@@ -168,8 +166,7 @@ def test_half_a_year_of_three_networks(clickhouse: ClickHouseServer, database_pr
     rows = demo.Rows(features=8, alerts=6, clusters=5, address_labels=7)
     days = [first + timedelta(days=after) for after in range(HALF_A_YEAR)]
     demo.write_bucket(tmp_path / "bucket", networks, days, rows=rows)
-    reader = ServerReader(clickhouse, database_prefix)
-    deployment = Deployment(in_directory(tmp_path / "bucket"), reader, tmp_path / "run")
+    deployment = Deployment(in_directory(tmp_path / "bucket"), server_reader, tmp_path / "run")
     command = ["sot-ingest", "backfill", "--from", str(first), "--to", str(last), "--scheduler", "local", "--json"]
 
     def seconds(published_before: int, published_now: int) -> float:

@@ -107,10 +107,9 @@ def files(tmp_path: Path) -> SnapshotFiles:
 
 
 @pytest.fixture
-def deployment(files: SnapshotFiles, clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path) -> Deployment:
+def deployment(files: SnapshotFiles, server_reader: ServerReader, tmp_path: Path) -> Deployment:
     """One network."""
-    reader = ServerReader(clickhouse, database_prefix)
-    return Deployment(in_directory(files.root), reader, tmp_path / "run", {"INGESTION_NETWORKS": "torus"})
+    return Deployment(in_directory(files.root), server_reader, tmp_path / "run", {"INGESTION_NETWORKS": "torus"})
 
 
 @pytest.fixture

@@ -62,9 +62,9 @@ def tasks(port: int, status: str) -> list[str]:
 
 
 @pytest.fixture
-def deployment(clickhouse: ClickHouseServer, database_prefix: str, samples: Path, tmp_path: Path) -> Deployment:
+def deployment(server_reader: ServerReader, samples: Path, tmp_path: Path) -> Deployment:
     """The samples, and a ClickHouse server."""
-    return Deployment(in_directory(samples), ServerReader(clickhouse, database_prefix), tmp_path / "run")
+    return Deployment(in_directory(samples), server_reader, tmp_path / "run")
 
 
 def with_luigid(deployment: Deployment, port: int) -> Deployment:
@@ -224,11 +224,11 @@ def test_luigid_dies_in_the_middle_of_a_run(
     deployment.assert_readers_see(SnapshotFiles(samples, a_day()))
 
 
-def test_a_run_waits_for_a_late_snapshot(tmp_path: Path, clickhouse: ClickHouseServer, database_prefix: str) -> None:
+def test_a_run_waits_for_a_late_snapshot(tmp_path: Path, server_reader: ServerReader) -> None:
     """What is there is ingested at once; for the other the run looks until the time is over, then exits 20."""
     bucket = Bucket(tmp_path / "bucket")
     bucket.snapshot("bitcoin")
-    deployment = Deployment(in_directory(bucket.root), ServerReader(clickhouse, database_prefix), tmp_path / "run")
+    deployment = Deployment(in_directory(bucket.root), server_reader, tmp_path / "run")
     command = (
         "sot-ingest",
         "run",

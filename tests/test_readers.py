@@ -109,9 +109,9 @@ class Poller:
 
 
 @pytest.fixture
-def deployment(clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path) -> Deployment:
+def deployment(server_reader: ServerReader, tmp_path: Path) -> Deployment:
     """A server, for the embedded warehouse has no other readers."""
-    return Deployment(in_directory(tmp_path / "bucket"), ServerReader(clickhouse, database_prefix), tmp_path / "run")
+    return Deployment(in_directory(tmp_path / "bucket"), server_reader, tmp_path / "run")
 
 
 @pytest.fixture

@@ -505,12 +505,9 @@ def test_extra_columns_can_be_ignored(base: Base, tmp_path: Path) -> None:
         assert multiset(deployment.rows(table, files.snapshot)) == multiset(files.expected_rows(table))
 
 
-def test_other_rows_of_a_file_that_is_loaded(
-    clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path
-) -> None:
+def test_other_rows_of_a_file_that_is_loaded(server_reader: ServerReader, tmp_path: Path) -> None:
     """A newer manifest lists a loaded file with a row less: it is not published, and the file is fetched anew."""
-    reader = ServerReader(clickhouse, database_prefix)
-    deployment, context = in_process(tmp_path / "bucket", reader, tmp_path / "run")
+    deployment, context = in_process(tmp_path / "bucket", server_reader, tmp_path / "run")
     files = Bucket(tmp_path / "bucket").snapshot()
     ingest(context, files.snapshot)
     before = deployment.publications(files.snapshot)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from pipeline.context import Context
-from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import Deployment, Result, ServerReader, selection
 from tests.support.inprocess import in_process, ingest
 from tests.support.snapshots import Bucket, SnapshotFiles
@@ -32,10 +31,9 @@ class Published:
 
 
 @pytest.fixture
-def published(clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path) -> Published:
+def published(server_reader: ServerReader, tmp_path: Path) -> Published:
     """One network on the server."""
-    reader = ServerReader(clickhouse, database_prefix)
-    return Published(Bucket(tmp_path / "bucket"), *in_process(tmp_path / "bucket", reader, tmp_path / "run"))
+    return Published(Bucket(tmp_path / "bucket"), *in_process(tmp_path / "bucket", server_reader, tmp_path / "run"))
 
 
 def roll_back(deployment: Deployment, files: SnapshotFiles, *options: str) -> Result:

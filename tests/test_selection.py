@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.conftest import Bucket as S3Bucket
-from tests.support.deployment import Deployment, EmbeddedReader, Reader, in_bucket, in_directory
+from tests.support.deployment import Deployment, EmbeddedReader, Reader, ServerReader, in_bucket, in_directory
 from tests.support.misbehaving import Misbehaving
 from tests.support.snapshots import Bucket, upload
 
@@ -43,8 +43,11 @@ def yesterday() -> date:
         ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--local-scheduler"),
     ],
 )
-def test_the_day_is_yesterday_in_utc(deployment: Deployment, source: Bucket, command: tuple[str, ...]) -> None:
+def test_the_day_is_yesterday_in_utc(
+    source: Bucket, server_reader: ServerReader, tmp_path: Path, command: tuple[str, ...]
+) -> None:
     """Whatever the machine's time zone; midnight may pass meanwhile, for then either day is right."""
+    deployment = Deployment(in_directory(source.root), server_reader, tmp_path / "run")
     before = yesterday()
     days = [source.snapshot(day=before + timedelta(days=later)) for later in (0, 1)]
     for zone in (FAR_EAST, FAR_WEST):
@@ -96,12 +99,12 @@ def network(bucket: S3Bucket) -> Iterator[Misbehaving]:
 
 
 def test_a_bucket_may_hold_snapshots_under_a_prefix(
-    source: Bucket, bucket: S3Bucket, reader: Reader, network: Misbehaving
+    source: Bucket, bucket: S3Bucket, server_reader: ServerReader, network: Misbehaving
 ) -> None:
     """SOT_S3_PREFIX, with slashes at its ends or not: nothing outside it is asked for, and it is one place."""
     files = source.snapshot()
     upload(source.root, bucket.client, bucket.name, prefix="exports/sot/")
-    deployment = Deployment(in_bucket(bucket.name, network.url), reader, source.root.parent / "run")
+    deployment = Deployment(in_bucket(bucket.name, network.url), server_reader, source.root.parent / "run")
     deployment.variables = {"SOT_S3_PREFIX": "/exports/sot/"}
     result = deployment.run(files.snapshot)
     assert result.exit_code == 0, result.stderr
@@ -113,7 +116,7 @@ def test_a_bucket_may_hold_snapshots_under_a_prefix(
 
 
 def test_a_public_bucket_needs_no_credentials(
-    source: Bucket, bucket: S3Bucket, reader: Reader, network: Misbehaving, monkeypatch: pytest.MonkeyPatch
+    source: Bucket, bucket: S3Bucket, server_reader: ServerReader, network: Misbehaving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SOT_S3_ANONYMOUS=true without any credentials: no request is signed; without it, the run says what is missing."""
     files = source.snapshot()
@@ -121,7 +124,7 @@ def test_a_public_bucket_needs_no_credentials(
     bucket.client.put_bucket_acl(Bucket=bucket.name, ACL="public-read")
     for item in bucket.client.list_objects_v2(Bucket=bucket.name)["Contents"]:
         bucket.client.put_object_acl(Bucket=bucket.name, Key=item["Key"], ACL="public-read")
-    deployment = Deployment(in_bucket(bucket.name, network.url), reader, source.root.parent / "run")
+    deployment = Deployment(in_bucket(bucket.name, network.url), server_reader, source.root.parent / "run")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     assert deployment.run(files.snapshot).exit_code != 0

@@ -40,12 +40,6 @@ def files(tmp_path: Path) -> SnapshotFiles:
 
 
 @pytest.fixture
-def reader(clickhouse: ClickHouseServer, database_prefix: str) -> ServerReader:
-    """The shared server."""
-    return ServerReader(clickhouse, database_prefix)
-
-
-@pytest.fixture
 def load_brake(clickhouse: ClickHouseServer) -> Iterator[Brake]:
     """Holds the rows of a load in the middle of the file."""
     with Brake((clickhouse.host, clickhouse.http_port), limit=20_000).running() as brake:
@@ -99,7 +93,7 @@ def downloaded(deployment: Deployment) -> int:
 )
 def test_a_run_stopped_in_the_middle_of_a_load_is_resumed(
     files: SnapshotFiles,
-    reader: ServerReader,
+    server_reader: ServerReader,
     load_brake: Brake,
     tmp_path: Path,
     name: str,
@@ -110,7 +104,7 @@ def test_a_run_stopped_in_the_middle_of_a_load_is_resumed(
     """It ends with the signal's code and no traceback, leaves no INSERT behind, says so in the ledger; the rerun
     publishes without a second download of what was there.
     """
-    deployment = Deployment(in_directory(files.root), reader, tmp_path / "run")
+    deployment = Deployment(in_directory(files.root), server_reader, tmp_path / "run")
     deployment.variables["CLICKHOUSE_HTTP_PORT"] = str(load_brake.port)
     command = [*commands(files)[name], "--workers", workers]
     result = interrupted(deployment, load_brake, number, command)
@@ -133,11 +127,13 @@ def test_a_run_stopped_in_the_middle_of_a_load_is_resumed(
 
 
 def test_a_run_stopped_in_the_middle_of_a_download_is_resumed(
-    files: SnapshotFiles, reader: ServerReader, bucket: S3Bucket, tmp_path: Path
+    files: SnapshotFiles, server_reader: ServerReader, bucket: S3Bucket, tmp_path: Path
 ) -> None:
     """Nothing half downloaded is left, and what was whole is not fetched again."""
     with download_brake(files, bucket, limit=15_000) as brake:
-        deployment = Deployment(in_bucket(bucket.name, f"http://127.0.0.1:{brake.port}"), reader, tmp_path / "run")
+        deployment = Deployment(
+            in_bucket(bucket.name, f"http://127.0.0.1:{brake.port}"), server_reader, tmp_path / "run"
+        )
         result = interrupted(deployment, brake, signal.SIGTERM, [*run_of(files.snapshot), "--workers", "2"])
         assert result.exit_code == 143, result.stderr
         assert not list(deployment.work.rglob("*.part"))
@@ -165,14 +161,16 @@ main()
 
 
 def test_a_step_that_is_being_started_ends_too(
-    files: SnapshotFiles, reader: ServerReader, bucket: S3Bucket, tmp_path: Path
+    files: SnapshotFiles, server_reader: ServerReader, bucket: S3Bucket, tmp_path: Path
 ) -> None:
     """The third step of a run is the first download; nobody else would end it while the source stands still.
 
     Each of the four files is longer than what the brake lets through, META.json is not.
     """
     with download_brake(files, bucket, limit=5_000) as brake:
-        deployment = Deployment(in_bucket(bucket.name, f"http://127.0.0.1:{brake.port}"), reader, tmp_path / "run")
+        deployment = Deployment(
+            in_bucket(bucket.name, f"http://127.0.0.1:{brake.port}"), server_reader, tmp_path / "run"
+        )
         command = [sys.executable, "-c", _STOPPED_IN_ITS_THIRD_FORK, *run_of(files.snapshot)[1:], "--workers", "2"]
         run = deployment.start(*command)
         stdout, stderr = run.communicate(timeout=STOP_SECONDS)  # until each process that could write has ended

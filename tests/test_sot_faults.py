@@ -45,9 +45,9 @@ def sot(clickhouse: ClickHouseServer, database_prefix: str, samples: Path) -> So
 
 
 @pytest.fixture
-def deployment(sot: Sot, clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path) -> Deployment:
+def deployment(sot: Sot, server_reader: ServerReader, tmp_path: Path) -> Deployment:
     """From there into another database of it."""
-    return Deployment(sot.variables(), ServerReader(clickhouse, database_prefix), tmp_path / "run")
+    return Deployment(sot.variables(), server_reader, tmp_path / "run")
 
 
 @dataclass
@@ -167,13 +167,13 @@ def test_a_change_after_publication_is_published_anew(deployment: Deployment, so
 
 
 def test_a_wrong_password_is_told(
-    own_clickhouse: Callable[..., OwnClickHouse], clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path
+    own_clickhouse: Callable[..., OwnClickHouse], server_reader: ServerReader, tmp_path: Path
 ) -> None:
     """Without the password in the log; the hint names the variables."""
     grants = tuple(f"GRANT SELECT ON sot.{name}" for name, _ in THEIRS.values())
     sot = Sot(own_clickhouse(users={"reader": User("right", grants)}), "sot")
     variables = sot.variables(SOT_USER="reader", SOT_PASSWORD="canary-wrong")
-    deployment = Deployment(variables, ServerReader(clickhouse, database_prefix), tmp_path / "run")
+    deployment = Deployment(variables, server_reader, tmp_path / "run")
     result = deployment.run(SNAPSHOT)
     assert result.exit_code == 35
     assert result.errors()[0]["hint"] == "check SOT_USER and SOT_PASSWORD"
@@ -182,8 +182,7 @@ def test_a_wrong_password_is_told(
 
 def test_a_server_that_is_killed_in_mid_export(
     own_clickhouse: Callable[..., OwnClickHouse],
-    clickhouse: ClickHouseServer,
-    database_prefix: str,
+    server_reader: ServerReader,
     samples: Path,
     tmp_path: Path,
 ) -> None:
@@ -191,7 +190,7 @@ def test_a_server_that_is_killed_in_mid_export(
     server = own_clickhouse()
     sot = Sot(server, "sot")
     sot.fill(SnapshotFiles(samples, SNAPSHOT))
-    deployment = Deployment(sot.variables(), ServerReader(clickhouse, database_prefix), tmp_path / "run")
+    deployment = Deployment(sot.variables(), server_reader, tmp_path / "run")
     once = Once(exporting("analyzers_alert_clusters"), server.kill)
     with Gate(server, once).open() as gate:
         deployment.variables.update(gate.variables)

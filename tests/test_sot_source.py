@@ -151,11 +151,10 @@ def test_versions_are_superseded_there(upstream: Upstream) -> None:
 
 
 def test_a_date_without_rows_is_a_missing_snapshot(
-    upstream: Upstream, clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path
+    upstream: Upstream, server_reader: ServerReader, tmp_path: Path
 ) -> None:
     """Exit 20, as for S3; the line names the tables that have none, and nothing is left on disk."""
-    reader = ServerReader(clickhouse, database_prefix)
-    deployment = Deployment(upstream.variables("reader"), reader, tmp_path / "run")
+    deployment = Deployment(upstream.variables("reader"), server_reader, tmp_path / "run")
     result = deployment.run(a_day("2025-08-09"))
     assert result.exit_code == 20, result.stderr
     (error,) = result.errors()
@@ -165,12 +164,9 @@ def test_a_date_without_rows_is_a_missing_snapshot(
     assert deployment.work_files() == {}
 
 
-def test_a_table_that_may_not_be_read_is_told(
-    upstream: Upstream, clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path
-) -> None:
+def test_a_table_that_may_not_be_read_is_told(upstream: Upstream, server_reader: ServerReader, tmp_path: Path) -> None:
     """The message has the grant that ClickHouse asks for, the hint says where the grants are."""
-    reader = ServerReader(clickhouse, database_prefix)
-    deployment = Deployment(upstream.variables("three"), reader, tmp_path / "run")
+    deployment = Deployment(upstream.variables("three"), server_reader, tmp_path / "run")
     with pytest.raises(SourceError, match=r"Not enough privileges.* ON sot_torus\.analyzers_alerts") as caught:
         context_of(deployment).source.is_ready(a_day())
     assert not caught.value.transient

@@ -16,7 +16,7 @@ from pipeline.errors import WarehouseError
 from pipeline.settings import load_settings
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse.steplog import step_records
-from tests.support.clickhouse import ClickHouseServer, free_ports
+from tests.support.clickhouse import free_ports
 from tests.support.deployment import ServerReader, a_day
 
 SNAPSHOT = a_day()
@@ -47,12 +47,11 @@ def keep(context: Context, step: str, snapshot: Snapshot = SNAPSHOT) -> None:
 def test_records_wait_for_a_dead_warehouse(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    clickhouse: ClickHouseServer,
-    database_prefix: str,
+    server_reader: ServerReader,
     log: list[str],
 ) -> None:
     """One warning, files, and no question for a minute; then all are sent, in order, with the next that succeeds."""
-    alive = dict(ServerReader(clickhouse, database_prefix).environment)
+    alive = dict(server_reader.environment)
     dead = context_of(monkeypatch, tmp_path, {**alive, "CLICKHOUSE_PORT": str(*free_ports(1))})
     keep(dead, "DownloadFile")
     keep(dead, "ValidateFile")
@@ -104,12 +103,11 @@ def test_what_cannot_be_stored_either_is_a_warning(
 def test_a_journal_that_is_full_loses_no_record(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    clickhouse: ClickHouseServer,
-    database_prefix: str,
+    server_reader: ServerReader,
     log: list[str],
 ) -> None:
     """The step goes on, and the warehouse is told at once."""
-    context = context_of(monkeypatch, tmp_path, dict(ServerReader(clickhouse, database_prefix).environment))
+    context = context_of(monkeypatch, tmp_path, dict(server_reader.environment))
     with journal.journal() as kept:
         full = os.open("/dev/full", os.O_WRONLY)
         os.dup2(full, kept.handle)
@@ -122,10 +120,10 @@ def test_a_journal_that_is_full_loses_no_record(
 
 
 def test_a_run_sends_what_its_processes_tell(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clickhouse: ClickHouseServer, database_prefix: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server_reader: ServerReader
 ) -> None:
     """While the run is still at work, each record once, and the last ones when it ends."""
-    context = context_of(monkeypatch, tmp_path, dict(ServerReader(clickhouse, database_prefix).environment))
+    context = context_of(monkeypatch, tmp_path, dict(server_reader.environment))
 
     def sent() -> list[str]:
         day = SNAPSHOT.processing_date

@@ -11,7 +11,7 @@ import pytest
 from pipeline import demo
 from pipeline.snapshot import Snapshot
 from tests.conftest import Bucket as S3Bucket
-from tests.support.deployment import Deployment, Reader, Result, a_day, in_bucket, in_directory, rerun_of
+from tests.support.deployment import Deployment, Reader, Result, ServerReader, a_day, in_bucket, in_directory, rerun_of
 from tests.support.inprocess import in_process, refused
 from tests.support.snapshots import LABELS, SMALL, Bucket, SnapshotFiles, contract, upload
 
@@ -100,11 +100,13 @@ def test_a_manifest_rewritten_with_equal_bytes_does_nothing(deployment: Deployme
     assert deployment.written(files.snapshot.network) == before
 
 
-def test_a_manifest_uploaded_with_equal_bytes_does_nothing(source: Bucket, reader: Reader, bucket: S3Bucket) -> None:
+def test_a_manifest_uploaded_with_equal_bytes_does_nothing(
+    source: Bucket, server_reader: ServerReader, bucket: S3Bucket
+) -> None:
     """Another ETag of META.json in S3, as an upload in parts gives: no step, no row."""
     files = source.snapshot()
     upload(source.root, bucket.client, bucket.name)
-    deployment = Deployment(in_bucket(bucket.name, bucket.endpoint), reader, source.root.parent / "run")
+    deployment = Deployment(in_bucket(bucket.name, bucket.endpoint), server_reader, source.root.parent / "run")
     run(deployment, files.snapshot)
     before = deployment.written(files.snapshot.network)
     this: Any = {"Bucket": bucket.name, "Key": files.snapshot.manifest_key}
@@ -221,11 +223,13 @@ def another_network(source: Bucket, new: SnapshotFiles) -> None:
 
 
 @pytest.mark.parametrize("vouched_by", [nobody, an_older_manifest, another_digest, another_network])
-def test_superseded_labels_are_refused(source: Bucket, reader: Reader, tmp_path: Path, vouched_by: Any) -> None:
+def test_superseded_labels_are_refused(
+    source: Bucket, server_reader: ServerReader, tmp_path: Path, vouched_by: Any
+) -> None:
     """No newer manifest of the same network lists exactly these labels: they are not loaded, the date not published."""
     old, new = two_days(source)
     vouched_by(source, new)
-    deployment, context = in_process(source.root, reader, tmp_path / "run")
+    deployment, context = in_process(source.root, server_reader, tmp_path / "run")
     step, table, error = refused(context, old.snapshot)
     context.close()
     assert "no newer manifest of torus lists it" in str(error)
@@ -234,8 +238,9 @@ def test_superseded_labels_are_refused(source: Bucket, reader: Reader, tmp_path:
     assert deployment.publications(old.snapshot) == []
 
 
-def test_without_a_time_the_newer_date_counts(deployment: Deployment, source: Bucket) -> None:
+def test_without_a_time_the_newer_date_counts(source: Bucket, server_reader: ServerReader, tmp_path: Path) -> None:
     """Manifests that do not say when they were written: the next day's vouches, the day's does not for the next's."""
+    deployment = Deployment(in_directory(source.root), server_reader, tmp_path / "run")
     old, new = two_days(source)
     for files in (old, new):
         files.edit_manifest(lambda meta: meta.pop("generated_at"))
