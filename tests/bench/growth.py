@@ -59,6 +59,7 @@ def _of_rows(features: int, rounds: int, *, large: bool) -> chart.Chart:
             chart.Line("server CPU s", [cost.server_cpu for cost in costs], 1),
             chart.Line("client CPU s", [cost.client_cpu for cost in costs], 1),
             chart.Line("client MB", [cost.client_bytes / MB for cost in costs], 0),
+            chart.Line("server MB", [cost.server_bytes / MB for cost in costs], 0),
         ],
     )
 
