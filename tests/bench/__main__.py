@@ -20,11 +20,8 @@ PARTS = ("loading", "profile", "idle", "readers", "growth")
 @click.option("--rounds", type=click.IntRange(1), help=f"Of each measurement.  [default: {ROUNDS}]")
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Parts to measure.  [default: all]")
 @click.option("--way", type=click.Choice(list(WAYS)), multiple=True, help="Ways of loading.  [default: all]")
-@click.option("--large", is_flag=True, help="Let the rows grow to ten times as many, which takes 6 GB of disk.")
 @click.option("--write", is_flag=True, help="Write what was found into docs/performance.md.")
-def main(
-    quick: bool, rounds: int | None, only: tuple[str, ...], way: tuple[str, ...], large: bool, write: bool
-) -> None:
+def main(quick: bool, rounds: int | None, only: tuple[str, ...], way: tuple[str, ...], write: bool) -> None:
     """Measure, print each part when it is done, and write it into the page when asked to."""
     CACHE.mkdir(parents=True, exist_ok=True)
     features, times = FEATURES // (QUICK if quick else 1), rounds or (QUICK_ROUNDS if quick else ROUNDS)
@@ -38,7 +35,7 @@ def main(
         "profile": lambda: profile.report(files, times),
         "idle": lambda: idle.report(times),
         "readers": lambda: readers.report(files),
-        "growth": lambda: growth.report(features, times, large=large, write=write),
+        "growth": lambda: growth.report(features, times, write=write),
     }
     circumstances = page.circumstances(" ".join(["./scripts/bench", *sys.argv[1:]]))
     for part in only or PARTS:

@@ -16,15 +16,15 @@ from tests.bench.ways import ours
 from tests.support.deployment import Deployment, ServerReader, in_directory, rerun_of, run_of
 from tests.support.pages import table
 
-FACTORS, LARGE = (0.1, 1.0, 3.0), 10.0
+FACTORS = (0.1, 1.0, 3.0)  #: ten times as many rows would be a file of 5.5 GB: more than a load may take
 DATES = (1, 10, 195, 1_000)
 LOOKUP = next(query for query in QUERIES if query.title == "a score of an address")
 SCAN = QUERIES[0]
 
 
-def report(features: int, rounds: int, *, large: bool, write: bool) -> str:
+def report(features: int, rounds: int, *, write: bool) -> str:
     """Measure, draw the plots when the page is written, and return the part of the page."""
-    rows, dates = _of_rows(features, rounds, large=large), _of_dates(features, rounds)
+    rows, dates = _of_rows(features, rounds), _of_dates(features, rounds)
     parts = []
     for name, title, heading, found in (
         ("growth-rows", "rows", "### With the rows of a snapshot", rows),
@@ -45,10 +45,10 @@ def _rows(found: chart.Chart) -> list[tuple[str, ...]]:
     ]
 
 
-def _of_rows(features: int, rounds: int, *, large: bool) -> chart.Chart:
+def _of_rows(features: int, rounds: int) -> chart.Chart:
     """Ingest snapshots of several sizes, from S3 to what readers see."""
     sizes, costs = [], []
-    for factor in (*FACTORS, *([LARGE] if large else [])):
+    for factor in FACTORS:
         sizes.append(round(features * factor))
         costs.append(_ingest(Files.of(sizes[-1]), rounds if factor <= 1 else 1))
     return chart.Chart(
