@@ -127,14 +127,15 @@ def _content(bucket: Path) -> dict[Path, bytes]:
 def _still_good(ended: Ended, changed: set[str]) -> Ended:
     """Return a run with the events of what need not be done again.
 
-    By another manifest a file is validated anew; one whose digest is as before is neither fetched nor loaded again.
+    META.json is uploaded anew, so it is fetched anew; while its bytes are the same all the rest holds. By another
+    manifest a file is validated anew; one whose digest is as before is neither fetched nor loaded again.
     """
-    if MANIFEST not in changed:
-        return ended
     return replace(ended, stderr="\n".join(line for line in ended.stderr.splitlines() if _holds(line, changed)))
 
 
 def _holds(line: str, changed: set[str]) -> bool:
     event = json.loads(line)
+    if MANIFEST not in changed:
+        return str(event.get("step")) != "DownloadManifest"
     stem = str(event.get("table") or "").removeprefix("raw_")
     return event.get("step") in {"DownloadFile", "LoadTable"} and not any(stem in name for name in changed)
