@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import click
 from cronsim import CronSim, CronSimError
@@ -32,6 +33,7 @@ from pipeline.errors import ConfigError
 from pipeline.settings import settings
 
 Command = tuple[str, ...]
+Stop = SimpleQueue[None]  # not an event, whose lock a signal's handler could find taken by what it interrupts
 
 FIRST_LOOK_BACK = timedelta(days=1)
 _HINT = "a line is: minute hour day month weekday command"
@@ -83,7 +85,8 @@ class Runner:
 
     _running: dict[Command, subprocess.Popen[bytes]] = field(default_factory=dict)
     _threads: list[threading.Thread] = field(default_factory=list)
-    _ended: threading.Event = field(default_factory=threading.Event)
+    _is_ended: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)  #: so that what is begun is ended, or not begun
 
     def start(self, commands: list[Command]) -> None:
         """Begin to run commands; returns at once."""
@@ -94,44 +97,55 @@ class Runner:
 
     def _run_all(self, commands: list[Command]) -> None:
         for command in commands:
-            if not self._ended.is_set():
-                self._run(command)
+            self._run(command)
 
     def _run(self, command: Command) -> None:
         event = logger.bind(command=shlex.join(command))
         if command in self._running:
             event.warning("Command still runs from the time before: not started again")
             return
-        try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603  # the operator's own crontab
-        except OSError as error:
-            event.error("Command could not be started: {}", error.strerror)
-            return
-        self._running[command] = process
+        with self._lock:
+            if self._is_ended:
+                return
+            try:
+                process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603  # the operator's own crontab
+            except OSError as error:
+                event.error("Command could not be started: {}", error.strerror)
+                return
+            self._running[command] = process
         code = process.wait()
         del self._running[command]
         event.bind(exit_code=code).log("INFO" if code == 0 else "ERROR", "Command ended")
 
     def end(self) -> None:
         """Start nothing more, send TERM to what runs, and wait for its end."""
-        self._ended.set()
-        for process in list(self._running.values()):
-            process.terminate()
+        with self._lock:
+            self._is_ended = True
+            for process in list(self._running.values()):
+                process.terminate()
         for thread in self._threads:
             thread.join()
 
 
-def run(lines: list[Line], beat: Path, stopped: threading.Event) -> None:
-    """Start what becomes due, until ``stopped`` is set; then end what runs."""
-    runner = Runner()
+def run(lines: list[Line], beat: Path, stop: Stop) -> None:
+    """Start what becomes due, until there is something in ``stop``; then end what runs."""
+    runner, pause = Runner(), 0.0
     after = _last_beat(beat)
-    while not stopped.is_set():
+    while not _comes(stop, pause):
         now = datetime.now(UTC)
         runner.start(due(lines, after, now))
         after = now
         _write_beat(beat, now)
-        stopped.wait(60 - now.timestamp() % 60)
+        pause = 60 - now.timestamp() % 60
     runner.end()
+
+
+def _comes(stop: Stop, seconds: float) -> bool:
+    try:
+        stop.get(timeout=seconds)
+    except Empty:
+        return False
+    return True
 
 
 def _last_beat(beat: Path) -> datetime:
@@ -159,11 +173,11 @@ def main(crontab: Path, beat: Path) -> None:
         click.echo(f"{error}\n{error.hint}", err=True)
         sys.exit(2)
     logs.configure(chosen.log_format, chosen.log_level)
-    stopped = threading.Event()
+    stop: Stop = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+        signal.signal(number, lambda *_: stop.put(None))
     logger.bind(crontab=str(crontab), lines=len(lines)).info("Waiting for the times of the crontab")
-    run(lines, beat, stopped)
+    run(lines, beat, stop)
     logger.info("Ended")
 
 

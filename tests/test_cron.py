@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -32,13 +34,13 @@ def crontab(*commands: str) -> list[cron.Line]:
 @contextmanager
 def running(lines: list[cron.Line], beat: Path) -> Iterator[None]:
     """Run a crontab while the block runs, then end it."""
-    stopped = threading.Event()
-    thread = threading.Thread(target=cron.run, args=(lines, beat, stopped))
+    stop: cron.Stop = SimpleQueue()
+    thread = threading.Thread(target=cron.run, args=(lines, beat, stop))
     thread.start()
     try:
         yield
     finally:
-        stopped.set()
+        stop.put(None)
         thread.join(SECONDS)
         assert not thread.is_alive()
 
@@ -161,6 +163,23 @@ def test_term_ends_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
     assert not (tmp_path / "never").exists()
     assert "ERROR" in log
     assert "exit_code=143" in log
+
+
+def test_what_is_just_being_started_is_ended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order to stop comes when the command has begun, and its process is not known yet."""
+    stop: cron.Stop = SimpleQueue()
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Slow(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            started.append(self)
+            stop.put(None)
+            time.sleep(0.3)
+
+    monkeypatch.setattr(cron.subprocess, "Popen", Slow)  # type: ignore[attr-defined]  # it imports it
+    cron.run(crontab(f"sleep {SECONDS}"), tmp_path / "beat", stop)
+    assert [process.returncode for process in started] == [-signal.SIGTERM]
 
 
 def test_a_wrong_crontab_is_refused_at_once(tmp_path: Path) -> None:
