@@ -29,10 +29,13 @@ find_python() {
 # Asks no registry for anything that is not locked: the project is built with the lock's own setuptools.
 # pip tells whether the directory still works: it does not when it was moved, or when its Python is gone.
 make_venv() {
-    local lock=$1 directory=$2
-    if ! is_stamped "$directory" "$lock" || ! "$directory/bin/pip" --version >/dev/null 2>&1; then
+    local lock=$1 directory=$2 part=requirements-embedded.lock
+    if ! is_installed "$lock" "$directory"; then
+        # What the quickstart has installed is a part of the rest.
+        if ! is_installed "$part" "$directory" || ! is_part "$part" "$lock"; then
+            new_venv "$directory"
+        fi
         install_lock "$lock" "$directory"
-        stamp "$directory" "$lock"
     fi
     if ! is_stamped "$directory" pyproject.toml; then
         "$directory/bin/pip" install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e "$root"
@@ -40,16 +43,28 @@ make_venv() {
     fi
 }
 
-# install_lock LOCK DIRECTORY: made anew, so that nothing outlives its place in the lock. Bytecode is left to the first
-# import: to make it of every module that is locked takes longer than to install them.
-install_lock() {
+is_installed() { is_stamped "$2" "$1" && "$2/bin/pip" --version >/dev/null 2>&1; }
+
+# is_part LOCK OTHER: each package of the one is in the other, in the same version.
+is_part() { [[ -z $(comm -23 <(packages "$1") <(packages "$2")) ]]; }
+packages() { grep -oE '^[^ #]+==[^ ]+' "$root/$1" | sort; }
+
+# new_venv DIRECTORY: made anew, so that nothing outlives its place in the lock.
+new_venv() {
     local python
     python=$(find_python)
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
         die "$python cannot make virtual environments; install its venv package (often python3-venv)"
+    "$python" -m venv --clear "$1"
+}
+
+# install_lock LOCK DIRECTORY: its packages. Bytecode is left to the first import: to make it of every module that is
+# locked takes longer than to install them.
+install_lock() {
     say "installing $1 into ${2#"$root"/}, which takes a minute or two"
-    "$python" -m venv --clear "$2"
+    rm -f "$2"/*.lock.stamp
     "$2/bin/pip" install --quiet --disable-pip-version-check --no-compile --require-hashes -r "$root/$1"
+    stamp "$2" "$1"
 }
 
 # A stamp says that what a file asks for was installed, by the file's checksum.
