@@ -156,7 +156,7 @@ def test_readers_see_whole_snapshots_only(deployment: Deployment, poller: Poller
 def test_readers_see_one_version_while_it_changes_all_the_time(
     deployment: Deployment, poller: Poller, tmp_path: Path
 ) -> None:
-    """Two versions published in turn, as fast as it goes: hundreds of polls, every one shows all of one version."""
+    """Two versions published in turn, as fast as it goes: a hundred polls, every one shows all of one version."""
     server = poller.server
     bucket = Bucket(tmp_path / "bucket")
     files, first = publish_version(deployment, bucket, poller, 1)
@@ -167,7 +167,7 @@ def test_readers_see_one_version_while_it_changes_all_the_time(
     warehouse = ServerWarehouse(account, poller.database)
     flips = 0
     with poller.polling():
-        for version, _ in zip(cycle(publications), poller.wait_for_polls(50), strict=False):
+        for version, _ in zip(cycle(publications), poller.wait_for_polls(25), strict=False):
             publish(
                 warehouse,
                 files.snapshot,
@@ -178,7 +178,7 @@ def test_readers_see_one_version_while_it_changes_all_the_time(
                 is_upstreams=lambda _uri, sha256, now=version["manifest_sha256"]: sha256 == now,  # type: ignore[misc]
             )
             flips += 1
-    assert flips > 20
+    assert flips > 10
     assert set(poller.at_once) == {first, second}
     for digests, known in zip(zip(*poller.one_by_one, strict=True), zip(first, second, strict=True), strict=True):
         assert set(digests) == set(known)

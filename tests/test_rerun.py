@@ -12,7 +12,7 @@ import pytest
 from pipeline.tables import BY_NAME
 from pipeline.workspace import Workspace
 from tests.conftest import Bucket as S3Bucket
-from tests.support.deployment import Deployment, Reader, in_bucket, in_directory, run_of
+from tests.support.deployment import ON_SERVER, Deployment, Reader, in_bucket, in_directory, run_of
 from tests.support.misbehaving import Misbehaving
 from tests.support.snapshots import Bucket, SnapshotFiles, contract, upload
 
@@ -67,7 +67,9 @@ def test_a_second_run_does_nothing(from_s3: Deployment, files: SnapshotFiles, ne
     from_s3.assert_readers_see(files)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("reader", "count"), [("server", 1), ("server", 2), ("server", 3), ("embedded", 2)], indirect=["reader"]
+)
 def test_killed_after_some_tables_were_loaded(deployment: Deployment, files: SnapshotFiles, count: int) -> None:
     """SIGKILL after k of 4 tables: nothing is seen; the rerun loads the others and publishes the loads of both runs."""
     first = deployment.killed("Loaded table", count, *run_of(files.snapshot), *ONE_AT_A_TIME)
@@ -88,6 +90,7 @@ def test_killed_after_some_tables_were_loaded(deployment: Deployment, files: Sna
     deployment.assert_readers_see(files)
 
 
+@ON_SERVER
 def test_killed_after_every_download(from_s3: Deployment, files: SnapshotFiles, network: Misbehaving) -> None:
     """Runs that are killed (SIGKILL) after each download: a file that was proven is not fetched again."""
     names = {table: files.path(table).name for table in contract()}
@@ -111,6 +114,7 @@ def test_killed_after_every_download(from_s3: Deployment, files: SnapshotFiles, 
     from_s3.assert_readers_see(files)
 
 
+@ON_SERVER
 def test_killed_between_publication_and_clean_up(deployment: Deployment, files: SnapshotFiles) -> None:
     """Readers see everything; the rerun removes the work files, logs that, and does nothing else."""
     with Workspace(deployment.work, files.snapshot).lock("CleanUp"):  # it waits for us until it is killed

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.conftest import Bucket as S3Bucket
-from tests.support.deployment import Deployment, EmbeddedReader, Reader, ServerReader, in_bucket, in_directory
+from tests.support.deployment import Deployment, EmbeddedReader, ServerReader, in_bucket, in_directory
 from tests.support.misbehaving import Misbehaving
 from tests.support.snapshots import Bucket, upload
 
@@ -26,9 +26,9 @@ def source(tmp_path: Path) -> Bucket:
 
 
 @pytest.fixture
-def deployment(source: Bucket, reader: Reader, tmp_path: Path) -> Deployment:
+def deployment(source: Bucket, server_reader: ServerReader, tmp_path: Path) -> Deployment:
     """From the directory."""
-    return Deployment(in_directory(source.root), reader, tmp_path / "run")
+    return Deployment(in_directory(source.root), server_reader, tmp_path / "run")
 
 
 def yesterday() -> date:

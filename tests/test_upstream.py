@@ -11,7 +11,17 @@ import pytest
 from pipeline import demo
 from pipeline.snapshot import Snapshot
 from tests.conftest import Bucket as S3Bucket
-from tests.support.deployment import Deployment, Reader, Result, ServerReader, a_day, in_bucket, in_directory, rerun_of
+from tests.support.deployment import (
+    ON_SERVER,
+    Deployment,
+    Reader,
+    Result,
+    ServerReader,
+    a_day,
+    in_bucket,
+    in_directory,
+    rerun_of,
+)
 from tests.support.inprocess import in_process, refused
 from tests.support.snapshots import LABELS, SMALL, Bucket, SnapshotFiles, contract, upload
 
@@ -66,6 +76,7 @@ def test_a_snapshot_published_anew_supersedes(deployment: Deployment, source: Bu
     assert run(deployment, snapshot) == set()
 
 
+@ON_SERVER
 def test_a_file_that_stayed_is_not_loaded_again(deployment: Deployment, source: Bucket) -> None:
     """One of four files changed: that one is loaded, and published with the old loads of the others."""
     files = source.snapshot()
@@ -78,6 +89,7 @@ def test_a_file_that_stayed_is_not_loaded_again(deployment: Deployment, source: 
     deployment.assert_readers_see(files)
 
 
+@ON_SERVER
 def test_a_manifest_that_alone_changed_is_published(deployment: Deployment, source: Bucket) -> None:
     """Another generated_at over the same files: nothing is loaded, the publication names the new manifest."""
     files = source.snapshot()
@@ -90,6 +102,7 @@ def test_a_manifest_that_alone_changed_is_published(deployment: Deployment, sour
     deployment.assert_readers_see(files)
 
 
+@ON_SERVER
 def test_a_manifest_rewritten_with_equal_bytes_does_nothing(deployment: Deployment, source: Bucket) -> None:
     """Another modification time of META.json in a directory: no step, no row."""
     files = source.snapshot()
@@ -141,6 +154,7 @@ def test_a_rerun_loads_everything_anew(deployment: Deployment, source: Bucket) -
     deployment.assert_readers_see(files)
 
 
+@ON_SERVER
 def test_a_rerun_that_was_killed_is_completed_by_a_plain_run(deployment: Deployment, source: Bucket) -> None:
     """Killed after two loads: readers see the old loads; a plain run loads the others and publishes all four."""
     files = source.snapshot()
@@ -171,6 +185,7 @@ def two_days(source: Bucket) -> tuple[SnapshotFiles, SnapshotFiles]:
     return old, new
 
 
+@ON_SERVER
 def test_superseded_labels_are_accepted_and_said_to_be(deployment: Deployment, source: Bucket) -> None:
     """A date rerun after the next day's export: the labels are those of now, and log and ledger say whose they are."""
     old, new = two_days(source)
@@ -185,6 +200,7 @@ def test_superseded_labels_are_accepted_and_said_to_be(deployment: Deployment, s
     assert deployment.run(old.snapshot).done == []
 
 
+@ON_SERVER
 def test_a_published_date_is_loaded_again_with_superseded_labels(deployment: Deployment, source: Bucket) -> None:
     """``rerun`` for a date that had labels of its own: the labels of now supersede them, for this date only."""
     old = source.snapshot(seed=1)

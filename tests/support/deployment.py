@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from pipeline.snapshot import Snapshot
 from tests.support.clickhouse import ClickHouseServer
@@ -29,6 +30,9 @@ SECONDS = 120  #: longer than any command takes on a busy machine
 #: Variables of a ``sot-ingest`` that waits hardly at all before it tries a request again, and tries it as often as
 #: ever: for a service that will not come back.
 HASTE = {"TEST_HASTE": "true"}
+
+#: For tests of what is the same whatever the warehouse.
+ON_SERVER = pytest.mark.parametrize("reader", ["server"], indirect=True)
 
 
 class Reader(Protocol):
