@@ -20,6 +20,7 @@ from pipeline.warehouse.schema import ensure_schema
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User, given_server
 from tests.support.deployment import EmbeddedReader, Reader, ServerReader
 from tests.support.warehouses import Databases, embedded, on_server
+from tests.torture.site import Ground, ground
 
 REGION = "us-east-1"
 
@@ -127,6 +128,13 @@ def own_clickhouse(tmp_path: Path) -> Iterator[Callable[..., OwnClickHouse]]:
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def torture_ground() -> Iterator[Ground]:
+    """A server and an S3 API for harm, where readers look less often than ``scripts/torture`` lets them."""
+    with ground(pause=1.5) as made:
+        yield made
 
 
 @dataclass(frozen=True)

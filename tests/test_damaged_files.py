@@ -12,8 +12,11 @@ import pytest
 from pipeline import validate
 from pipeline.errors import DataError, FileError
 from pipeline.tables import BY_NAME
+from tests.support.deployment import ServerReader
+from tests.support.inprocess import in_process, refused
 from tests.support.snapshots import Bucket
-from tests.torture.parquet_shape import encrypt
+from tests.torture.defect import Defect
+from tests.torture.parquet_shape import bytes_, encrypt
 
 ALERTS = "raw_alerts"
 
@@ -46,6 +49,22 @@ def test_an_encrypted_file_is_refused(tmp_path: Path, plaintext_footer: bool) ->
         else:
             with pytest.raises(FileError, match="encrypted"):
                 refused.get(timeout=30)
+
+
+@pytest.mark.parametrize("defect", list(bytes_()), ids=lambda defect: defect.name)
+def test_wrong_bytes_with_the_right_digest_are_refused(
+    defect: Defect, server_reader: ServerReader, tmp_path: Path
+) -> None:
+    """Cuts, forged sizes, another file's footer, encryption, 100,000 row groups: at the file, before publication."""
+    files = Bucket(tmp_path / "bucket").snapshot()
+    defect.spoil(files)
+    deployment, context = in_process(files.root, server_reader, tmp_path / "run")
+    _, table, error = refused(context, files.snapshot)
+    context.close()
+    assert table == ALERTS
+    assert defect.file in str(error)
+    assert error.hint
+    assert deployment.publications(files.snapshot) == []
 
 
 def test_a_damaged_footer_is_refused(tmp_path: Path) -> None:

@@ -1,51 +1,31 @@
-"""A few cases of each block of ``scripts/torture``, and that its oracle can say no."""
+"""The quick cases of ``scripts/torture`` about processes and hosts, and that its oracle can say no."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
-from types import MappingProxyType
 
 import pytest
 
 from pipeline.tables import TABLES
-from tests.torture.blocks import BLOCKS
+from tests.torture.blocks import quick
 from tests.torture.case import ONE, Case
 from tests.torture.commands import Ended
-from tests.torture.site import Ground, Site, ground
+from tests.torture.site import Ground, Site
 from tests.torture.worker import run
 
-#: How many kinds of harm of each block; those of D, G and H each have a test of their own, without processes.
-FAST = MappingProxyType({"A": 2, "B": 2, "C": 3, "D": 1, "E": 4, "F": 4, "G": 1, "H": 1, "K": 1})
-SEED = 1
+CASES = quick("ABCF")
 
 
-@pytest.fixture(scope="module")
-def made() -> Iterator[Ground]:
-    """A server and an S3 API for harm."""
-    with ground() as made:
-        yield made
-
-
-def one_of_each_kind(made: Ground, letter: str) -> list[Case]:
-    """Return a block's first case of each kind."""
-    (block,) = (block for block in BLOCKS if block.letter == letter)
-    cases = {case.kind: case for case in reversed(block.cases(made, random.Random(SEED))) if case.kind}  # noqa: S311  # repeatable
-    return [case for _, case in sorted(cases.items())]
-
-
-@pytest.mark.parametrize(("letter", "number"), [(letter, n) for letter, count in FAST.items() for n in range(count)])
-def test_the_invariants_hold(made: Ground, letter: str, number: int) -> None:
-    """After harm and recovery, in cases that are spread over a block's kinds."""
-    kinds = one_of_each_kind(made, letter)
-    case = kinds[number * len(kinds) // FAST[letter]]
-    assert run(made, letter, case).violations == [], case.name
+@pytest.mark.parametrize(("name", "case"), CASES.items(), ids=CASES)
+def test_the_invariants_hold(torture_ground: Ground, name: str, case: Case) -> None:
+    """After harm and recovery."""
+    assert run(torture_ground, name, case).violations == []
 
 
 @pytest.fixture
-def site(made: Ground) -> Iterator[Site]:
+def site(torture_ground: Ground) -> Iterator[Site]:
     """A deployment after a run without harm."""
-    with made.site(ONE) as site:
+    with torture_ground.site(ONE) as site:
         assert site.run().exit_code == 0
         yield site
 

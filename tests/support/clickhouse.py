@@ -215,7 +215,7 @@ class OwnClickHouse(ClickHouseServer):
     def kill(self) -> None:
         """End the server with KILL; raises ClickHouseError when it had ended by itself."""
         if not self.running:
-            raise ClickHouseError(f"the server was not running; {self._log_tail()}")
+            raise ClickHouseError(f"the server was not running; {self.log_tail()}")
         self._end(signal.SIGKILL)
 
     def _end(self, number: signal.Signals) -> None:
@@ -237,7 +237,7 @@ class OwnClickHouse(ClickHouseServer):
         deadline = time.monotonic() + START_SECONDS
         while True:
             if not self.running:
-                raise ClickHouseError(f"the server ended while it started; {self._log_tail()}")
+                raise ClickHouseError(f"the server ended while it started; {self.log_tail()}")
             try:
                 # HTTP first, which opens last. The password tells our server from another one on this port,
                 # which a refused login over HTTP does no harm; one on the native port may end it.
@@ -246,13 +246,14 @@ class OwnClickHouse(ClickHouseServer):
             except (urllib3.exceptions.HTTPError, ClickHouseError, OSError, EOFError) as error:
                 if time.monotonic() > deadline:
                     raise ClickHouseError(
-                        f"the server does not answer after {START_SECONDS} s: {error}; {self._log_tail()}"
+                        f"the server does not answer after {START_SECONDS} s: {error}; {self.log_tail()}"
                     ) from error
                 time.sleep(0.05)
             else:
                 return
 
-    def _log_tail(self) -> str:
+    def log_tail(self) -> str:
+        """Return the last lines of the log, and where it is."""
         lines = self.log.read_text("utf-8", errors="replace").splitlines() if self.log.exists() else []
         return "\n".join([f"the end of {self.log}:", *(lines[-30:] or ["(empty)"])])
 

@@ -7,8 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
-from tests.torture.case import ONE, THREE, TWO, Block, Case
+from tests.torture.case import ONE, THREE, TWO, Block, Case, harmed
+from tests.torture.commands import Ended
+from tests.torture.defect import FEATURES
 from tests.torture.kill_points import KillAt, Point, Recording
+from tests.torture.oracle import COLUMNS
 from tests.torture.site import Ground, Site
 
 #: How many cases with one network, two and three; with several, two processes work at once.
@@ -17,15 +20,18 @@ COUNTS = {ONE: 150, TWO: 30, THREE: 30}
 #: A run does so once a second: how often depends on how fast it is.
 _BY_THE_CLOCK = "INSERT INTO sot_steps"
 
+_OTHERS = tuple(f"{table}{loads}" for table in COLUMNS if table != FEATURES for loads in ("", "_loads"))
+
 
 def cases(ground: Ground, chance: random.Random) -> list[Case]:
     """Return cases that meet every point at least once before and once after it."""
     passed = _points(ground)
     found = []
     for networks, count in COUNTS.items():
-        for point in _chosen(passed, count, chance):
-            kind = point.name if networks == ONE and point.when == "after" else ""
-            found.append(Case(f"killed {point}, networks: {len(networks)}", partial(_run, point), networks, kind))
+        found += [
+            Case(f"killed {point}, networks: {len(networks)}", harmed(partial(_kill, point)), networks)
+            for point in _chosen(passed, count, chance)
+        ]
     return found
 
 
@@ -43,20 +49,36 @@ def _chosen(passed: Counter[str], count: int, chance: random.Random) -> Sequence
     moments = sorted(passed)
     chance.shuffle(moments)
     drawn = (moments * (count // len(moments) + 1))[:count]
-    return [_point(moment, passed[moment], chance) for moment in drawn]
+    return [
+        _point(moment, 1 if moment.endswith(_BY_THE_CLOCK) else chance.randint(1, passed[moment])) for moment in drawn
+    ]
 
 
-def _point(moment: str, times: int, chance: random.Random) -> Point:
+def _point(moment: str, occurrence: int) -> Point:
     when, _, name = moment.partition(" ")
-    return Point(name, 1 if name == _BY_THE_CLOCK else chance.randint(1, times), when)
+    return Point(name, occurrence, when)
 
 
-def _run(point: Point, site: Site) -> None:
+def _kill(point: Point, site: Site) -> list[Ended]:
     workers = "1" if len(site.files) == 1 else "2"
-    killed = site.run(site.ingest("--workers", workers), KillAt(point, site.directory / "counter"))
+    killed = site.run(site.ingest("--workers", workers), KillAt(point, site.file("counter")))
     if killed.exit_code != -9:
-        site.violated(0, f"the run passed the point by: exit code {killed.exit_code}")
-    site.check_recovered([killed], site.run())
+        site.violated(0, f"the run passed {point} by: exit code {killed.exit_code}")
+    return [killed]
 
 
-BLOCK = Block("A", "SIGKILL of the run at named points, for one, two and three networks", cases)
+def _at_each_point(site: Site) -> None:
+    """Kill a run where it first comes to a point, the rerun where that first comes to the next one, and so on.
+
+    Of the four tables one alone: the others come in any order, and are loaded when the last one is killed.
+    """
+    moments = [moment for moment in _points(site.ground) if not moment.endswith((*_OTHERS, _BY_THE_CLOCK))]
+    harmed(*(partial(_kill, _point(moment, 1)) for moment in moments))(site)
+
+
+BLOCK = Block(
+    "A",
+    "SIGKILL of the run at named points, for one, two and three networks",
+    cases,
+    [Case("killed at each point, one after the other", _at_each_point)],
+)

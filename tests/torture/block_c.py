@@ -6,7 +6,8 @@ import random
 import time
 from functools import partial
 
-from tests.torture.case import ONE, TWO, Block, Case
+from tests.torture.case import ONE, TWO, Block, Case, harmed
+from tests.torture.commands import Ended
 from tests.torture.kill_points import AtPoint, Point
 from tests.torture.site import Ground, Site
 
@@ -31,21 +32,19 @@ def cases(_: Ground, chance: random.Random) -> list[Case]:
         how = "restarted" if is_graceful else "killed"
         if number % 10 == 9:
             seconds = round(chance.uniform(0, 0.8), 3)
-            found.append(
-                Case(f"{how} {seconds} s into gc", partial(_during_gc, is_graceful, seconds), ONE, f"gc {how}")
-            )
+            found.append(Case(f"{how} {seconds} s into gc", partial(_during_gc, is_graceful, seconds)))
             continue
         point = Point(_POINTS[number % len(_POINTS)], 1, chance.choice(["before", "after"]))
         name = f"{how} {delay} s from {point}"
         networks = TWO if number % 7 == 6 else ONE
-        found.append(Case(name, partial(_during_run, is_graceful, point, delay), networks, f"{point.name} {how}"))
+        found.append(Case(name, harmed(partial(_during_run, is_graceful, point, delay)), networks))
     return found
 
 
-def _during_run(is_graceful: bool, point: Point, delay: float, site: Site) -> None:
-    """Stop the server while the run stands at the point, and a moment longer; start it; then rerun."""
-    reached = site.directory / "reached"
-    run = site.start(site.ingest("--workers", "2"), AtPoint(point, site.directory / "counter", reached))
+def _during_run(is_graceful: bool, point: Point, delay: float, site: Site) -> list[Ended]:
+    """Stop the server while the run stands at the point, and a moment longer; start it."""
+    reached = site.file("reached")
+    run = site.start(site.ingest("--workers", "2"), AtPoint(point, site.file("counter"), reached))
     while not reached.exists() and run.process.exitcode is None:
         time.sleep(0.002)
     time.sleep(delay)
@@ -55,15 +54,13 @@ def _during_run(is_graceful: bool, point: Point, delay: float, site: Site) -> No
         site.violated(0, f"the run passed the point by: exit code {ended.exit_code}")
     if ended.exit_code:
         site.check_refused(ended)
-    site.check_recovered([ended], site.run())
+    return [ended]
 
 
 def _during_gc(is_graceful: bool, seconds: float, site: Site) -> None:
     """Load twice, so that gc has something to drop; stop the server meanwhile; gc again."""
     first = site.run()
-    (snapshot,) = (files.snapshot for files in site.files.values())
-    which = ("--date", str(snapshot.processing_date), "--network", snapshot.network)
-    again = site.run(["sot-ingest", "rerun", *which, "--scheduler", "local", "--yes"])
+    again = site.run(site.again())
     if first.exit_code or again.exit_code:
         site.violated(0, f"exit codes {first.exit_code}, {again.exit_code} before any fault")
     site.check_rows()
@@ -87,4 +84,18 @@ def _stop(site: Site, is_graceful: bool) -> None:
     site.ground.server.start()
 
 
-BLOCK = Block("C", "ClickHouse killed or restarted during inserts, around publication, during gc", cases)
+_INSERT, _PUBLICATION = (
+    Point("load into raw_features_loads", 1, "before"),
+    Point("INSERT INTO sot_publications", 1, "before"),
+)
+
+BLOCK = Block(
+    "C",
+    "ClickHouse killed or restarted during inserts, around publication, during gc",
+    cases,
+    [  # a restart in an insert is one of block E's
+        Case("killed in an insert", harmed(partial(_during_run, False, _INSERT, 0.01))),
+        Case("killed as the run publishes", harmed(partial(_during_run, False, _PUBLICATION, 0))),
+        Case("killed during gc", partial(_during_gc, False, 0.3)),
+    ],
+)

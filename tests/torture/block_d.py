@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 
 from tests.support.misbehaving import Answer, Fault, broken, refused
-from tests.support.snapshots import LABELS, Bucket
-from tests.torture.case import Block, Case
+from tests.support.snapshots import Bucket
+from tests.torture.case import Block, Case, Harm, dealt, harmed, survived
 from tests.torture.commands import Ended
+from tests.torture.defect import FEATURES, LABELS
 from tests.torture.hurry import Hurried
 from tests.torture.oracle import COLUMNS
 from tests.torture.s3_kinds import KINDS, Kind
@@ -21,53 +23,84 @@ Replaced = Callable[[Site, str], None]  #: makes that a table's object is replac
 
 def cases(_ground: Ground, _chance: random.Random) -> list[Case]:
     """Return each kind for each file, and what can go wrong with the list that the labels alone need."""
-    found = [
-        Case(f"{kind.name}: {table}", partial(_fault, kind, table), kind=kind.name)
-        for kind in KINDS
-        for table in COLUMNS
-    ]
+    found = [Case(f"{kind.name}: {table}", _case(kind, table)) for kind in KINDS for table in COLUMNS]
     for name, act in _REPLACED.items():
-        found += [Case(f"{name}: {table}", partial(_replaced, act, table), kind=name) for table in COLUMNS]
-    found += [Case(name, partial(_listed, fault), kind=name) for name, fault in _LISTS.items()]
+        found += [Case(f"{name}: {table}", _failed(table, partial(_replaced, act, table))) for table in COLUMNS]
+    found += [Case(name, _failed(LABELS, _supersede, partial(_listed, fault))) for name, fault in _LISTS.items()]
     return found
 
 
-def _fault(kind: Kind, table: str, site: Site) -> None:
-    key = _key(site, table)
-    aim = site.s3.aim(kind.method, key, *kind.faults, lasting=not kind.survives)
-    ended = site.run(harm=Hurried())
-    if len(aim.hits) < len(kind.faults):
-        site.violated(0, f"{len(aim.hits)} requests met a fault, {len(kind.faults)} were to")
-    if kind.resumes and not any(asked.range and asked.path.endswith(key) for asked in site.s3.asked):
-        site.violated(0, "nothing was asked for from the middle on")
+def _quick() -> list[Case]:
+    """Return all kinds that a run gets over by itself, then all that end a run."""
+    meetings = [partial(_met, lot) for lot in dealt([kind for kind in KINDS if kind.survives])]
+    ends = [partial(_ended, lot) for lot in dealt([kind for kind in KINDS if not kind.survives])]
+    replaced = [partial(_replaced, act, FEATURES) for act in _REPLACED.values()]
+    lists = [partial(_listed, fault) for fault in _LISTS.values()]
+    return [
+        Case("each fault that a run gets over, of up to four files at once", survived(*meetings)),
+        Case("each fault that ends a run, of up to four files at once", harmed(*ends)),
+        Case("a file replaced at each moment, one after the other", _failed(FEATURES, *replaced)),
+        Case("each fault of a list, one after the other", _failed(LABELS, _supersede, *lists)),
+    ]
+
+
+def _case(kind: Kind, table: str) -> Callable[[Site], None]:
     if kind.survives:
-        site.check_recovered([], ended)
-    else:
-        _recover(site, ended, table)
+        return survived(partial(_met, [(kind, table)]))
+    return _failed(table, partial(_ended, [(kind, table)]))
 
 
-def _recover(site: Site, failed: Ended, table: str, named: str = ".parquet") -> None:
-    """End the fault and run again: what was proven is not asked for again.
-
-    The error tells the table's file; what went wrong with a list, that of the network.
-    """
-    site.check_refused(failed, file=table.removeprefix("raw_") + named if named == ".parquet" else named)
-    site.s3.behave()
+def _met(faults: Sequence[tuple[Kind, str]], command: Sequence[str], site: Site) -> Ended:
+    """Run a command whose requests for files of tables meet faults; return it when it has met them all."""
+    aims = [
+        (kind, site.s3.aim(kind.method, _key(site, table), *kind.faults, lasting=not kind.survives))
+        for kind, table in faults
+    ]
     before = len(site.s3.asked)
-    again = site.run()
-    for asked in site.s3.asked[before:]:
-        if asked.method == "GET" and asked.path.endswith(".parquet") and not asked.path.endswith(_key(site, table)):
-            site.violated(4, f"fetched again: {asked.path}")
-    site.check_recovered([failed], again)
+    ended = site.run(command, harm=Hurried())
+    for kind, aim in aims:
+        if len(aim.hits) < len(kind.faults):
+            site.violated(0, f"{len(aim.hits)} requests met {kind.name}, {len(kind.faults)} were to")
+        if kind.resumes and not any(asked.range and asked.path.endswith(aim.path) for asked in site.s3.asked[before:]):
+            site.violated(0, f"{kind.name}: nothing was asked for from the middle on")
+    site.s3.behave()
+    return ended
 
 
-def _replaced(act: Replaced, table: str, site: Site) -> None:
-    """Let the object change, put back what the manifest lists, and run again."""
+def _failed(table: str, *harms: Harm) -> Callable[[Site], None]:
+    """Return what runs a case of faults of one table's file, after which no other file is fetched again."""
+    return partial(_failed_in_turn, table, harms)
+
+
+def _failed_in_turn(table: str, harms: Sequence[Harm], site: Site) -> None:
+    harmed(*harms)(site)
+    fetched = Counter(asked.path for asked in site.s3.asked if asked.method == "GET")
+    for path, times in fetched.items():
+        if times > 1 and path.endswith(".parquet") and not path.endswith(_key(site, table)):
+            site.violated(4, f"fetched {times} times: {path}")
+
+
+def _ended(faults: Sequence[tuple[Kind, str]], site: Site) -> list[Ended]:
+    """The run fails, and tells the tables' files."""
+    ended = _met(faults, site.ingest(), site)
+    for _, table in faults:
+        site.check_refused(ended, file=_name(table))
+    return [ended]
+
+
+def _replaced(act: Replaced, table: str, site: Site) -> list[Ended]:
+    """Let the object change, then put back what the manifest lists."""
     key = _key(site, table)
     act(site, key)
-    failed = site.run(harm=Hurried())
+    ended = site.run(harm=Hurried())
+    site.check_refused(ended, file=_name(table))
+    site.s3.behave()
     _put(site, key, (site.bucket / key).read_bytes())
-    _recover(site, failed, table)
+    return [ended]
+
+
+def _name(table: str) -> str:
+    return f"{table.removeprefix('raw_')}.parquet"
 
 
 def _key(site: Site, table: str) -> str:
@@ -109,17 +142,24 @@ _REPLACED: dict[str, Replaced] = {
 }
 
 
-def _listed(fault: Fault, site: Site) -> None:
-    """Ingest a date whose labels are superseded, which the list of the snapshots is to tell."""
+def _supersede(site: Site) -> list[Ended]:
+    """Let a later snapshot bring other labels, which the list of the snapshots is to tell."""
     (network,) = site.files
     newer = Bucket(site.bucket).snapshot(network, DAY + timedelta(days=1), seed=1)
     newer.edit_manifest(lambda meta: meta.update(generated_at="2025-08-04T00:30:00Z"))
     site.upload()
+    return []
+
+
+def _listed(fault: Fault, site: Site) -> list[Ended]:
+    """The list goes wrong, and the run tells the network."""
     aim = site.s3.aim("GET", f"/{site.name}", fault, lasting=True, alone=True)
-    failed = site.run(harm=Hurried())
+    ended = site.run(harm=Hurried())
     if not aim.hits:
         site.violated(0, "nothing was listed")
-    _recover(site, failed, LABELS, named="torus")
+    site.check_refused(ended, file="torus")
+    site.s3.behave()
+    return [ended]
 
 
 def _list(keys: Callable[[int], str], token: Callable[[int], str]) -> Fault:
@@ -153,4 +193,4 @@ _LISTS: dict[str, Fault] = {
 }
 
 
-BLOCK = Block("D", "S3 faults, from a server that misbehaves on purpose", cases)
+BLOCK = Block("D", "S3 faults, from a server that misbehaves on purpose", cases, _quick())

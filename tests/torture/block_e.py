@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
-from tests.torture.case import Block, Case
-from tests.torture.clickhouse_kinds import CODES, FAILED, SURVIVED, WRONG, Fault, Made
+from tests.torture.case import Block, Case, dealt, harmed, survived
+from tests.torture.clickhouse_kinds import CODES, FAILED, OF_ALL, SURVIVED, WRONG, Fault, Made
+from tests.torture.commands import Ended
 from tests.torture.hurry import Hurried
 from tests.torture.oracle import COLUMNS
 from tests.torture.proxy import Proxy
@@ -20,68 +21,68 @@ _HURRIED = Hurried(clickhouse_seconds=_PATIENCE)
 
 def cases(_ground: Ground, _chance: random.Random) -> list[Case]:
     """Return each kind for each table, and what goes wrong before any table."""
-    found = [
-        Case(f"{name}: {table}", partial(run, made, table), kind=name)
-        for name, made, run in _KINDS
-        for table in COLUMNS
+    return [
+        *(
+            Case(f"{name}: {table}", survived(partial(_met, [(made, table)])))
+            for name, made in SURVIVED.items()
+            for table in COLUMNS
+        ),
+        *(Case(f"{name}: {table}", harmed(partial(_ended, [(name, table)]))) for name in FAILED for table in COLUMNS),
+        *(Case(name, harmed(partial(_wrong, variables))) for name, variables in WRONG.items()),
     ]
-    return [*found, *(Case(name, partial(_from_the_start, wrong), kind=name) for name, wrong in WRONG.items())]
 
 
-def _survived(made: Made, table: str, site: Site) -> None:
-    """The run gets over it by itself."""
+def _quick() -> list[Case]:
+    """Return all kinds that a run gets over by itself, then all that end a run."""
+    meetings = [partial(_met, lot) for lot in dealt(list(SURVIVED.values()))]
+    wrong = [partial(_wrong, variables) for variables in WRONG.values()]
+    lots = dealt([name for name in FAILED if name not in OF_ALL])
+    lots += [lot for name in FAILED if name in OF_ALL for lot in dealt([name])]
+    return [
+        Case("each fault that a run gets over, of up to four tables at once", survived(*meetings)),
+        Case(
+            "each fault that ends a run, of up to four tables at once", harmed(*(partial(_ended, lot) for lot in lots))
+        ),
+        Case("each variable that is wrong, one after the other", harmed(*wrong)),
+    ]
+
+
+def _met(faults: Sequence[tuple[Made, str]], command: Sequence[str], site: Site) -> Ended:
+    """Run a command with faults about tables; return it when they are over."""
     with Proxy(site.ground.server).running() as proxy:
-        fault = _made(made, table, site, proxy)
-        ended = site.run(harm=_HURRIED)
-        _end(fault)
-        site.check_recovered([], ended)
+        site.variables.update(proxy.variables)
+        made = [Fault(site, proxy, table) for _, table in faults]
+        for fault, (make, _) in zip(made, faults, strict=True):
+            make(fault)
+        ended = site.run(command, harm=_HURRIED)
+        if not all(rule.hits for rule in proxy.rules):
+            site.violated(0, "a fault that no statement met")
+        for fault in made:
+            fault.end()
+    site.variables.clear()
+    return ended
 
 
-def _failed(made: Made, table: str, site: Site, *, says: str = "") -> None:
-    """The run fails, and says of which table; the next one, which meets no fault, brings everything."""
-    with Proxy(site.ground.server).running() as proxy:
-        fault = _made(made, table, site, proxy)
-        ended = site.run(harm=_HURRIED)
-        site.check_refused(ended)
-        if f'"{table}"' not in ended.stderr or says not in ended.stderr:
+def _ended(faults: Sequence[tuple[str, str]], site: Site) -> list[Ended]:
+    """The run fails, and says of which tables, and what the server says of its own."""
+    ended = _met([(FAILED[name], table) for name, table in faults], site.ingest(), site)
+    site.check_refused(ended)
+    for name, table in faults:
+        says = f"ClickHouse error {CODES[name]}:" if name in CODES else ""
+        if not any(f'"{table}"' in line and says in line for line in ended.stderr.splitlines()):
             site.violated(5, f"no line names {table} and {says}: {ended.stderr[-1_000:]}")
-        _end(fault)
-        site.check_recovered([ended], site.run())
+    return [ended]
 
 
-def _from_the_start(wrong: Mapping[str, str], site: Site) -> None:
+def _wrong(variables: Mapping[str, str], site: Site) -> list[Ended]:
     """The variables are wrong; then they are right."""
-    site.variables.update(wrong)
+    site.variables.update(variables)
     ended = site.run(harm=_HURRIED)
     site.check_refused(ended)
     site.variables.clear()
-    if not site.ground.server.running:  # a refused login on the native port may end it: see the server
-        site.ground.server.start()
-    site.check_recovered([ended], site.run())
+    site.ground.server.stop()  # a refused login on the native port may end it, sooner or later: see the server
+    site.ground.server.start()
+    return [ended]
 
 
-def _made(made: Made, table: str, site: Site, proxy: Proxy) -> Fault:
-    site.variables.update(proxy.variables)
-    fault = Fault(site, proxy, table)
-    made(fault)
-    return fault
-
-
-def _end(fault: Fault) -> None:
-    if not all(rule.hits for rule in fault.proxy.rules):
-        fault.site.violated(0, "no statement met the fault")
-    for mend in fault.mend:
-        mend()
-    fault.deliver()
-    fault.proxy.rules.clear()
-
-
-_KINDS: tuple[tuple[str, Made, Callable[[Made, str, Site], None]], ...] = (
-    *((name, made, _survived) for name, made in SURVIVED.items()),
-    *(
-        (name, made, partial(_failed, says=f"ClickHouse error {CODES[name]}:" if name in CODES else ""))
-        for name, made in FAILED.items()
-    ),
-)
-
-BLOCK = Block("E", "ClickHouse faults, from a proxy before both ports and from the server itself", cases)
+BLOCK = Block("E", "ClickHouse faults, from a proxy before both ports and from the server itself", cases, _quick())

@@ -28,7 +28,7 @@ def cases(_: Ground, chance: random.Random) -> list[Case]:
 
 
 def _bytes(chance: random.Random) -> Iterator[Defect]:
-    yield manifest("missing", lambda files: files.manifest_path.unlink(), file=_FOLDER, exit_code=20, kind="missing")
+    yield manifest("missing", lambda files: files.manifest_path.unlink(), file=_FOLDER, exit_code=20)
     edits: dict[str, Edit] = {
         "empty": lambda _: b"",
         "one byte": lambda _: b"{",
@@ -72,16 +72,6 @@ def _beside(data: bytes, value: bytes) -> bytes:
 
 
 # A manifest that changes
-
-
-def _changing() -> list[Case]:
-    steps: dict[str, Callable[[Site], None]] = {
-        "an older edition is read, the files are the newer one's": _older_read,
-        "cut at the first reading, whole at the next": _cut_once,
-        "replaced with all files while the files are fetched": _replaced_meanwhile,
-        "replaced with all files, files first, after it was read": _files_replaced,
-    }
-    return [Case(name, partial(_changed, begin), kind="manifest changing") for name, begin in steps.items()]
 
 
 def _changed(begin: Callable[[Site], None], site: Site) -> None:
@@ -131,4 +121,22 @@ def _with_body(answer: Answer, body: bytes) -> Answer:
     return sent.with_headers(content_length=str(len(body)), etag=f'"{etag}"')
 
 
-BLOCK = Block("G", "manifests that are broken, lie, or change while they are read", cases)
+#: What happens to META.json while a run reads it or the files.
+_CHANGING: dict[str, Callable[[Site], None]] = {
+    "an older edition is read, the files are the newer one's": _older_read,
+    "cut at the first reading, whole at the next": _cut_once,
+    "replaced with all files while the files are fetched": _replaced_meanwhile,
+    "replaced with all files, files first, after it was read": _files_replaced,
+}
+
+
+def _changing() -> list[Case]:
+    return [Case(name, partial(_changed, begin)) for name, begin in _CHANGING.items()]
+
+
+BLOCK = Block(
+    "G",
+    "manifests that are broken, lie, or change while they are read",
+    cases,
+    _changing()[2:3],  # what is wrong with one has tests of its own
+)

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 
 from tests.torture import oracle
 from tests.torture.case import Block, Case
-from tests.torture.defect import ALERTS, cases_of
-from tests.torture.parquet_legal import strange
-from tests.torture.parquet_shape import bytes_, columns, rows
+from tests.torture.defect import ALERTS, accepted, cases_of
+from tests.torture.parquet_legal import edges, strange
+from tests.torture.parquet_shape import bytes_, columns, flips, rows
 from tests.torture.parquet_values import values
 from tests.torture.site import Ground, Site
 
@@ -20,11 +20,10 @@ _INVALID = [b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"a\x80b", b"\xf4\x90\x80\x80
 
 def cases(_: Ground, chance: random.Random) -> list[Case]:
     """Return defects of values, columns, rows and bytes; files that fill the memory; and what is legal."""
-    defects = [*values(), *columns(), *rows(), *bytes_(chance), *strange()]
+    defects = [*values(), *columns(), *rows(), *flips(chance), *bytes_(), *edges(), *strange()]
     return [
         *cases_of(defects),
-        Case("accepted: text that is not UTF-8", _not_utf8, kind="accepted"),
-        Case("a file of a few MB that unpacks to 3 GB", _unpacks, kind="unpacks"),
+        *_ALONE,
     ]
 
 
@@ -72,4 +71,14 @@ def _unpacks(site: Site) -> None:
     site.check_recovered([], site.run())
 
 
-BLOCK = Block("H", "Parquet files that lie, hold what does not fit, or only look strange", cases)
+_ALONE = (
+    Case("accepted: text that is not UTF-8", _not_utf8),
+    Case("a file of a few MB that unpacks to 3 GB", _unpacks),
+)
+
+BLOCK = Block(
+    "H",
+    "Parquet files that lie, hold what does not fit, or only look strange",
+    cases,
+    [*_ALONE, Case("accepted: values at their edges, all at once", accepted(*edges()))],  # defects have their own tests
+)

@@ -18,7 +18,7 @@ from tests.support.deployment import ServerReader
 from tests.support.inprocess import in_process, ingest
 from tests.support.snapshots import Bucket
 from tests.torture import oracle
-from tests.torture.case import ONE, Block, Case
+from tests.torture.case import Block, Case
 from tests.torture.readers import questions
 from tests.torture.site import DAY, Ground, Site
 
@@ -29,7 +29,7 @@ VERSIONS = 4  #: of the snapshot, published in turn
 def cases(_: Ground, __: random.Random) -> list[Case]:
     """Return the one case."""
     name = f"{READS:,} reads by {READERS} processes during {PUBLICATIONS} publications and {ROLLBACKS} roll-backs"
-    return [Case(name, _run, ONE, "readers")]
+    return [Case(name, _run)]
 
 
 @dataclass

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from tests.support.snapshots import Bucket, SnapshotFiles
 from tests.torture import oracle
-from tests.torture.case import Case
+from tests.torture.case import Case, harmed
 from tests.torture.commands import Ended
 from tests.torture.oracle import EMPTY
 from tests.torture.site import DAY, Site
@@ -30,46 +30,51 @@ class Defect:
     spoil: Spoil
     file: str = MANIFEST  #: that the line about it names
     exit_code: int = 30  #: 0 when it is no defect
-    kind: str = ""
 
 
 def manifest(name: str, spoil: Spoil, **more: int | str) -> Defect:
     """Return a defect of META.json."""
-    return replace(Defect(name, spoil, kind="manifest refused"), **more)  # type: ignore[arg-type]  # fields of it
+    return replace(Defect(name, spoil), **more)  # type: ignore[arg-type]  # fields of it
 
 
 def parquet(name: str, table: str, spoil: Spoil) -> Defect:
     """Return a defect of a table's file."""
-    return Defect(name, spoil, f"{table.removeprefix('raw_')}.parquet", kind="file refused")
+    return Defect(name, spoil, f"{table.removeprefix('raw_')}.parquet")
 
 
 def legal(name: str, spoil: Spoil) -> Defect:
     """Return what looks strange and is not wrong: it is loaded, and every cell is compared."""
-    return Defect(name, spoil, "", 0, "accepted")
+    return Defect(name, spoil, "", 0)
 
 
 def cases_of(defects: Iterable[Defect]) -> Iterator[Case]:
     """Yield a case for each, every third of those refused over a day that is published already."""
-    refused = 0
+    number = 0  # of what is refused
     for defect in defects:
         if defect.exit_code == 0:
-            yield Case(f"accepted: {defect.name}", partial(_accepted, defect), kind=defect.kind)
+            yield Case(f"accepted: {defect.name}", accepted(defect))
             continue
-        refused += 1
-        over = refused % _PUBLISHED_EVERY == 0
-        name = f"{defect.name}{', over a published day' if over else ''}"
-        yield Case(name, partial(_refused, defect, over), kind=f"{defect.kind}{' over' if over else ''}")
+        number += 1
+        if number % _PUBLISHED_EVERY:
+            yield Case(defect.name, harmed(partial(_refused, defect)))
+        else:
+            yield Case(f"{defect.name}, over a published day", harmed(_publish, partial(_refused, defect)))
 
 
-def _accepted(defect: Defect, site: Site) -> None:
-    defect.spoil(site.files["torus"])
+def accepted(*defects: Defect) -> Callable[[Site], None]:
+    """Return what runs a case of what is none, all in one snapshot."""
+    return partial(_accepted, defects)
+
+
+def _accepted(defects: Sequence[Defect], site: Site) -> None:
+    for defect in defects:
+        defect.spoil(site.files["torus"])
     site.upload()
     site.check_recovered([], site.run())
 
 
-def _refused(defect: Defect, over: bool, site: Site) -> None:
-    if over:
-        publish(site)
+def _refused(defect: Defect, site: Site) -> list[Ended]:
+    """Run with the defect: readers see what they saw; then put back what there was before it."""
     before = readers_see(site)
     good = _content(site.bucket)
     defect.spoil(site.files["torus"])
@@ -77,25 +82,26 @@ def _refused(defect: Defect, over: bool, site: Site) -> None:
     put(site)
     ended = site.run()
     if ended.exit_code != defect.exit_code:
-        site.violated(5, f"exit code {ended.exit_code}, expected {defect.exit_code}")
+        site.violated(5, f"{defect.name}: exit code {ended.exit_code}, expected {defect.exit_code}")
     site.check_refused(ended, file=defect.file)
     site.check_seen()
     if readers_see(site) != before:
-        site.violated(1, "readers do not see any longer what they saw")
+        site.violated(1, f"{defect.name}: readers do not see any longer what they saw")
     for path, data in good.items():
         path.write_bytes(data)
     put(site)
     changed = {defect.file} | {path.name for path, data in good.items() if spoiled.get(path) != data}
-    site.check_recovered([_still_good(ended, changed)], site.run())
+    return [_still_good(ended, changed)]
 
 
-def publish(site: Site) -> None:
+def _publish(site: Site) -> list[Ended]:
     """Publish the day as it is, then let upstream replace it with an edition that differs in every value."""
     ended = site.run()
     if ended.exit_code:
         site.violated(0, f"the first run exited {ended.exit_code}")
     site.check_rows()
     newer(site)
+    return []
 
 
 def newer(site: Site) -> None:

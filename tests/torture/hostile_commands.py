@@ -33,13 +33,13 @@ def command_cases(chance: random.Random) -> list[Case]:
     for name, words in _OPTIONS.items():
         texts = [text for text in strings(chance, 60, nul=False) if not text.isidentifier()][:40]
         run = partial(_options, words, texts)
-        found.append(Case(f"{len(texts)} hostile values of {name}", run, kind=name, examples=len(texts)))
+        found.append(Case(f"{len(texts)} hostile values of {name}", run, examples=len(texts)))
     texts = [text for text in strings(chance, 60, nul=False) if "," not in text][:40]
     run = partial(_networks, texts)
-    found.append(Case(f"{len(texts)} hostile INGESTION_NETWORKS", run, kind="networks", examples=len(texts)))
+    found.append(Case(f"{len(texts)} hostile INGESTION_NETWORKS", run, examples=len(texts)))
     texts = [text for text in strings(chance, 60, nul=False) if not text.isidentifier()][:40]
     run = partial(_databases, texts)
-    found.append(Case(f"{len(texts)} hostile names of databases", run, kind="databases", examples=len(texts)))
+    found.append(Case(f"{len(texts)} hostile names of databases", run, examples=len(texts)))
     return found
 
 

@@ -20,24 +20,20 @@ _OF_PUBLICATIONS = ("source", "published_by", "run_id")
 _SHOWN = "failed <zqx>&amp; as text"
 
 
-def page_cases(chance: random.Random) -> list[Case]:
-    """Return a case about what steps said and one about what publications say, each with all that shows it."""
-    steps, publications = strings(chance, 20), strings(chance, 20)
-    of_steps, of_publications = len(steps) * len(_OF_STEPS), len(publications) * len(_OF_PUBLICATIONS)
-    return [
-        Case(
-            f"{of_steps} hostile texts of steps, in history, status and report",
-            partial(_steps, steps),
-            kind="steps",
-            examples=of_steps,
-        ),
-        Case(
-            f"{of_publications} hostile texts of publications, in status, verify and report",
-            partial(_publications, publications),
-            kind="publications",
-            examples=of_publications,
-        ),
-    ]
+def of_steps(chance: random.Random) -> Case:
+    """Return a case about what steps said, with all that shows it."""
+    texts = strings(chance, 20)
+    examples = len(texts) * len(_OF_STEPS)
+    name = f"{examples} hostile texts of steps, in history, status and report"
+    return Case(name, partial(_steps, texts), examples=examples)
+
+
+def of_publications(chance: random.Random) -> Case:
+    """Return a case about what publications say, with all that shows it."""
+    texts = strings(chance, 20)
+    examples = len(texts) * len(_OF_PUBLICATIONS)
+    name = f"{examples} hostile texts of publications, in status, verify and report"
+    return Case(name, partial(_publications, texts), examples=examples)
 
 
 def _steps(texts: Sequence[str], site: Site) -> None:

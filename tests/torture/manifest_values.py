@@ -52,12 +52,12 @@ def values() -> Iterator[Defect]:
     for count in _WRONG_COUNTS:
         defect = manifest(f"count of alerts: {count!r}", _edited(partial(_counted, count)))
         in_range = type(count) is int and 0 <= count < 100
-        yield Defect(defect.name, defect.spoil, "alerts.parquet", kind="file refused") if in_range else defect
+        yield Defect(defect.name, defect.spoil, "alerts.parquet") if in_range else defect
     for name, digest in _WRONG_DIGESTS.items():
         defect = manifest(f"a digest {name}", _edited(partial(_digest, digest)))
         of_file = digest == "0" * 64
-        yield Defect(defect.name, defect.spoil, "alerts.parquet", kind="file refused") if of_file else defect
-    yield Defect("digests of two tables swapped", _edited(_swapped), ".parquet", kind="file refused")
+        yield Defect(defect.name, defect.spoil, "alerts.parquet") if of_file else defect
+    yield Defect("digests of two tables swapped", _edited(_swapped), ".parquet")
     yield legal("digests in capitals", _edited(_capitals))
     yield legal("schema version 1.7", _edited(partial(_with, "schema_version", "1.7")))
     yield legal("the list dialect", partial(SnapshotFiles.as_list_dialect, prefix=True))

@@ -36,12 +36,16 @@ _VALUES: tuple[tuple[str, str, list[Any], pa.DataType | None], ...] = (
 )
 
 
-def strange() -> Iterator[Defect]:
-    """Yield values at the edges, other types with the same values, other layouts, and empty tables."""
+def edges() -> Iterator[Defect]:
+    """Yield values at the edges; each column is another, so that a file can have them all."""
     for table, column, values, type_ in _VALUES:
         yield legal(
             f"{column} at its edges{f' as {type_}' if type_ else ''}", partial(_set, table, column, values, type_)
         )
+
+
+def strange() -> Iterator[Defect]:
+    """Yield other types with the same values, other layouts, and empty tables."""
     midnights = pa.array([_MIDNIGHT] * 30, pa.timestamp("ms"))
     columns: dict[str, tuple[str, str, Any]] = {
         "the date as midnights": (ALERTS, "processing_date", midnights),

@@ -47,13 +47,17 @@ def rows() -> Iterator[Defect]:
     yield parquet("no rows of features", FEATURES, lambda files: files.without_rows(FEATURES))
 
 
-def bytes_(chance: random.Random) -> Iterator[Defect]:
-    """Yield flips at offsets drawn by chance, cuts, forged sizes, and what is no Parquet; and files too large."""
+def flips(chance: random.Random) -> Iterator[Defect]:
+    """Yield flips at offsets drawn by chance."""
     tables = (ALERTS, FEATURES, CLUSTERS, LABELS)
     for number in range(_FLIPS):
         place = chance.random()
         table = tables[number % len(tables)]
         yield parquet(f"a byte flipped at {place:.2%} of {table}", table, partial(_flipped, table, place))
+
+
+def bytes_() -> Iterator[Defect]:
+    """Yield, all with their digests and of one table: cuts, forged sizes, what is no Parquet, too many row groups."""
     edits: dict[str, Callable[[bytes], bytes]] = {
         "empty": lambda _: b"",
         "cut in its middle": lambda data: data[: len(data) // 2],

@@ -37,6 +37,7 @@ class Ground:
     server: OwnClickHouse
     moto: tuple[str, int]
     client: S3Client
+    pause: float  #: seconds between two looks of the readers
 
     @contextmanager
     def site(self, networks: Sequence[str] = NETWORKS[:1]) -> Iterator[Site]:
@@ -66,7 +67,7 @@ class Ground:
 
 
 @contextmanager
-def ground() -> Iterator[Ground]:
+def ground(pause: float = 0.15) -> Iterator[Ground]:
     """Start a ClickHouse server and an S3 API."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs each request
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -84,7 +85,7 @@ def ground() -> Iterator[Ground]:
             TemporaryDirectory() as name,
             OwnClickHouse(Path(name) / "clickhouse", users={"small": User("", profile="small")}) as server,
         ):
-            yield Ground(Path(name), server, address, client)
+            yield Ground(Path(name), server, address, client, pause)
     finally:
         moto.stop()
 
@@ -104,7 +105,7 @@ class Site:
     legal: dict[str, set[Seen]] = field(default_factory=dict)  #: by network: what readers may have seen
 
     def __post_init__(self) -> None:
-        self.watch = Watch(self)
+        self.watch = Watch(self, self.ground.pause)
         self.canaries = Canaries.made(clickhouse_password=self.ground.server.password)
 
     @property
@@ -145,6 +146,10 @@ class Site:
         """A directory that holds what is in the bucket."""
         return self.directory / "bucket"
 
+    def file(self, name: str) -> Path:
+        """Return the path of a file of a command's own, which is not there before the command."""
+        return self.directory / f"{name}-{len(self.ended)}"
+
     def database(self, network: str) -> str:
         """Return the name of a network's database."""
         return f"{self.name}_{network}"
@@ -166,6 +171,10 @@ class Site:
             *(option for network in self.files for option in ("--network", network)),
             *options,  # of an option that is given twice the last counts
         ]
+
+    def again(self) -> list[str]:
+        """Return the command that loads the snapshots of all networks again."""
+        return ["sot-ingest", "rerun", "--yes", *self.ingest()[2:]]
 
     def start(self, command: Sequence[str], harm: commands.Harm | None = None) -> commands.Command:
         """Start a command; end it with :meth:`finish`."""
@@ -189,13 +198,17 @@ class Site:
 
     def check_recovered(self, before: Sequence[commands.Ended], rerun: commands.Ended) -> None:
         """Ask all six invariants after a rerun that ought to have brought everything."""
-        if rerun.exit_code != 0:
-            self.violated(5, f"the rerun exited {rerun.exit_code}: {last_errors(rerun)}")
-        self.check_rows()
+        self.check_brought(rerun)
         self.check_once([*before, rerun])
         self.check_idle()
         self.check_seen()
         self.check_secrets()
+
+    def check_brought(self, run: commands.Ended) -> None:
+        """Check that a run has succeeded, and that readers see what it was to bring."""
+        if run.exit_code != 0:
+            self.violated(5, f"exit code {run.exit_code}: {last_errors(run)}")
+        self.check_rows()
 
     def check_rows(self) -> None:
         """Invariant 2: readers see what is in the bucket, and may have seen it before."""

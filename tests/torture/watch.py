@@ -18,14 +18,12 @@ if TYPE_CHECKING:
     from tests.torture.site import Site
 
 
-_PAUSE = 0.15  #: seconds between two looks
-
-
 @dataclass
 class Watch:
     """Readers: what a query over all four views saw of each snapshot, all the time."""
 
     site: Site
+    pause: float  #: seconds between two looks; one costs a tenth of a second of CPU
     states: dict[str, set[Seen]] = field(default_factory=dict)  #: by network
     looks: int = 0
     _stopped: threading.Event = field(default_factory=threading.Event)
@@ -46,7 +44,7 @@ class Watch:
         self._stopped.set()
 
     def _look(self) -> None:
-        while not self._stopped.wait(_PAUSE):
+        while not self._stopped.wait(self.pause):
             for network in self.site.files:
                 with suppress(ClickHouseError, urllib3.exceptions.HTTPError, OSError):
                     state = oracle.seen(self.site.ground.server, self.site.database(network), self.site.key(network))

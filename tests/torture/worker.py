@@ -32,6 +32,8 @@ def run(made: Ground, name: str, case: Case) -> Outcome:
                 case.run(site)
             finally:
                 violations, looks = site.violations, site.watch.looks
+                if not made.server.running:
+                    violations.append(f"0: the server has ended: {made.server.log_tail()}")
     except Exception:  # noqa: BLE001  # whatever it is: the next case is to run
         violations.append(f"0: {traceback.format_exc()}")
     seconds = round(time.monotonic() - started, 2)
