@@ -15,7 +15,7 @@ class Hurried:
     given up after 30 pages and not after 10,000.
     """
 
-    s3_seconds: float = 0.8  #: for one read from the socket
+    s3_seconds: float = 2  #: for one read from the socket
     clickhouse_seconds: int = 30  #: for a query, and for an insert
 
     def __call__(self) -> None:
