@@ -253,9 +253,10 @@ class OwnClickHouse(ClickHouseServer):
                 return
 
     def log_tail(self) -> str:
-        """Return the last lines of the log, and where it is."""
+        """Return how the process ended, if it did, and the last lines of the log with its path."""
         lines = self.log.read_text("utf-8", errors="replace").splitlines() if self.log.exists() else []
-        return "\n".join([f"the end of {self.log}:", *(lines[-30:] or ["(empty)"])])
+        status = None if self._process is None else self._process.poll()
+        return "\n".join([f"exit status {status}, the end of {self.log}:", *(lines[-30:] or ["(empty)"])])
 
 
 def given_server(environ: Mapping[str, str]) -> ClickHouseServer | None:

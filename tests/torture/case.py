@@ -40,7 +40,7 @@ class Block:
     letter: str
     title: str
     cases: Callable[[Ground, random.Random], list[Case]]  #: the same for the same seed, numbered from 1
-    quick: Sequence[Case] = ()  #: with all kinds of harm once, for ``scripts/test``; many to one deployment
+    quick: Sequence[Case] = ()  #: for ``scripts/test``: each kind that has no test elsewhere, many to one deployment
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import random
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -25,12 +26,13 @@ def numbered(block: Block, made: Ground, seed: int) -> Iterator[tuple[str, Case]
 def run(made: Ground, name: str, case: Case) -> Outcome:
     """Run a case. What breaks the case itself is a violation, too.
 
-    When the server ended by itself, which the engine that stands in for one does when the machine stood still, the case
-    says nothing of the pipeline, and is run once more.
+    When the server ended by itself, what followed says nothing of the pipeline: the case is run once more, with a
+    warning that tells how the server ended.
     """
     started = time.monotonic()
     violations, looks, has_server = _try(made, case)
     if not has_server:
+        warnings.warn(f"{name} is run once more, {violations}", stacklevel=1)
         violations, looks, _ = _try(made, case)
     seconds = round(time.monotonic() - started, 2)
     return Outcome(name, case.name, violations, looks, seconds, case.examples)
