@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
-from pipeline.warehouse.ledger import Entry, record, recorded
+import pytest
+
+from pipeline.errors import WarehouseUnavailableError
+from pipeline.warehouse import Warehouse
+from pipeline.warehouse.ledger import Entry, forget, record, recorded
 from pipeline.warehouse.schema import ensure_schema
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import a_day
@@ -14,9 +21,18 @@ from tests.support.warehouses import on_server
 DAY = a_day()
 
 
-def test_an_end_counts_though_the_start_arrives_after_it(clickhouse: ClickHouseServer) -> None:
-    """An interrupted client leaves its first row to the server, which may run it after the one about the end."""
-    started = Entry(
+@pytest.fixture
+def warehouse(clickhouse: ClickHouseServer) -> Iterator[Warehouse]:
+    """A database in the pipeline's shape."""
+    with on_server(clickhouse) as made:
+        warehouse = made.new()
+        ensure_schema(warehouse)
+        yield warehouse
+
+
+def a_load() -> Entry:
+    """Return the ledger's first row about a load of the day."""
+    return Entry(
         processing_date=DAY.processing_date,
         window_days=DAY.window_days,
         table_name="raw_alerts",
@@ -31,9 +47,36 @@ def test_an_end_counts_though_the_start_arrives_after_it(clickhouse: ClickHouseS
         superseded_by="",
         source="",
     )
-    with on_server(clickhouse) as made:
-        warehouse = made.new()
-        ensure_schema(warehouse)
-        record(warehouse, started.now("failed", error="interrupted"))
-        record(warehouse, started)
-        assert recorded(warehouse, DAY)[started.load_id].state == "failed"
+
+
+def test_an_end_counts_though_the_start_arrives_after_it(warehouse: Warehouse) -> None:
+    """An interrupted client leaves its first row to the server, which may run it after the one about the end."""
+    started = a_load()
+    record(warehouse, started.now("failed", error="interrupted"))
+    record(warehouse, started)
+    assert recorded(warehouse, DAY)[started.load_id].state == "failed"
+
+
+@dataclass
+class Unheard:
+    """A warehouse whose first answer gets lost on its way."""
+
+    warehouse: Warehouse
+    asked: int = 0
+
+    def execute(self, statement: str, **parameters: Any) -> None:
+        """Run the statement; the first time the connection breaks then."""
+        self.warehouse.execute(statement, **parameters)
+        self.asked += 1
+        if self.asked == 1:
+            raise WarehouseUnavailableError("the connection broke", hint="")
+
+
+def test_taking_a_proof_back_is_tried_again(warehouse: Warehouse) -> None:
+    """A rerun's first statement; twice the same does no harm."""
+    started = a_load()
+    record(warehouse, started.now("loaded"))
+    unheard = Unheard(warehouse)
+    forget(unheard, DAY, ("raw_alerts",))  # type: ignore[arg-type]  # what it uses of a warehouse
+    assert unheard.asked == 2
+    assert recorded(warehouse, DAY)[started.load_id].state == "forgotten"

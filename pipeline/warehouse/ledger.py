@@ -218,7 +218,7 @@ def forget(warehouse: Warehouse, snapshot: Snapshot, tables: tuple[str, ...]) ->
     """Append a row for each load of these tables that was ever proven, which takes its proof back.
 
     Loads whose proof was taken back before are among them: a rollback may have brought them back to readers. The row
-    is newer than all that is recorded or published, whatever the clock says.
+    is newer than all that is recorded or published, whatever the clock says. Twice the same does no harm.
     """
     copied = copied_columns()
     statement = f"""
@@ -237,11 +237,6 @@ def forget(warehouse: Warehouse, snapshot: Snapshot, tables: tuple[str, ...]) ->
         WHERE {OF_SNAPSHOT} AND has(splitByChar(',', {{tables:String}}), table_name) AND state = 'loaded'
         LIMIT 1 BY load_id
     """
+    values = {**of_snapshot(snapshot), "tables": ",".join(tables), "host": HOST, "pipeline_version": PIPELINE_VERSION}
     with contextlib.suppress(MissingTableError):
-        warehouse.execute(
-            statement,
-            **of_snapshot(snapshot),
-            tables=",".join(tables),
-            host=HOST,
-            pipeline_version=PIPELINE_VERSION,
-        )
+        with_backoff(lambda: warehouse.execute(statement, **values))
