@@ -17,8 +17,8 @@ from tests.torture.site import Ground, Site
 #: How many cases with one network, two and three; with several, two processes work at once.
 COUNTS = {ONE: 150, TWO: 30, THREE: 30}
 
-#: A run does so once a second: how often depends on how fast it is.
-_BY_THE_CLOCK = "INSERT INTO sot_steps"
+#: A run writes there once a second, and makes the table then: how often, and before what, depends on how fast it is.
+_BY_THE_CLOCK = " sot_steps"
 
 _OTHERS = tuple(f"{table}{loads}" for table in COLUMNS if table != FEATURES for loads in ("", "_loads"))
 

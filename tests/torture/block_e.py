@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from tests.torture.case import Block, Case, dealt, harmed, survived
-from tests.torture.clickhouse_kinds import CODES, FAILED, OF_ALL, SURVIVED, WRONG, Fault, Made
+from tests.torture.clickhouse_kinds import CODES, FAILED, OF_ALL, SURVIVED, UNANSWERED, WRONG, Fault, Made
 from tests.torture.commands import Ended
 from tests.torture.hurry import Hurried
 from tests.torture.oracle import COLUMNS
 from tests.torture.proxy import Proxy
 from tests.torture.site import Ground, Site
 
-#: Seconds that a client of a case waits for an answer.
-_PATIENCE = 3
-_HURRIED = Hurried(clickhouse_seconds=_PATIENCE)
+#: How long a client of a case waits for an answer; for INSERTs none of which is ever answered, as short as can be.
+_HURRIED = Hurried(clickhouse_seconds=3, insert_seconds=3)
+_HASTY = Hurried(clickhouse_seconds=3, insert_seconds=1)
 
 
 def cases(_ground: Ground, _chance: random.Random) -> list[Case]:
@@ -47,14 +47,14 @@ def _quick() -> list[Case]:
     ]
 
 
-def _met(faults: Sequence[tuple[Made, str]], command: Sequence[str], site: Site) -> Ended:
+def _met(faults: Sequence[tuple[Made, str]], command: Sequence[str], site: Site, hurried: Hurried = _HURRIED) -> Ended:
     """Run a command with faults about tables; return it when they are over."""
     with Proxy(site.ground.server).running() as proxy:
         site.variables.update(proxy.variables)
         made = [Fault(site, proxy, table) for _, table in faults]
         for fault, (make, _) in zip(made, faults, strict=True):
             make(fault)
-        ended = site.run(command, harm=_HURRIED)
+        ended = site.run(command, harm=hurried)
         if not all(rule.hits for rule in proxy.rules):
             site.violated(0, "a fault that no statement met")
         for fault in made:
@@ -65,7 +65,8 @@ def _met(faults: Sequence[tuple[Made, str]], command: Sequence[str], site: Site)
 
 def _ended(faults: Sequence[tuple[str, str]], site: Site) -> list[Ended]:
     """The run fails, and says of which tables, and what the server says of its own."""
-    ended = _met([(FAILED[name], table) for name, table in faults], site.ingest(), site)
+    hurried = _HASTY if any(name in UNANSWERED for name, _ in faults) else _HURRIED
+    ended = _met([(FAILED[name], table) for name, table in faults], site.ingest(), site, hurried)
     site.check_refused(ended)
     for name, table in faults:
         says = f"ClickHouse error {CODES[name]}:" if name in CODES else ""

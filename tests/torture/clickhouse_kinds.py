@@ -273,6 +273,9 @@ FAILED: Mapping[str, Made] = {
     "wrong password": _inserts(_changed(rb"(?i)X-ClickHouse-Key: [^\r]*", b"X-ClickHouse-Key: wrong")),
 }
 
+#: Kinds of which the client waits for an answer, again and again, in vain.
+UNANSWERED = {"inserts that come when the run is over", "a server slower than its client waits"}
+
 #: What befalls the other tables, too: their statements do not come as far as a fault of their own.
 OF_ALL = {"refused", "a column renamed under us", "a table dropped under us"}
 
