@@ -3,6 +3,8 @@
 -- A query takes its snapshots of the tables in the order in which it comes upon them. sot_publications must be the
 -- first: a load that it names is then in the loads, while after loads without the newest one a publication could
 -- name rows that the query does not see, and a date that was published again would be empty for a moment.
+-- A load belongs to one snapshot, so its id alone tells whether readers see it: of a row that they do not, PREWHERE reads
+-- nothing else.
 CREATE VIEW IF NOT EXISTS {database}.{view} AS
 SELECT {columns}
 FROM (SELECT 1 AS published FROM {database}.sot_publications LIMIT 1) AS first
@@ -10,12 +12,9 @@ CROSS JOIN
 (
     SELECT {columns}
     FROM {database}.{loads}
-    WHERE (processing_date, window_days, load_id) IN
+    PREWHERE load_id IN
     (
-        SELECT
-            processing_date,
-            window_days,
-            argMax(load_ids['{view}'], (published_at, mapValues(load_ids)))
+        SELECT argMax(load_ids['{view}'], (published_at, mapValues(load_ids)))
         FROM {database}.sot_publications
         GROUP BY
             processing_date,

@@ -211,11 +211,11 @@ LADDER = (
     "finds them in `sot_publications` first; *the view* takes care besides that `sot_publications` is the table whose "
     "snapshot a query takes first, so that no date is ever empty to it."
 )
-_NAMED = "SELECT {columns} FROM {database}.{loads} WHERE load_id IN ({ids})"
+_NAMED = "SELECT {columns} FROM {database}.{loads} PREWHERE load_id IN ({ids})"
 _LOOKED_UP = """
-    SELECT {columns} FROM {database}.{loads} WHERE (processing_date, window_days, load_id) IN
+    SELECT {columns} FROM {database}.{loads} PREWHERE load_id IN
     (
-        SELECT processing_date, window_days, argMax(load_ids['{view}'], (published_at, mapValues(load_ids)))
+        SELECT argMax(load_ids['{view}'], (published_at, mapValues(load_ids)))
         FROM {database}.sot_publications
         GROUP BY processing_date, window_days
     )
