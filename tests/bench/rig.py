@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,21 +37,23 @@ def rows_of(features: int) -> Rows:
 
 @dataclass(frozen=True)
 class Files:
-    """A snapshot in upstream's format, made from a seed and kept."""
+    """Snapshots in upstream's format, made from a seed and kept; :meth:`key` and the like are about the first day's."""
 
     root: Path  #: the bucket
+    days: Sequence[date] = (SNAPSHOT.processing_date,)
 
     @classmethod
-    def of(cls, features: int) -> Files:
-        """Return a bucket with so many features rows; written once."""
-        root, rows = CACHE / f"bucket-{features}", rows_of(features)
-        if not (root / SNAPSHOT.manifest_key).exists():
+    def of(cls, features: int, days: int = 1) -> Files:
+        """Return a bucket with so many features rows a day; written once."""
+        root, rows = CACHE / (f"bucket-{features}" if days == 1 else f"bucket-{features}-{days}"), rows_of(features)
+        found = cls(root, [SNAPSHOT.processing_date + timedelta(days=after) for after in range(days)])
+        if not (root / replace(SNAPSHOT, processing_date=found.days[-1]).manifest_key).exists():
             sys.stderr.write(f"writing {root.relative_to(ROOT)} …\n")
             counts = [f"--{table.stem.replace('_', '-')}={getattr(rows, table.stem)}" for table in TABLES]
-            which = ("--networks", SNAPSHOT.network, "--dates", SNAPSHOT.processing_date.isoformat())
+            which = ("--networks", SNAPSHOT.network, "--dates", ",".join(map(str, found.days)))
             command = (sys.executable, "-m", "pipeline.demo", str(root), *which, *counts)
             subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        return cls(root)
+        return found
 
     def key(self, table: Table) -> str:
         """Return a table's file, relative to the bucket."""

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -45,7 +45,7 @@ def deployment(rig: Rig) -> Deployment:
 
 def ours(rig: Rig) -> Cost:
     """``sot-ingest run``, from the bucket to what readers see."""
-    return with_steps(_sot_ingest(rig))
+    return with_steps(_sot_ingest(rig, run_of(SNAPSHOT)))
 
 
 def our_load(rig: Rig) -> Cost:
@@ -62,13 +62,18 @@ def our_load(rig: Rig) -> Cost:
     work = deployment(rig).work
     work.parent.mkdir(exist_ok=True)
     shutil.copytree(prepared, work, copy_function=os.link)
-    cost = with_steps(_sot_ingest(rig))
+    cost = with_steps(_sot_ingest(rig, run_of(SNAPSHOT)))
     return replace(cost, parts={**cost.parts, "load": cost.parts["LoadTable"]})
 
 
-def _sot_ingest(rig: Rig) -> Cost:
+def backfill(rig: Rig) -> Cost:
+    """``sot-ingest backfill`` of all days of the bucket."""
+    first, last = str(rig.files.days[0]), str(rig.files.days[-1])
+    return _sot_ingest(rig, ["sot-ingest", "backfill", "--from", first, "--to", last, "--scheduler", "local"])
+
+
+def _sot_ingest(rig: Rig, command: Sequence[str]) -> Cost:
     made = deployment(rig)
-    command = run_of(SNAPSHOT)
     return cost_of(command, environment=made.environment, directory=made.directory, server=rig.process)
 
 
