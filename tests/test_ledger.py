@@ -1,33 +1,18 @@
-"""The ledger's rows about one load count by when they were true, in whichever order the warehouse runs the INSERTs."""
+"""The ledger: which of the rows about one load counts, in whichever order and however often INSERTs are run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-import pytest
-
 from pipeline.errors import WarehouseUnavailableError
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.ledger import Entry, forget, record, recorded
-from pipeline.warehouse.schema import ensure_schema
-from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import a_day
-from tests.support.warehouses import on_server
 
 DAY = a_day()
-
-
-@pytest.fixture
-def warehouse(clickhouse: ClickHouseServer) -> Iterator[Warehouse]:
-    """A database in the pipeline's shape."""
-    with on_server(clickhouse) as made:
-        warehouse = made.new()
-        ensure_schema(warehouse)
-        yield warehouse
 
 
 def a_load() -> Entry:
