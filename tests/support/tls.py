@@ -2,44 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 
 import trustme
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65_536):
-            sink.sendall(data)
-    for end in (source, sink):
-        with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
-
-
-def _serve(listener: socket.socket, context: ssl.SSLContext, backend: tuple[str, int]) -> None:
-    while True:
-        try:
-            client, _ = listener.accept()
-        except OSError:
-            return  # closed: the test is over
-        try:
-            secured = context.wrap_socket(client, server_side=True)
-        except OSError:
-            continue  # who does not trust the certificate hangs up
-        server = socket.create_connection(backend)
-        for source, sink in ((secured, server), (server, secured)):
-            threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
-
-
 @contextlib.contextmanager
 def terminated(authority: trustme.CA, host: str, port: int) -> Iterator[int]:
-    """Listen with TLS on a port of 127.0.0.1, which is yielded, and pass everything on to ``host``:``port``."""
+    """Listen with TLS on a port of 127.0.0.1, which is yielded, and pass everything on to ``host``:``port``.
+
+    One thread does all of it: two must not use the same TLS connection, though one but reads and the other but writes.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=_serve, args=(listener, context, (host, port)), daemon=True).start()
-        yield int(listener.getsockname()[1])
+    started: Future[tuple[int, Callable[[], object]]] = Future()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, requests = await asyncio.open_connection(host, port)
+        with contextlib.suppress(asyncio.CancelledError):  # the test is over
+            await asyncio.gather(_pump(reader, requests), _pump(answers, writer))
+
+    async def serve() -> None:
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(relay, "127.0.0.1", 0, ssl=context)
+        started.set_result((server.sockets[0].getsockname()[1], lambda: loop.call_soon_threadsafe(over.set)))
+        await over.wait()
+        server.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
+    thread.start()
+    listening, end = started.result(timeout=10)
+    try:
+        yield listening
+    finally:
+        end()
+        thread.join()
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):  # one of the two has hung up
+        while data := await source.read(65_536):
+            sink.write(data)
+            await sink.drain()
+    sink.close()
