@@ -1,4 +1,8 @@
-"""What a command costs: wall time, CPU and memory, its own and the server's."""
+"""What a command costs: wall time and CPU, or memory, its own and the server's.
+
+To look at the memory of a command and of all that it started takes up to a third of a core, which on a small machine
+the command lacks: memory is of a run of its own.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +35,8 @@ class Cost:
 
     seconds: float
     client_cpu: float
-    client_bytes: int
     server_cpu: float = 0
+    client_bytes: int = 0  #: 0 when nobody looked
     server_bytes: int = 0
     parts: Mapping[str, float] = field(default_factory=dict)  #: seconds within it
     stderr: str = field(default="", repr=False)
@@ -62,15 +66,17 @@ def cost_of(
     directory: Path | None = None,
     job: Mapping[str, Any] | None = None,
     server: psutil.Process | None = None,
+    watched: bool = False,
 ) -> Cost:
-    """Run a command and return what it cost. Raises RunFailedError with its output."""
+    """Run a command and return what it cost; its memory when it is watched. Raises RunFailedError with its output."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(json.dumps(job).encode())
         given.seek(0)
         cpu_before, server_before = _children_cpu(), _cpu(server)
         started = time.monotonic()
         running = subprocess.Popen(command, env=environment, cwd=directory, stdin=given, stdout=out, stderr=err)
-        client_bytes, server_bytes = _watch(running, server)
+        client_bytes, server_bytes = _watch(running, server) if watched else (0, 0)
+        running.wait()
         seconds = time.monotonic() - started
         stdout, stderr = (_all_of(file) for file in (out, err))
         if running.returncode:
@@ -78,8 +84,8 @@ def cost_of(
         return Cost(
             seconds=seconds,
             client_cpu=_children_cpu() - cpu_before,
-            client_bytes=client_bytes,
             server_cpu=_cpu(server) - server_before,
+            client_bytes=client_bytes,
             server_bytes=server_bytes,
             parts=json.loads(stdout) if job else {},
             stderr=stderr,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -68,14 +69,18 @@ def _of_rows(features: int, rounds: int) -> chart.Chart:
 
 
 def _ingest(files: Files, rounds: int) -> Cost:
-    """Return the round of the median time."""
-    costs = []
+    """Return the round of the median time, with the memory of one before them."""
+
+    def once(*, watched: bool) -> Cost:
+        with rig(files, url, watched=watched) as made:
+            return ours(made) if len(files.days) == 1 else backfill(made)
+
     with s3_server(files) as url:
-        for _ in range(rounds):
-            with rig(files, url) as made:
-                costs.append(ours(made) if len(files.days) == 1 else backfill(made))
-        sys.stderr.write(f"{files.root.name}: {[cost.seconds for cost in costs]}\n")
-    return sorted(costs, key=lambda cost: cost.seconds)[len(costs) // 2]
+        memory = once(watched=True)
+        costs = [once(watched=False) for _ in range(rounds)]
+    sys.stderr.write(f"{files.root.name}: {[cost.seconds for cost in costs]}\n")
+    median = sorted(costs, key=lambda cost: cost.seconds)[len(costs) // 2]
+    return replace(median, client_bytes=memory.client_bytes, server_bytes=memory.server_bytes)
 
 
 def _of_dates(features: int, rounds: int) -> chart.Chart:

@@ -36,6 +36,7 @@ def report(rounds: int) -> str:
             deployment = Deployment(source, ServerReader(server, "", NETWORKS), directory / "run")
             command = ("sot-ingest", "run", "--date", SNAPSHOT.processing_date.isoformat(), "--scheduler", "local")
             _run(deployment, command)
+            memory = _run(deployment, command, watched=True).client_bytes
             costs = [_run(deployment, command) for _ in range(2 * rounds)]
             imports = _imports(deployment, command)
             _publish_days_before(server)
@@ -44,7 +45,7 @@ def report(rounds: int) -> str:
             backfills = [
                 _run(deployment, ("sot-ingest", "backfill", *days, "--scheduler", "local")) for _ in range(rounds)
             ]
-    return _text(costs, imports, backfills)
+    return _text(costs, memory, imports, backfills)
 
 
 def _publish_days_before(server: OwnClickHouse) -> None:
@@ -64,8 +65,8 @@ def _write_bucket(path: Path) -> None:
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
-def _run(deployment: Deployment, command: tuple[str, ...]) -> Cost:
-    return cost_of(command, environment=deployment.environment, directory=deployment.directory)
+def _run(deployment: Deployment, command: tuple[str, ...], *, watched: bool = False) -> Cost:
+    return cost_of(command, environment=deployment.environment, directory=deployment.directory, watched=watched)
 
 
 def _imports(deployment: Deployment, command: tuple[str, ...]) -> dict[str, float]:
@@ -79,7 +80,7 @@ def _imports(deployment: Deployment, command: tuple[str, ...]) -> dict[str, floa
     return found
 
 
-def _text(costs: list[Cost], imports: dict[str, float], backfills: list[Cost]) -> str:
+def _text(costs: list[Cost], memory: int, imports: dict[str, float], backfills: list[Cost]) -> str:
     wall, cpu = (Spread(tuple(values)) for values in zip(*((c.seconds, c.client_cpu) for c in costs), strict=True))
     total = sum(imports.values())
     named = sorted(((s, name) for name, s in imports.items() if s >= NAMED_ABOVE), reverse=True)
@@ -88,7 +89,7 @@ def _text(costs: list[Cost], imports: dict[str, float], backfills: list[Cost]) -
     return "\n\n".join(
         [
             f"`sot-ingest run` for {len(NETWORKS)} networks that are all published: {wall.text(2)} s of wall time, "
-            f"{cpu.text(2)} s of CPU, {max(cost.client_bytes for cost in costs) / MB:.0f} MB. Of one run, what the "
+            f"{cpu.text(2)} s of CPU, {memory / MB:.0f} MB. Of one run, what the "
             "imports took (with the clock of `-X importtime`, which slows them down):",
             table(("package", "ms"), rows),
             f"A backfill over {DAYS} days of {len(NETWORKS)} networks, {DAYS * len(NETWORKS)} snapshots "

@@ -83,6 +83,7 @@ class Rig:
     s3: str  #: URL of the S3 server
     server: OwnClickHouse
     directory: Path  #: of this measurement alone
+    watched: bool  #: look at the memory
 
     @property
     def process(self) -> psutil.Process:
@@ -130,12 +131,12 @@ class Rig:
 
 
 @contextmanager
-def rig(files: Files, s3: str) -> Iterator[Rig]:
+def rig(files: Files, s3: str, *, watched: bool = False) -> Iterator[Rig]:
     """Start a server that holds nothing and has read the smallest of the files once."""
     with TemporaryDirectory(dir=CACHE, prefix="run-") as name:
         directory = Path(name)
         with OwnClickHouse(directory / "clickhouse") as server:
-            made = Rig(files, s3, server, directory)
+            made = Rig(files, s3, server, directory, watched)
             for table in TABLES:
                 made.local(table).parent.mkdir(parents=True, exist_ok=True)
                 os.link(files.path(table), made.local(table))

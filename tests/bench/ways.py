@@ -74,7 +74,13 @@ def backfill(rig: Rig) -> Cost:
 
 def _sot_ingest(rig: Rig, command: Sequence[str]) -> Cost:
     made = deployment(rig)
-    return cost_of(command, environment=made.environment, directory=made.directory, server=rig.process)
+    return cost_of(
+        command,
+        environment=made.environment,
+        directory=made.directory,
+        server=rig.process,
+        watched=rig.watched,
+    )
 
 
 def with_steps(cost: Cost) -> Cost:
@@ -106,7 +112,8 @@ def peer(rig: Rig, program: str, *, python: str = sys.executable, **more: Any) -
     command = (python, "-m", f"tests.bench.peers.{program}")
     # An S3 client of any tool must not look for credentials: on some machines it would wait for them.
     environment = {**os.environ, "AWS_EC2_METADATA_DISABLED": "true"}
-    return cost_of(command, directory=ROOT, environment=environment, job=job(rig, **more), server=rig.process)
+    told = job(rig, **more)
+    return cost_of(command, directory=ROOT, environment=environment, job=told, server=rig.process, watched=rig.watched)
 
 
 def urls(rig: Rig) -> dict[str, str]:
