@@ -91,9 +91,17 @@ TABLES: tuple[Table, ...] = (
 
 
 def _view_sql(table: Table) -> str:
-    columns = ", ".join(column.name for column in table.columns)
-    statement = schema_sql("view").replace("{columns}", columns)
-    return statement.replace("{view}", table.name).replace("{loads}", table.loads)
+    names = [column.name for column in table.columns]
+    given = {
+        "view": table.name,
+        "loads": table.loads,
+        "columns": ", ".join(names),
+        "columns_of_newest": ", ".join(f"newest.{name} AS {name}" for name in names),
+    }
+    statement = schema_sql("view")
+    for placeholder, text in given.items():
+        statement = statement.replace(f"{{{placeholder}}}", text)
+    return statement
 
 
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}

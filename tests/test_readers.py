@@ -224,3 +224,45 @@ def test_a_reader_that_stalls_never_misses_the_newest_load(published: tuple[Depl
                 f"FROM {database}.sot_publications AS seen ORDER BY seen.published_at DESC LIMIT 1"
             )
     assert set(polls.result()) == {expected}
+
+
+def test_a_reader_does_not_hold_all_rows(published: tuple[Deployment, Snapshot]) -> None:
+    """A view hands rows on as it reads them, in little memory however many there are, and ends after the first few."""
+    deployment, _ = published
+    assert isinstance(deployment.reader, ServerReader)
+    server, database, load_id = deployment.reader.server, f"{deployment.reader.prefix}torus", str(uuid4())
+    rows, megabytes = 1_000_000, 300
+    server.http(
+        f"INSERT INTO {database}.raw_clusters_loads (processing_date, window_days, cluster_id, pattern_id, load_id) "
+        f"SELECT '2025-07-01', 195, toString(number), repeat('x', {megabytes}), '{load_id}' FROM numbers({rows})"
+    )
+    server.http(
+        f"INSERT INTO {database}.sot_publications (processing_date, window_days, published_at, load_ids) "
+        f"SELECT '2025-07-01', 195, '2025-07-02', map('raw_clusters', toUUID('{load_id}'))"
+    )
+    query = f"SELECT * FROM {database}.raw_clusters WHERE processing_date = '2025-07-01'"
+    limit = megabytes // 2 * 1_000_000
+    counted = server.http(f"SELECT count(), sum(length(pattern_id)) FROM ({query}) SETTINGS max_memory_usage = {limit}")
+    assert counted.split() == [str(rows), str(rows * megabytes)]
+    few = f"SELECT countIf(pattern_id != '') FROM ({query} LIMIT 10) SETTINGS max_bytes_to_read = {limit}"
+    assert server.http(few) == "10\n"
+
+
+@pytest.mark.parametrize(
+    "preferred",
+    [
+        "join_algorithm = 'full_sorting_merge'",
+        "join_algorithm = 'grace_hash'",
+        "join_use_nulls = 1",
+        "single_join_prefer_left_table = 0",
+        "analyzer_inline_views = 1",
+    ],
+)
+def test_a_view_works_whatever_a_reader_prefers(published: tuple[Deployment, Snapshot], preferred: str) -> None:
+    """Settings of a reader's query are those of the view's as well; rows are the same."""
+    deployment, _ = published
+    assert isinstance(deployment.reader, ServerReader)
+    server, database = deployment.reader.server, f"{deployment.reader.prefix}torus"
+    for table in contract():
+        query = digest(database, table)
+        assert server.http(f"{query} SETTINGS {preferred}") == server.http(query)

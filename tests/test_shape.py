@@ -90,7 +90,11 @@ OTHER_SHAPES = {
         "raw_clusters is another view than this version makes",
     ),
     "a view of other columns": (
-        [edited("raw_clusters", "CREATE VIEW IF NOT EXISTS", "CREATE OR REPLACE VIEW").replace(" pattern_id,", "")],
+        [
+            edited("raw_clusters", "CREATE VIEW IF NOT EXISTS", "CREATE OR REPLACE VIEW")
+            .replace(" newest.pattern_id AS pattern_id,", "")
+            .replace(" pattern_id,", "")
+        ],
         "raw_clusters.pattern_id is missing, expected String",
     ),
     "publications of an earlier version": (

@@ -1,14 +1,16 @@
 -- What readers see of a table: the rows of the load that the newest publication of each snapshot names. Of two
 -- publications in the same microsecond all four views choose the same one.
--- A query takes its snapshots of the tables in the order in which it comes upon them. sot_publications must be the
--- first: a load that it names is then in the loads, while after loads without the newest one a publication could
--- name rows that the query does not see, and a date that was published again would be empty for a moment.
+-- A query takes its snapshots of the tables in the order in which it comes upon them: those that its FROM names itself,
+-- then those in subqueries of it, then those in its conditions. sot_publications must come before the loads: a load that
+-- it names is then in the loads, while after loads without the newest one a publication could name rows that the query
+-- does not see, and a date that was published again would be empty for a moment. Hence the JOIN, which adds nothing:
+-- no publication is joined to any row. Of a join that keeps its right side in memory the rows must be the left one.
+-- Only one algorithm can join on a constant, whichever a reader prefers.
 -- A load belongs to one snapshot, so its id alone tells whether readers see it: of a row that they do not, PREWHERE reads
 -- nothing else.
 CREATE VIEW IF NOT EXISTS {database}.{view} AS
-SELECT {columns}
-FROM (SELECT 1 AS published FROM {database}.sot_publications LIMIT 1) AS first
-CROSS JOIN
+SELECT {columns_of_newest}
+FROM
 (
     SELECT {columns}
     FROM {database}.{loads}
@@ -21,3 +23,5 @@ CROSS JOIN
             window_days
     )
 ) AS newest
+ANY LEFT JOIN {database}.sot_publications AS first ON 0
+SETTINGS join_algorithm = 'hash'

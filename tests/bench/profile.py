@@ -115,8 +115,8 @@ def report(files: Files, rounds: int) -> str:
     ]
     text = (
         f"{LARGEST.name} alone, {files.path(LARGEST).stat().st_size / MB:.0f} MB, on a server without other work. "
-        "Each line does all that the line above does and one thing more; the count follows upon the INSERT. What a file "
-        "costs that comes over HTTP, apart: it goes through a socket, and into a buffer that doubles as it grows."
+        "Each line does all that the line above does and one thing more; the count follows upon the INSERT. What a "
+        "file costs that comes over HTTP, apart: it goes through a socket, and into a buffer that doubles as it grows."
     )
     return f"{text}\n\n{table(('what', 's', 'server CPU s', 'client CPU s'), rows)}"
 

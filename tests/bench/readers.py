@@ -36,7 +36,7 @@ class Query:
     """A typical query; ``{db}`` is where its tables are, ``{day}`` the newest date, ``{address}`` one of it."""
 
     title: str
-    kind: str  #: scan of a date, point look-up, or all dates
+    kind: str  #: scan of a date, its first rows, point look-up, or all dates
     sql: str
 
 
@@ -58,6 +58,11 @@ QUERIES = (
         "scan",
         "SELECT label, count(), max(pagerank) FROM {db}.raw_features INNER JOIN {db}.raw_address_labels "
         f"USING (processing_date, window_days, address) WHERE {_DAY} GROUP BY label ORDER BY label",
+    ),
+    Query(
+        "ten rows of a date",
+        "first rows",
+        f"SELECT countIf(address != '') FROM (SELECT * FROM {{db}}.raw_features WHERE {_DAY} LIMIT 10)",
     ),
     _point("all features of an address", "* EXCEPT (created_at, load_id)", "features"),
     _point("a score of an address", "pagerank", "features"),
