@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
-HEAVY = ("boto3", "chdb", "clickhouse_driver", "pandas", "pyarrow")
+import pytest
+
+HEAVY = ("boto3", "chdb", "clickhouse_driver", "pandas", "pyarrow", "rich")
 
 
-def test_the_graph_imports_nothing_heavy() -> None:
-    """``luigi --module pipeline.tasks`` waits for no driver and no file format: 0.2 to 0.6 s each."""
-    code = f"import sys, pipeline.tasks; print([name for name in {HEAVY!r} if name in sys.modules])"
-    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert asked.stdout.strip() == "[]"
+@pytest.mark.parametrize("module", ["pipeline.tasks", "pipeline.commands.run"])
+def test_nothing_heavy_is_imported(module: str) -> None:
+    """``luigi --module pipeline.tasks`` and ``sot-ingest run`` wait for no driver and no file format before a step."""
+    assert _asked(f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])") == "[]"
+
+
+def test_the_driver_makes_no_table_of_days() -> None:
+    """Of all days of 400 years, which would take longer than the rest of the driver, and 20 MB of each process."""
+    days = "from clickhouse_driver.columns.datecolumn import DateColumn; print(len(DateColumn.date_lut))"
+    assert _asked(f"import pipeline.clickhouse; {days}") == "0"
+    assert int(_asked(days)) > 100_000, "the driver has learned it: pipeline.clickhouse need not tell it any more"
+
+
+def _asked(code: str) -> str:
+    without = {name: value for name, value in os.environ.items() if not name.startswith("CLICKHOUSE_")}
+    asked = subprocess.run([sys.executable, "-c", code], env=without, capture_output=True, text=True, check=True)
+    return asked.stdout.strip()
