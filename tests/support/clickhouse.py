@@ -7,6 +7,8 @@ says which one there is to start, and fails when there is none.
 The engine in ``.cache/clickhouse`` differs from an installed server in this:
 
 - a refused login on the *native* port is answered, and then ends the server: use a server of your own for it;
+- so does, with exit status -6 and an empty log, a connection that ends within its greeting (native) or before the head
+  of its request is read (HTTP), which a reset can bring about after all of it was sent;
 - CREATE USER and GRANT are refused, for there is nowhere to keep users: give users when you make the server;
 - TERM ends it at once, as KILL does;
 - no system.query_log, no replicas, and the database ``default`` is an overlay over the server's directory;

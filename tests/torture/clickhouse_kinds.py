@@ -77,8 +77,8 @@ def _reset(exchange: Exchange) -> None:
 
 
 def _half(exchange: Exchange) -> None:
-    """Reset both sides when the server has half of it."""
-    exchange.send(0.5)
+    """Reset the client when the server has half of it."""
+    exchange.send_half()
     exchange.reset()
 
 
