@@ -8,6 +8,7 @@ import random
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -23,22 +24,36 @@ def numbered(block: Block, made: Ground, seed: int) -> Iterator[tuple[str, Case]
 
 
 def run(made: Ground, name: str, case: Case) -> Outcome:
-    """Run a case. What breaks the case itself is a violation, too, and so is a server that ended by itself."""
+    """Run a case. What breaks the case itself is a violation, too.
+
+    When the server ended by itself, what followed says nothing of the pipeline: the case is run once more, with a
+    warning that tells how the server ended.
+    """
     started = time.monotonic()
+    violations, looks, has_server = _try(made, case)
+    if not has_server:
+        warnings.warn(f"{name} is run once more, {violations}", stacklevel=1)
+        violations, looks, _ = _try(made, case)
+    seconds = round(time.monotonic() - started, 2)
+    return Outcome(name, case.name, violations, looks, seconds, case.examples)
+
+
+def _try(made: Ground, case: Case) -> tuple[list[str], int, bool]:
+    """Return what was violated, how often readers looked, and whether the server ran in the end."""
     violations: list[str] = []
-    looks = 0
+    looks, has_server = 0, True
     try:
         with made.site(case.networks) as site:
             violations = site.violations
             try:
                 case.run(site)
             finally:
-                looks = site.watch.looks
-                if not made.server.running:
+                looks, has_server = site.watch.looks, made.server.running
+                if not has_server:
                     violations.append(f"0: the server has ended: {made.server.log_tail()}")
     except Exception:  # noqa: BLE001  # whatever it is: the next case is to run
         violations.append(f"0: {traceback.format_exc()}")
-    return Outcome(name, case.name, violations, looks, round(time.monotonic() - started, 2), case.examples)
+    return violations, looks, has_server
 
 
 def main() -> None:
