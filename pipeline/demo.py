@@ -18,6 +18,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ _CHOICES = {
 }
 _INTEGERS_BELOW = {"peak_hour": 24, "peak_day": 7, "peak_activity_hour": 24, "peak_activity_day": 7}
 _LIST_LENGTHS = {"hourly_activity": 24, "daily_activity": 7}
+
+#: The part of the addresses of which there is nothing to measure: their amounts and scores are 0. It gives 1,000,000
+#: features rows 395 MB, of all four files 462 MB. Upstream's have about 360 MB; with no such rows they had 549 MB.
+_QUIET = 0.42
+_MEASURED = {"Float32", "Float64", "Decimal(38, 18)"}
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,11 @@ class _Part:
         data = pa.py_buffer(self.stream(name).digest(8 * rows))
         bits = pa.Array.from_buffers(pa.uint64(), rows, [None, data])
         return pc.multiply(pc.shift_right(bits, pa.scalar(11, pa.uint64())).cast(pa.float64()), 2.0**-53)
+
+    @cached_property
+    def quiet(self) -> pa.Array:
+        """Tell of each row whether there is nothing to measure."""
+        return pc.less(self.uniform("quiet"), _QUIET)
 
     def below(self, name: str, bound: int, rows: int | None = None) -> pa.Array:
         """Return integers from 0 up to, not including, the bound."""
@@ -219,7 +230,10 @@ def file_columns(table: Table) -> tuple[Column, ...]:
 
 def _values(part: _Part, column: Column) -> pa.Array:
     by_name = _BY_NAME.get(column.name)
-    return by_name(part) if by_name else _BY_TYPE[column.type][1](part, column.name)
+    values = by_name(part) if by_name else _BY_TYPE[column.type][1](part, column.name)
+    if part.table.stem == "features" and column.type in _MEASURED:
+        return pc.if_else(part.quiet, pa.scalar(0, values.type), values)
+    return values
 
 
 def _write_table(path: Path, parts: list[_Part]) -> str:

@@ -1,8 +1,8 @@
 """Measures how much memory the pipeline's own processes take, on a small and on a large features file.
 
-    scripts/bench-memory [--rows 640000] [--factor 3] [--source directory --source S3 --source SOT]
+    scripts/bench-memory [--rows 900000] [--factor 3] [--source directory --source S3 --source SOT]
 
-640,000 rows of the demo are the 360 MB of a large day. Every file is ingested from a directory and from S3 over HTTP
+900,000 rows of the demo are the 360 MB of a large day. Every file is ingested from a directory and from S3 over HTTP
 into a real ClickHouse server, each time into a new database; or as many rows, which a second server makes up, are
 ingested from that one as the SOT ClickHouse. Memory is sampled every 50 ms over the command and all
 that it forked: USS, what only this process holds, summed; and PSS, which counts shared pages in equal shares, the
@@ -12,6 +12,7 @@ interpreter and its libraries among them. Neither the server's memory counts nor
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -28,6 +29,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from pipeline import demo
 from tests.support.clickhouse import ROOT, OwnClickHouse
 from tests.support.deployment import Deployment, ServerReader, a_day, in_bucket, in_directory, selection
 from tests.support.snapshots import contract
@@ -53,16 +55,23 @@ class Measured:
     steps: dict[str, float] = field(default_factory=lambda: defaultdict(float))  #: seconds, summed over tables
 
 
-def demo_bucket(rows: int) -> Path:
-    """Return a bucket with so many features rows and little else; written once."""
-    path = CACHE / str(rows)
-    if not (path / SNAPSHOT.manifest_key).exists():
-        click.echo(f"writing {path.relative_to(ROOT)} …", err=True)
-        others = ("--alerts", "1000", "--clusters", "1000", "--address-labels", "1000")
-        which = ("--networks", SNAPSHOT.network, "--dates", SNAPSHOT.processing_date.isoformat())
-        command = (sys.executable, "-m", "pipeline.demo", str(path), *which, "--features", str(rows), *others)
+def written(cache: Path, *options: str) -> Path:
+    """Return a demo bucket below ``cache``; written once, and anew when what writes it has changed."""
+    told = "\0".join(options).encode()
+    path = cache / hashlib.sha256(Path(demo.__file__).read_bytes() + told).hexdigest()[:16]
+    if not (path / "complete").exists():
+        click.echo(f"writing {path.relative_to(ROOT)}: {' '.join(options)} …", err=True)
+        command = (sys.executable, "-m", "pipeline.demo", str(path), *options)
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        (path / "complete").touch()
     return path
+
+
+def demo_bucket(rows: int) -> Path:
+    """Return a bucket with so many features rows and little else."""
+    others = ("--alerts", "1000", "--clusters", "1000", "--address-labels", "1000")
+    which = ("--networks", SNAPSHOT.network, "--dates", SNAPSHOT.processing_date.isoformat())
+    return written(CACHE, *which, "--features", str(rows), *others)
 
 
 @contextmanager
@@ -151,7 +160,7 @@ def source(name: str, rows: int, directory: Path) -> Iterator[Mapping[str, str]]
 
 
 @click.command()
-@click.option("--rows", type=click.IntRange(1), default=640_000, show_default=True, help="Features rows of the first.")
+@click.option("--rows", type=click.IntRange(1), default=900_000, show_default=True, help="Features rows of the first.")
 @click.option(
     "--factor", type=click.IntRange(2), default=3, show_default=True, help="How many times as large: the last."
 )

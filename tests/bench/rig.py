@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +16,7 @@ import urllib3
 from pipeline.demo import Rows, file_columns
 from pipeline.digest import content_digest
 from pipeline.tables import TABLES, Table, schema_sql
-from tests.bench_memory import served
+from tests.bench_memory import served, written
 from tests.support.clickhouse import ROOT, ClickHouseError, OwnClickHouse
 from tests.support.deployment import a_day
 
@@ -44,16 +42,12 @@ class Files:
 
     @classmethod
     def of(cls, features: int, days: int = 1) -> Files:
-        """Return a bucket with so many features rows a day; written once."""
-        root, rows = CACHE / (f"bucket-{features}" if days == 1 else f"bucket-{features}-{days}"), rows_of(features)
-        found = cls(root, [SNAPSHOT.processing_date + timedelta(days=after) for after in range(days)])
-        if not (root / replace(SNAPSHOT, processing_date=found.days[-1]).manifest_key).exists():
-            sys.stderr.write(f"writing {root.relative_to(ROOT)} …\n")
-            counts = [f"--{table.stem.replace('_', '-')}={getattr(rows, table.stem)}" for table in TABLES]
-            which = ("--networks", SNAPSHOT.network, "--dates", ",".join(map(str, found.days)))
-            command = (sys.executable, "-m", "pipeline.demo", str(root), *which, *counts)
-            subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        return found
+        """Return a bucket with so many features rows a day; see :func:`tests.bench_memory.written`."""
+        rows = rows_of(features)
+        dates = [SNAPSHOT.processing_date + timedelta(days=after) for after in range(days)]
+        counts = [f"--{table.stem.replace('_', '-')}={getattr(rows, table.stem)}" for table in TABLES]
+        which = ("--networks", SNAPSHOT.network, "--dates", ",".join(map(str, dates)))
+        return cls(written(CACHE, *which, *counts), dates)
 
     def key(self, table: Table) -> str:
         """Return a table's file, relative to the bucket."""

@@ -50,7 +50,7 @@ def ours(rig: Rig) -> Cost:
 
 def our_load(rig: Rig) -> Cost:
     """The same when all files are downloaded and validated already: what remains is to load and publish."""
-    prepared = CACHE / f"prepared-{rig.files.bytes}"
+    prepared = CACHE / f"prepared-{rig.files.root.name}"
     if not prepared.exists():
         made = deployment(rig)
         which = ("--network", SNAPSHOT.network, "--processing-date", SNAPSHOT.processing_date.isoformat())
