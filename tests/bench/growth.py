@@ -18,7 +18,7 @@ from tests.support.deployment import Deployment, ServerReader, in_directory, rer
 from tests.support.pages import table
 
 #: Of a day, in parts of upstream's limit, and how many days. Upstream's exporter writes no more than the limit: ten
-#: times as many rows are ten days, for in one file of 5.5 GB they are more than a load may take.
+#: times as many rows are ten days, for in one file of 4.0 GB they are more than a load may take.
 SIZES = ((0.1, 1), (1.0, 1), (3.0, 1), (1.0, 10))
 DATES = (1, 10, 195, 1_000)
 LOOKUP = next(query for query in QUERIES if query.title == "a score of an address")
