@@ -9,7 +9,8 @@ import gc
 import pickle
 import queue
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import luigi.interface
@@ -19,7 +20,7 @@ from luigi.worker import Worker
 
 #: How long a step may take to clear up after an interrupt: a query to kill, a line for the ledger.
 CLEARING_SECONDS = 15
-
+TELLING_SECONDS = 0.5  #: until it is told of the interrupt again
 
 #: The most bytes of a result: the task's id, and what luigi's page shows of a failure.
 _LONGEST = 1 << 17
@@ -103,13 +104,26 @@ class PatientWorker(Worker):
 
 
 def end_children() -> None:
-    """Terminate all that this process has forked, and kill what has not cleared up after CLEARING_SECONDS."""
+    """Terminate all that this process has forked, and kill what has not cleared up after CLEARING_SECONDS.
+
+    A process that was forked this moment forgets a signal: Python clears what came before it was ready. So each is told
+    again until it has ended; one that is clearing up takes no notice.
+    """
     children = psutil.Process().children(recursive=True)
-    for end, seconds in ((psutil.Process.terminate, CLEARING_SECONDS), (psutil.Process.kill, None)):
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                end(child)
-        _, children = psutil.wait_procs(children, timeout=seconds)
+    deadline = time.monotonic() + CLEARING_SECONDS
+    while children and time.monotonic() < deadline:
+        children = _ended(children, psutil.Process.terminate, TELLING_SECONDS)
+    _ended(children, psutil.Process.kill, None)
+
+
+def _ended(
+    children: list[psutil.Process], end: Callable[[psutil.Process], None], seconds: float | None
+) -> list[psutil.Process]:
+    """Tell processes to end, wait so long, and return those that are still there."""
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            end(child)
+    return psutil.wait_procs(children, timeout=seconds)[1]
 
 
 class Factory(luigi.interface._WorkerSchedulerFactory):  # noqa: SLF001  # what luigi's own commands make workers with

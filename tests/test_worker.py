@@ -1,4 +1,4 @@
-"""What steps tell the worker arrives whatever becomes of the processes that tell it."""
+"""What steps tell the worker arrives whatever becomes of the processes that tell it, and what it tells them does."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import os
 import queue
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
-from pipeline.worker import Results
+from pipeline.worker import Results, end_children
 
 
 def told(results: Results) -> list[str]:
@@ -41,6 +42,26 @@ def test_a_process_that_is_killed_while_it_tells_stops_no_other() -> None:
     os.wait()
     assert told(results) == ["next"]
     results.close()
+
+
+def test_a_process_that_forgets_a_signal_clears_up(tmp_path: Path) -> None:
+    """As Python does with one that comes before a forked process is ready."""
+    ready, cleared = tmp_path / "ready", tmp_path / "cleared"
+    if (child := os.fork()) == 0:
+
+        def clear_up(_number: int, _frame: object) -> None:
+            cleared.touch()
+            os._exit(0)
+
+        signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, clear_up))
+        ready.touch()
+        while True:
+            signal.pause()
+    while not ready.exists():
+        time.sleep(0.01)
+    end_children()
+    assert cleared.exists()
+    assert not psutil.pid_exists(child)
 
 
 def test_an_explanation_of_any_length_arrives() -> None:
