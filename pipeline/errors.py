@@ -2,10 +2,12 @@
 
 An error's text says what was found, where, and what was expected. ``hint`` says what the operator can do, and
 ``transient`` whether trying again can help without anybody doing anything. Network, date and step are added
-by whoever reports the error (``pipeline.step_task``).
+by whoever reports the error (``pipeline.graph.base``).
 """
 
 from __future__ import annotations
+
+ASK_UPSTREAM = "ask upstream to publish the snapshot again; nothing was loaded and what readers see has not changed"
 
 
 class PipelineError(Exception):

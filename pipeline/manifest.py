@@ -66,7 +66,7 @@ class FileEntry:
     digest: str  #: lower-case hex
     size: int | None  #: bytes, where the manifest says so
     rows: int | None  #: where the manifest says so
-    content_digest: str | None = None  #: over the cells (pipeline.digest), where the manifest says so; hex
+    content_digest: str | None = None  #: over the cells (pipeline.files.digest), where the manifest says so; hex
 
 
 @dataclass(frozen=True)

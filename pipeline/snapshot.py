@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date
 
 NETWORK_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,31}")
 MANIFEST_NAME = "META.json"
-
-
-def yesterday() -> date:
-    """Return the UTC day before today: the newest that upstream can have finished."""
-    return datetime.now(UTC).date() - timedelta(days=1)
-
-
-def day_end(day: date) -> datetime:
-    """Return the moment at which a UTC day is over."""
-    return datetime.combine(day + timedelta(days=1), time(), UTC)
 
 
 @dataclass(frozen=True, order=True)

@@ -15,11 +15,11 @@ from functools import cached_property
 import luigi
 from loguru import logger
 
-from pipeline import missing, parameters, process, signals, steps, targets
-from pipeline.context import context
 from pipeline.errors import SourceUnavailableError
+from pipeline.graph import interrupts, luigi_program, parameters, remaining, steps, targets
+from pipeline.graph.base import SnapshotTask, TableTask
+from pipeline.graph.context import context
 from pipeline.snapshot import Snapshot
-from pipeline.step_task import SnapshotTask, TableTask
 from pipeline.tables import TABLES
 from pipeline.warehouse.claims import Claim
 
@@ -193,7 +193,7 @@ class IngestSnapshot(luigi.WrapperTask, SnapshotTask):
         if super().complete():
             return True
         claims = context().claims
-        if claims is None or signals.is_worker() or self.clone(PublishSnapshot).complete():
+        if claims is None or interrupts.is_worker() or self.clone(PublishSnapshot).complete():
             return False
         with self.telling("Could not claim the snapshot"):
             while not claims.hold(self.snapshot):
@@ -217,7 +217,7 @@ class IngestSnapshot(luigi.WrapperTask, SnapshotTask):
     def bulk_complete(cls, parameter_tuples: Iterable[tuple[str, date, int]]) -> list[tuple[str, date, int]]:
         """Return those that are published, with one query a network; the source is not asked."""
         keys = {Snapshot(*key): key for key in parameter_tuples}
-        return [keys[snapshot] for snapshot in missing.settled_ones(context(), keys)]
+        return [keys[snapshot] for snapshot in remaining.settled_ones(context(), keys)]
 
 
 class IngestDaily(luigi.WrapperTask):
@@ -251,13 +251,13 @@ class IngestRange(luigi.WrapperTask):
 
     def complete(self) -> bool:
         """One query a network, where luigi would ask for each snapshot."""
-        return not missing.missing(context(), self._to_do, check_source=self.check_source)
+        return not remaining.missing(context(), self._to_do, check_source=self.check_source)
 
     @cached_property
     def _to_do(self) -> list[Snapshot]:
-        asked = missing.snapshots_of(self.networks, self.first, self.last, self.window_days)
-        return missing.missing(context(), asked, check_source=self.check_source)
+        asked = remaining.snapshots_of(self.networks, self.first, self.last, self.window_days)
+        return remaining.missing(context(), asked, check_source=self.check_source)
 
 
-if process.is_luigi_command():
-    process.take_over_luigi()
+if luigi_program.is_luigi_command():
+    luigi_program.take_over_luigi()

@@ -29,7 +29,7 @@ find_python() {
 # Asks no registry for anything that is not locked: the project is built with the lock's own setuptools.
 # pip tells whether the directory still works: it does not when it was moved, or when its Python is gone.
 make_venv() {
-    local lock=$1 directory=$2 part=requirements-embedded.lock
+    local lock=$1 directory=$2 part=requirements/embedded.lock
     if ! is_installed "$lock" "$directory"; then
         # What the quickstart has installed is a part of the rest.
         if ! is_installed "$part" "$directory" || ! is_part "$part" "$lock"; then
@@ -68,8 +68,8 @@ install_lock() {
 }
 
 # A stamp says that what a file asks for was installed, by the file's checksum.
-stamp() { cksum <"$root/$2" >"$1/$2.stamp"; }
-is_stamped() { [[ -f $1/$2.stamp && $(cksum <"$root/$2") == "$(<"$1/$2.stamp")" ]]; }
+stamp() { cksum <"$root/$2" >"$1/${2##*/}.stamp"; }
+is_stamped() { [[ -f $1/${2##*/}.stamp && $(cksum <"$root/$2") == "$(<"$1/${2##*/}.stamp")" ]]; }
 
 # Makes sure that tests can start a ClickHouse: an installed program, or else the engine from npm, whose lock holds its
 # digest. Installed beside its place and moved there whole: an interrupted download leaves nothing that looks done.

@@ -13,14 +13,7 @@ from typing import BinaryIO
 from pipeline.errors import FileError, SourceError, SourceUnavailableError
 from pipeline.manifest import MAX_MANIFEST_BYTES
 from pipeline.snapshot import MANIFEST_NAME, Snapshot
-from pipeline.sources import (
-    PIECE_BYTES,
-    ManifestAtSource,
-    ManifestText,
-    RemoteFile,
-    newest_first,
-    too_large,
-)
+from pipeline.sources import PIECE_BYTES, ManifestAtSource, ManifestText, RemoteFile, newest_first, too_large
 
 _ROOT_HINT = "check SOT_PATH: it must name a directory that this user can read"
 _ACCESS_HINT = "let the user that runs the pipeline read everything under SOT_PATH"

@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import FileError, SourceError, SourceUnavailableError
 from pipeline.manifest import MAX_MANIFEST_BYTES
 from pipeline.snapshot import Snapshot
-from pipeline.sources import (
-    PIECE_BYTES,
-    ManifestAtSource,
-    ManifestText,
-    RemoteFile,
-    newest_first,
-    too_large,
-)
+from pipeline.sources import PIECE_BYTES, ManifestAtSource, ManifestText, RemoteFile, newest_first, too_large
 from pipeline.sources.retry import Patience
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Snapshots in the SOT ClickHouse itself: exported to Parquet files and a manifest, then read like any other.
 
 Nobody publishes a manifest there, so it is made here, last: row counts, the SHA-256 of each file, and a digest over
-the cells that the SOT ClickHouse computes over the same rows (:mod:`pipeline.digest`). The same digest over the
+the cells that the SOT ClickHouse computes over the same rows (:mod:`pipeline.files.digest`). The same digest over the
 loaded rows must be equal: a proof from one end to the other that needs no trust in the files between.
 
 The files are written by DownloadManifest, one table after another, for a manifest with their SHA-256 cannot be there

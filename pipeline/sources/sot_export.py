@@ -20,11 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline import files
+from pipeline.files import atomic
+from pipeline.files.parquet import read_footer
 from pipeline.snapshot import MANIFEST_NAME, Snapshot
 from pipeline.sources.sot_tables import State, TableState
 from pipeline.tables import TABLES, Table
-from pipeline.validate import read_footer
 
 
 def version_of(state: State) -> str:
@@ -54,9 +54,9 @@ class Export:
     def seconds_unchanged(self, snapshot: Snapshot, state: State) -> float:
         """Return for how long the tables have been seen to hold this, and remember it if never."""
         path, version = self._folder(snapshot) / "seen.json", version_of(state)
-        seen = files.read_proof(path)
+        seen = atomic.read_proof(path)
         if seen is None or seen["version"] != version:
-            files.write_proof(path, {"version": version, "since": time.time()})
+            atomic.write_proof(path, {"version": version, "since": time.time()})
             return 0
         return float(time.time() - seen["since"])
 
@@ -67,32 +67,32 @@ class Export:
         """
         self.discard_file(snapshot, table)
         path, sha256 = self._file(snapshot, table), hashlib.sha256()
-        with files.replacing(path) as file:
+        with atomic.replacing(path) as file:
             for piece in pieces:
                 file.write(piece)
                 sha256.update(piece)
         read_footer(path, path.name)
         size = path.stat().st_size
-        files.write_proof(self._proof(snapshot, table), {**asdict(state), "sha256": sha256.hexdigest(), "bytes": size})
+        atomic.write_proof(self._proof(snapshot, table), {**asdict(state), "sha256": sha256.hexdigest(), "bytes": size})
         return size
 
     def has(self, snapshot: Snapshot, table: Table, state: TableState) -> bool:
         """Tell whether the table's file is there with the rows of this state."""
-        proof, path = files.read_proof(self._proof(snapshot, table)), self._file(snapshot, table)
+        proof, path = atomic.read_proof(self._proof(snapshot, table)), self._file(snapshot, table)
         if proof is None or not path.exists() or path.stat().st_size != proof["bytes"]:
             return False
         return _state_in(proof) == state
 
     def state(self, snapshot: Snapshot) -> State | None:
         """Return what the tables held that the manifest is about; None when there is none."""
-        proofs = {table.name: files.read_proof(self._proof(snapshot, table)) for table in TABLES}
+        proofs = {table.name: atomic.read_proof(self._proof(snapshot, table)) for table in TABLES}
         if not (self._folder(snapshot) / MANIFEST_NAME).exists():
             return None
         return {name: _state_in(proof) for name, proof in proofs.items() if proof}
 
     def write_manifest(self, snapshot: Snapshot, state: State) -> None:
         """Write META.json in upstream's current dialect, with the digests of the rows beside those of the files."""
-        proofs = {table: files.read_proof(self._proof(snapshot, table)) or {} for table in TABLES}
+        proofs = {table: atomic.read_proof(self._proof(snapshot, table)) or {} for table in TABLES}
         document = {
             "schema_version": "1.0.0",
             "batch_id": f"{snapshot.network}-{snapshot.processing_date}-{snapshot.window_days}d",
@@ -104,17 +104,17 @@ class Export:
             "sha256": {f"{table.stem}.parquet": proof["sha256"] for table, proof in proofs.items()},
             "content_digests": {table.stem: state[table.name].content_digest for table in TABLES},
         }
-        with files.replacing(self._folder(snapshot) / MANIFEST_NAME) as file:
+        with atomic.replacing(self._folder(snapshot) / MANIFEST_NAME) as file:
             file.write(json.dumps(document, indent=2).encode())
 
     def discard(self, snapshot: Snapshot) -> None:
         """Remove the export of a snapshot."""
-        files.remove_directory(self._folder(snapshot), below=self.root)
+        atomic.remove_directory(self._folder(snapshot), below=self.root)
 
     def discard_file(self, snapshot: Snapshot, table: Table) -> None:
         """Remove one table's file, and the manifest, which lists it."""
         manifest = self._folder(snapshot) / MANIFEST_NAME
-        files.remove(manifest, self._proof(snapshot, table), self._file(snapshot, table))
+        atomic.remove(manifest, self._proof(snapshot, table), self._file(snapshot, table))
 
     def path(self, key: str) -> Path:
         """Return where the file of a key is."""

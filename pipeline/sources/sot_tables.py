@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.attempts import with_backoff
 from pipeline.clickhouse import ClickHouse, Role
-from pipeline.conversion import SCALE, WHOLE_DIGITS
-from pipeline.digest import content_digest
 from pipeline.errors import SourceError, SourceUnavailableError
+from pipeline.files.conversion import SCALE, WHOLE_DIGITS
+from pipeline.files.digest import content_digest
+from pipeline.retry import with_backoff
 from pipeline.snapshot import Snapshot
 from pipeline.tables import CREATED_AT, TABLES, Table
 
@@ -46,7 +46,7 @@ class TableState:
     """What a table of the SOT holds for a snapshot."""
 
     rows: int
-    content_digest: str  #: hex; see pipeline.digest
+    content_digest: str  #: hex; see pipeline.files.digest
 
 
 State = dict[str, TableState]  #: by the name of our table

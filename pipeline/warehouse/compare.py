@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.digest import content_digest
+from pipeline.files.digest import content_digest
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
 from pipeline.warehouse import Warehouse

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError, WarehouseError
-from pipeline.files import sha256_of
+from pipeline.files.atomic import sha256_of
 from pipeline.warehouse import PARQUET_SETTINGS, ROLE, ParquetInsert
 
 if TYPE_CHECKING:

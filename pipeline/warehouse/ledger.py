@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import version
 from typing import Literal
 
-from pipeline.attempts import with_backoff
+from pipeline.retry import with_backoff
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS
 from pipeline.warehouse import MissingTableError, Warehouse

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from loguru import logger
 
-from pipeline.attempts import with_backoff
-from pipeline.conversion import Conversion, convert, select, structure
 from pipeline.errors import (
+    ASK_UPSTREAM,
     DuplicateKeyError,
     FileError,
     PipelineError,
@@ -25,10 +24,13 @@ from pipeline.errors import (
     RowDigestError,
     WarehouseError,
 )
-from pipeline.refusal import first_refused
+from pipeline.files.bad_value import first_refused
+from pipeline.files.checks import check_sha256
+from pipeline.files.conversion import Conversion, convert, select, structure
+from pipeline.files.parquet import Footer
+from pipeline.retry import with_backoff
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
-from pipeline.validate import ASK_UPSTREAM, Footer, check_sha256
 from pipeline.warehouse import MissingTableError, ParquetInsert, RowsRefusedError, Warehouse
 from pipeline.warehouse.compare import measure
 from pipeline.warehouse.ledger import PARTITION, Entry, moment, partition, record

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.attempts import with_backoff
 from pipeline.errors import WarehouseError
+from pipeline.retry import with_backoff
 from pipeline.tables import CLAIMS, LEDGER, PUBLICATIONS, STEPS, TABLES, Column, columns_of, schema_sql
 from pipeline.warehouse import Warehouse
 

@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipeline.attempts import with_backoff
 from pipeline.clickhouse import ClickHouse
-from pipeline.files import pieces
+from pipeline.files.atomic import pieces
+from pipeline.retry import with_backoff
 from pipeline.warehouse import PARQUET_SETTINGS, WRITE_SETTINGS, MissingTableError, ParquetInsert
 
 

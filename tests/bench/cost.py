@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from tests.bench_memory import memory
+from tests.bench.memory import memory
 
 SECONDS_BETWEEN = 0.05  #: two looks at the memory
 MB = 1_000_000

@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 
 from pipeline.tables import PUBLICATIONS
 from tests.bench.cost import MB, Cost, Spread, cost_of
+from tests.bench.memory import served
 from tests.bench.rig import CACHE, SNAPSHOT
-from tests.bench_memory import served
 from tests.support.clickhouse import ROOT, OwnClickHouse
 from tests.support.deployment import Deployment, ServerReader, in_bucket
 from tests.support.pages import table

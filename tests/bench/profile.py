@@ -12,11 +12,11 @@ from uuid import uuid4
 from pydantic import SecretStr
 
 from pipeline.clickhouse import ClickHouse
-from pipeline.conversion import convert
-from pipeline.files import pieces
+from pipeline.files.atomic import pieces
+from pipeline.files.conversion import convert
+from pipeline.files.parquet import read_footer
 from pipeline.settings import ServerAddress
 from pipeline.tables import BY_NAME
-from pipeline.validate import read_footer
 from pipeline.warehouse import PARQUET_SETTINGS, ROLE, ParquetInsert
 from pipeline.warehouse.compare import measure
 from pipeline.warehouse.load import insert_of

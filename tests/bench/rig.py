@@ -13,10 +13,10 @@ from tempfile import TemporaryDirectory
 import psutil
 import urllib3
 
-from pipeline.demo import Rows, file_columns
-from pipeline.digest import content_digest
+from pipeline.demo.bucket import Rows, file_columns
+from pipeline.files.digest import content_digest
 from pipeline.tables import TABLES, Table, schema_sql
-from tests.bench_memory import served, written
+from tests.bench.memory import served, written
 from tests.support.clickhouse import ROOT, ClickHouseError, OwnClickHouse
 from tests.support.deployment import a_day
 
@@ -42,7 +42,7 @@ class Files:
 
     @classmethod
     def of(cls, features: int, days: int = 1) -> Files:
-        """Return a bucket with so many features rows a day; see :func:`tests.bench_memory.written`."""
+        """Return a bucket with so many features rows a day; see :func:`tests.bench.memory.written`."""
         rows = rows_of(features)
         dates = [SNAPSHOT.processing_date + timedelta(days=after) for after in range(days)]
         counts = [f"--{table.stem.replace('_', '-')}={getattr(rows, table.stem)}" for table in TABLES]

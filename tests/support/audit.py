@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
     """Audit the four locks; print what is known; return the exit code."""
     if not set(arguments) <= {"--strict"}:
         sys.exit("usage: scripts/audit [--strict]")
-    found = outcome(sorted(ROOT.glob("requirements*.lock")))
+    found = outcome(sorted((ROOT / "requirements").glob("*.lock")))
     sys.stdout.write("\n".join(found.lines()) + "\n")
     return found.exit_code(strict=bool(arguments))
 

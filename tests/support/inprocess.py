@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from pipeline import steps
-from pipeline.context import Context
 from pipeline.errors import PipelineError
+from pipeline.graph import steps
+from pipeline.graph.context import Context
 from pipeline.settings import Settings
 from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES

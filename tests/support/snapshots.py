@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import demo
+from pipeline.demo import bucket
 from pipeline.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 CONTRACT = Path(__file__).parents[1] / "columns.csv"
-SMALL = demo.Rows(features=50, alerts=30, clusters=20, address_labels=40)
+SMALL = bucket.Rows(features=50, alerts=30, clusters=20, address_labels=40)
 GENERATED_AT = datetime(2025, 8, 3, 0, 30, tzinfo=UTC)
 LABELS = "raw_address_labels"
 
@@ -45,7 +45,7 @@ class Bucket:
         day: date = date(2025, 8, 1),
         window_days: int = 195,
         *,
-        rows: demo.Rows = SMALL,
+        rows: bucket.Rows = SMALL,
         seed: int = 0,
     ) -> SnapshotFiles:
         """Write a valid snapshot.
@@ -54,7 +54,7 @@ class Bucket:
         supersedes them.
         """
         snapshot = Snapshot(network, day, window_days)
-        demo.write_snapshot(self.root, snapshot, rows=rows, seed=seed, generated_at=GENERATED_AT)
+        bucket.write_snapshot(self.root, snapshot, rows=rows, seed=seed, generated_at=GENERATED_AT)
         return SnapshotFiles(self.root, snapshot)
 
 

@@ -15,8 +15,8 @@ from unittest.mock import patch
 import pyarrow.parquet as pq
 import urllib3
 
-from pipeline import steps, targets
-from pipeline.context import Context
+from pipeline.graph import steps, targets
+from pipeline.graph.context import Context
 from pipeline.settings import load_settings
 from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES

@@ -157,10 +157,10 @@ def hasten(**patience: float) -> None:
 
     ``patience`` has fields of :class:`pipeline.sources.retry.Patience` that are to be others, too.
     """
-    from pipeline import attempts  # noqa: PLC0415  # in the command's process alone
+    from pipeline import retry  # noqa: PLC0415  # in the command's process alone
     from pipeline.sources.retry import Patience  # noqa: PLC0415
 
-    attempts.BACKOFF_LONGEST = 0.05
+    retry.BACKOFF_LONGEST = 0.05
     shortened = {**vars(Patience()), "first_wait": 0.01, "longest_wait": 0.05, **patience}
     Patience.__init__.__defaults__ = tuple(shortened.values())
 

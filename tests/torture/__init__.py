@@ -1,6 +1,6 @@
 """Proof that nothing is lost, doubled, mixed or changed: faults by the hundred, and an oracle after each.
 
-``scripts/torture`` runs all of it, ``tests/test_torture.py`` a case of each kind. A *block* is a module with a
+``scripts/torture`` runs all of it, ``tests/system/test_torture.py`` a case of each kind. A *block* is a module with a
 function ``cases``; a *case* does harm to a site, a deployment of its own on a ClickHouse server and an S3 API that
 the cases of a worker share, lets it recover, and asks the *oracle* whether the six invariants of the design hold:
 

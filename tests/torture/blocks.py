@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from tests.torture import (
-    block_a,
-    block_b,
-    block_c,
-    block_d,
-    block_e,
-    block_f,
-    block_g,
-    block_h,
-    block_i,
-    block_j,
-    block_k,
+    altered_tables,
+    clickhouse_faults,
+    hostile_strings,
+    kills_at_points,
+    kills_by_chance,
+    manifests,
+    operation,
+    parquet_files,
+    reading_meanwhile,
+    s3_faults,
+    server_kills,
 )
 from tests.torture.case import Case
 
-_MODULES = (block_a, block_b, block_c, block_d, block_e, block_f, block_g, block_h, block_i, block_j, block_k)
+_MODULES = (
+    kills_at_points,
+    kills_by_chance,
+    server_kills,
+    s3_faults,
+    clickhouse_faults,
+    operation,
+    manifests,
+    parquet_files,
+    hostile_strings,
+    reading_meanwhile,
+    altered_tables,
+)
 
 BLOCKS = tuple(module.BLOCK for module in _MODULES)
 

@@ -20,13 +20,19 @@ from luigi.configuration import LuigiConfigParser
 
 SECONDS = 120  #: longer than any command takes on a busy machine
 
-_MODULES = ["pipeline.cli", "pipeline.tasks", "pipeline.luigi_command", "pipeline.sources.s3", "tests.torture.commands"]
+_MODULES = [
+    "pipeline.cli",
+    "pipeline.tasks",
+    "pipeline.runs.luigi_command",
+    "pipeline.sources.s3",
+    "tests.torture.commands",
+]
 _VERBS = ["run", "rerun", "rollback", "verify", "gc", "status", "report", "history", "check", "plan", "unblock"]
 _LATE = ["clickhouse_driver", "boto3", "pyarrow.parquet", "urllib3", "apprise", "luigi.retcodes"]
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
-    [*_MODULES, *(f"pipeline.commands.{verb}" for verb in _VERBS), *_LATE, "tests.torture.frozen"]
+    [*_MODULES, *(f"pipeline.cli.{verb}" for verb in _VERBS), *_LATE, "tests.torture.frozen"]
 )
 
 Harm = Callable[[], None]  #: what a command does to itself before it begins; a picklable object
@@ -111,7 +117,7 @@ def _be(
     if harm is not None:
         harm()
     if command[0] == "luigi":
-        from pipeline import luigi_command  # noqa: PLC0415  # in the command's process alone
+        from pipeline.runs import luigi_command  # noqa: PLC0415  # in the command's process alone
 
         sys.exit(luigi_command.main())
     from pipeline import cli  # noqa: PLC0415

@@ -21,7 +21,8 @@ class Hurried:
 
     def __call__(self) -> None:
         """Take hold of this process."""
-        from pipeline import clickhouse, context  # noqa: PLC0415  # in the command's process alone
+        from pipeline import clickhouse  # noqa: PLC0415  # in the command's process alone
+        from pipeline.graph import context  # noqa: PLC0415  # in the command's process alone
         from pipeline.sources import s3, s3_client  # noqa: F401, PLC0415  # all of S3, once
 
         hasten(connect_timeout=5.0, read_timeout=self.s3_seconds)

@@ -1,0 +1,64 @@
+"""``sot-ingest backfill``: the days of a range that are not published."""
+
+from __future__ import annotations
+
+import sys
+from datetime import date
+from typing import Any
+
+import click
+
+from pipeline import exit_codes
+from pipeline.cli import options, output
+
+
+@click.command(epilog="\b\nExample:\n  sot-ingest backfill --from 2025-01-19 --to 2025-08-01 --reverse")
+@click.option("--from", "first", type=options.DateType(), required=True, help="UTC day to begin with.")
+@click.option("--to", "last", type=options.DateType(), required=True, help="UTC day to end with.")
+@options.networks
+@options.window_days
+@click.option("--reverse", is_flag=True, help="The newest day first.")
+@click.option("--check-source", is_flag=True, help="Look whether upstream published a published day anew.")
+@options.workers
+@options.scheduler
+@options.as_json
+def command(first: date, last: date, as_json: bool, **given: Any) -> None:
+    """Ingest the days of a range that are not published; the others cost one query a network.
+
+    A day without a snapshot at the source, or with a bad one, does not stop the others: they are told at the end, with
+    exit code 20 when all that is left is not at the source, and 30 when something failed.
+    """
+    from pipeline.graph.remaining import snapshots_of  # noqa: PLC0415
+    from pipeline.runs.backfill import Backfill, carry_out  # noqa: PLC0415  # luigi, drivers and all: not for --help
+
+    if last < first:
+        raise click.BadParameter(f"{last} is before {first}", param_hint="--to")
+    chosen = options.take_over()
+    networks = options.chosen_networks(chosen, given.pop("networks"))
+    snapshots = snapshots_of(networks, first, last, given.pop("window_days") or chosen.window_days)
+    result = carry_out(Backfill(snapshots, **given))
+    if result.exit_code not in {exit_codes.UNKNOWN, exit_codes.LUIGI}:
+        _print(len(snapshots), result, as_json=as_json)
+    sys.exit(result.exit_code)
+
+
+def _print(asked: int, result: Any, *, as_json: bool) -> None:
+    counts = {
+        "asked": asked,
+        "published_before": result.published_before,
+        "published_now": result.published_now,
+        "left": [item.as_dict() for item in result.left],
+    }
+    if as_json:
+        output.print_json(counts)
+        return
+    click.echo(
+        f"{asked} snapshots: {result.published_before} were published, {result.published_now} are now, "
+        f"{len(result.left)} left"
+    )
+    if result.left:
+        rows = [
+            [item.snapshot.processing_date.isoformat(), item.snapshot.network, item.reason, item.step]
+            for item in result.left
+        ]
+        output.print_table(["date", "network", "left because", "next step"], rows)

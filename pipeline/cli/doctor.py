@@ -1,0 +1,46 @@
+"""``sot-ingest doctor``: whether everything is there that a run needs."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from pipeline.cli import options, output
+
+
+@click.command(epilog="\b\nExample:\n  sot-ingest doctor")
+@click.option("--offline", is_flag=True, help="Ask nobody: look at this host only.")
+@options.as_json
+def command(*, offline: bool, as_json: bool) -> None:
+    """Look at the source, the warehouse, luigid, clocks, the work directory and luigi.cfg; show all settings.
+
+    Exits with 0, with 2 when something has to be set right, or with 35 when something does not answer. Changes nothing,
+    and shows no secret.
+    """
+    from pipeline.graph.context import context  # noqa: PLC0415
+    from pipeline.operations import doctor  # noqa: PLC0415  # luigi, drivers and all: not for --help
+    from pipeline.operations.doctor import local, services  # noqa: PLC0415
+
+    chosen = options.take_over()
+    here = {
+        "luigi.cfg": local.check_luigi_cfg,
+        "work directory": local.check_work_directory,
+        "disk space": local.check_disk_space,
+    }
+    asked = {
+        "source": services.check_source,
+        "warehouse": services.check_warehouse,
+        "luigid": services.check_luigid,
+        "clock": services.check_clock,
+    }
+    findings = doctor.examine(context(), here if offline else {**asked, **here})
+    shown = doctor.shown_settings(chosen)
+    if as_json:
+        output.print_json({"findings": [finding.as_dict() for finding in findings], "settings": shown})
+    else:
+        rows = [[f.check, f.state, f"{f.text}\n→ {f.hint}" if f.hint else f.text] for f in findings]
+        output.print_table(["check", "state", "found"], rows)
+        click.echo()
+        output.print_table(["setting", "value"], [[name, value or "–"] for name, value in shown.items()])
+    sys.exit(doctor.exit_code(findings))

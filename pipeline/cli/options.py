@@ -1,0 +1,112 @@
+"""What the verbs' options have in common."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import date
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from pipeline.errors import ConfigError
+from pipeline.runs import process
+from pipeline.settings import Settings, settings
+from pipeline.snapshot import NETWORK_PATTERN
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Decorator = Callable[[Function], Function]
+
+
+class DateType(click.ParamType[date]):
+    """A UTC day as YYYY-MM-DD."""
+
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        """Return the date, or fail with what was found."""
+        try:
+            return value if isinstance(value, date) else date.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a date like 2025-08-01", param, ctx)
+
+
+class NetworkType(click.ParamType[str]):
+    """A network's name."""
+
+    name = "network"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, or fail with what was found."""
+        if not NETWORK_PATTERN.fullmatch(value):
+            self.fail(f"{value!r} is not of the form {NETWORK_PATTERN.pattern}", param, ctx)
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002  # click's signature
+        """Offer the configured networks."""
+        try:
+            return [CompletionItem(name) for name in settings().networks if name.startswith(incomplete)]
+        except ConfigError:
+            return []
+
+
+class DurationType(click.ParamType[float]):
+    """A time like 90s, 30m or 2h, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds, or fail with what was found."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d+)([smh])", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a time like 90s, 30m or 2h", param, ctx)
+        return float(match[1]) * {"s": 1, "m": 60, "h": 3_600}[match[2]]
+
+
+def day(help_text: str, **more: Any) -> Decorator[Any]:
+    """Return the option for one UTC day."""
+    return click.option("--date", "day", type=DateType(), help=help_text, **more)
+
+
+def network(help_text: str, **more: Any) -> Decorator[Any]:
+    """Return the option for one network."""
+    return click.option("--network", type=NetworkType(), help=help_text, **more)
+
+
+networks = click.option(
+    "--network", "networks", type=NetworkType(), multiple=True, help="Network; repeatable.  [default: all configured]"
+)
+window_days = click.option(
+    "--window-days", type=click.IntRange(1, 65_535), help="Days of history.  [default: as configured]"
+)
+workers = click.option(
+    "--workers", type=click.IntRange(1, 64), help="Steps at once.  [default: 2; 1 with an embedded warehouse]"
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+scheduler = click.option(
+    "--scheduler",
+    type=click.Choice(["auto", "luigid", "local"]),
+    default="auto",
+    show_default=True,
+    help="Ask luigid if it answers (auto), luigid or nobody (luigid), or schedule in this process (local).",
+)
+
+
+def take_over() -> Settings:
+    """Read the settings and set the process up. Raises ConfigError."""
+    chosen = settings()
+    process.take_over(chosen)
+    return chosen
+
+
+def chosen_networks(chosen: Settings, named: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the networks that were named, each once, else those configured. Raises ConfigError."""
+    found = tuple(dict.fromkeys(named)) or chosen.networks
+    chosen.check_networks(found)
+    return found

@@ -1,0 +1,81 @@
+"""``sot-ingest verify``: whether readers see what was loaded, and what upstream has."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import click
+from loguru import logger
+
+from pipeline import exit_codes
+from pipeline.cli import options, output
+from pipeline.dates import yesterday
+from pipeline.errors import PipelineError
+from pipeline.graph.context import context
+from pipeline.logs import printable
+from pipeline.operations.findings import Finding
+from pipeline.operations.verify import Verified, count_rows, verify
+
+
+@click.command(epilog="\b\nExample:\n  sot-ingest verify --days 7 --network torus")
+@click.option("--days", type=click.IntRange(1, 3_660), help="Days back.  [default: 7, or 1 with --date]")
+@options.day("UTC day to verify, the last of --days.  [default: yesterday]")
+@options.networks
+@options.window_days
+@click.option("--deep", is_flag=True, help="Download the files again, and compare every row.")
+@options.as_json
+def command(
+    days: int | None, day: date | None, networks: tuple[str, ...], window_days: int | None, deep: bool, as_json: bool
+) -> None:
+    """Compare published rows with the ledger, and with the manifest at the source; change nothing.
+
+    Exit code 0 when all is as it should be, 2 when something is found, 35 when it could not be told.
+    """
+    chosen = options.take_over()
+    last = day or yesterday()
+    first = last - timedelta(days=(days or (1 if day else 7)) - 1)
+    names = options.chosen_networks(chosen, networks)
+    try:
+        found = list(verify(context(), names, first, last, window_days or chosen.window_days, deep=deep))
+    except PipelineError as error:
+        logger.bind(hint=error.hint).error("Could not verify: {}", error)
+        sys.exit(exit_codes.UNKNOWN)
+    if as_json:
+        output.print_json([each.as_dict() for each in found])
+    else:
+        _print(found, first, last)
+    sys.exit(exit_codes.FOUND if any(each.faults for each in found) else 0)
+
+
+def _print(found: Sequence[Verified], first: date, last: date) -> None:
+    """Print each finding in a paragraph, for it is too long for a table, then how much was looked at."""
+    for each in found:
+        for finding in each.findings:
+            click.echo(_paragraph(each, finding))
+    if not found:
+        click.echo(f"Nothing is published from {first.isoformat()} to {last.isoformat()}.")
+        return
+    faults = sum(len(each.faults) for each in found)
+    told = sum(len(each.findings) for each in found) - faults
+    outcome = _number(faults, "finding") if faults else "as they were loaded"
+    notes = f", {_number(told, 'note')}" if told else ""
+    click.echo(f"Verified {_number(len(found), 'publication')} with {count_rows(found):,} rows: {outcome}{notes}")
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _paragraph(each: Verified, finding: Finding) -> str:
+    snapshot = each.snapshot
+    where = f"{snapshot.processing_date.isoformat()} {snapshot.network}, {snapshot.window_days} days"
+    lines = [
+        f"{where}: {finding.kind}" + ("" if finding.is_fault else " (not a fault)"),
+        *([f"  table     {finding.table}, load {finding.load_id}"] if finding.table else []),
+        f"  found     {finding.found}",
+        f"  expected  {finding.expected}",
+        f"  {'to do' if finding.is_fault else 'note '}     {finding.hint}",
+    ]
+    return "\n".join(map(printable, lines)) + "\n"

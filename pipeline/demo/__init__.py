@@ -1,0 +1,1 @@
+"""A bucket in upstream's format, to try the pipeline with."""

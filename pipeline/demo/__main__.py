@@ -1,0 +1,5 @@
+"""``python -m pipeline.demo``."""
+
+from pipeline.demo.bucket import main
+
+main()

@@ -1,0 +1,19 @@
+"""The exit codes of ``sot-ingest`` and ``luigi``, and what each of them means."""
+
+from __future__ import annotations
+
+CONFIG, FOUND, ALREADY_RUNNING, MISSING, NOT_RUN = 2, 2, 10, 20, 25
+TASK_FAILED, UNKNOWN, LUIGI = 30, 35, 40
+
+MEANINGS = {
+    0: "done, or nothing to do",
+    2: "the configuration or the command line is wrong, and nothing was started; or `verify` found something",
+    10: "another run is doing the same",
+    20: "no snapshot at the source (yet)",
+    25: "luigi's scheduler did not let the work run",
+    30: "a step failed; the log's ERROR line says which, why, and what to do",
+    35: "could not tell whether a step is done: source, warehouse or work directory does not answer",
+    40: "luigi itself failed, or its scheduler does not answer",
+    130: "interrupted (SIGINT)",
+    143: "terminated (SIGTERM)",
+}

@@ -1,0 +1,138 @@
+"""A task of the graph: the snapshot that it is for, the lock that it holds, what it tells and records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+import luigi
+from loguru import logger
+
+from pipeline.errors import PipelineError
+from pipeline.graph import interrupts, journal, luigid_page, parameters, progress, spool, steps
+from pipeline.graph.context import context
+from pipeline.retry import with_attempts
+from pipeline.snapshot import Snapshot
+from pipeline.tables import BY_NAME, Table
+from pipeline.warehouse.step_log import State
+
+
+class SnapshotTask(luigi.Task):
+    """A step for one snapshot: what it needs, what proves it, one call."""
+
+    network: str = parameters.network()
+    processing_date: date = parameters.processing_date()
+    window_days: int = parameters.window_days()
+    urgency: int = parameters.urgency()
+
+    done = "Done"  #: the log event after the step, in the past tense
+
+    @property
+    def priority(self) -> float:  # type: ignore[override]  # luigi takes an attribute or a property
+        """A snapshot of more urgency is finished before one of less is begun."""
+        return self.urgency
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot that the step is for."""
+        return Snapshot(self.network, self.processing_date, self.window_days)
+
+    @property
+    def step(self) -> str:
+        """The step's name, with the table where it is about one."""
+        return self.task_family
+
+    def complete(self) -> bool:
+        """Ask the target; while a service is unavailable, wait for the next attempt."""
+        journal.ask(self.snapshot)
+        with self.telling("Could not tell whether the step is done"):
+            return self._attempts(super().complete)
+
+    def run(self) -> None:
+        """Do the step, unless another process of this host did it while we waited for it."""
+        with self.telling("Step failed"), context().workspace(self.snapshot).lock(self.step):
+            if self.complete():
+                return
+            luigid_page.link(self, context().settings.report_url, self.snapshot)
+            started = time.monotonic()
+            facts = self._attempts(self.work)
+            logger.bind(**facts, seconds=round(time.monotonic() - started, 3)).info(self.done)
+            self.record("done", started, facts=facts)
+
+    def work(self) -> steps.Facts:
+        """Do the step and return what its log event tells."""
+        raise NotImplementedError(self.task_family)
+
+    def on_failure(self, exception: BaseException) -> str:
+        """Return what luigid's page shows: what happened and what to do, as in the log."""
+        if isinstance(exception, PipelineError):
+            return f"{exception}\n{exception.hint}"
+        return str(super().on_failure(exception))
+
+    def report(self, done: int, total: int | None, note: str = "") -> None:
+        """Tell luigi's page how far the step is, where somebody knows."""
+        luigid_page.show(self, done, total, note)
+
+    @property
+    def reporter(self) -> Any:
+        """What a step calls with bytes done and in all."""
+        return progress.reporter(str(self.snapshot), self.step, self.report)
+
+    def _attempts(self, call: Any) -> Any:
+        settings = context().settings
+        return with_attempts(call, attempts=settings.retry_attempts, delay=settings.retry_delay)
+
+    @contextmanager
+    def telling(self, what: str) -> Iterator[None]:
+        """Put the snapshot and the step on every event; tell an error on one line with what to do, and record it."""
+        table, started = getattr(self, "table", None), time.monotonic()
+        with logger.contextualize(
+            network=self.network,
+            date=self.processing_date.isoformat(),
+            window=self.window_days,
+            step=self.task_family,
+            table=table,
+        ):
+            try:
+                with interrupts.work():
+                    yield
+            except BaseException as error:
+                if not getattr(error, "told", False):
+                    error.told = True  # type: ignore[attr-defined]  # complete() inside run() passes here twice
+                    if isinstance(error, PipelineError):
+                        logger.bind(hint=error.hint).error("{}: {}", what, error)
+                    self.record("failed", started, error=error)
+                if isinstance(error, KeyboardInterrupt) and interrupts.is_worker():
+                    interrupts.end_worker(error)
+                raise
+
+    def record(
+        self, state: State, started: float, *, facts: steps.Facts | None = None, error: BaseException | None = None
+    ) -> None:
+        """Record what became of the step since ``started`` on the monotonic clock."""
+        step = (self.task_family, getattr(self, "table", ""))
+        spool.keep(context(), spool.record_of(context(), self.snapshot, step, state, started, facts, error))
+
+
+class TableTask(SnapshotTask):
+    """A step for one table of a snapshot; the table with the most rows goes first."""
+
+    table: str = luigi.ChoiceParameter(choices=list(BY_NAME))
+
+    @property
+    def priority(self) -> float:  # type: ignore[override]  # luigi takes an attribute or a property
+        """Within a snapshot features first, which are as large as all others together."""
+        return super().priority + (0.5 if self.table == "raw_features" else 0)
+
+    @property
+    def step(self) -> str:
+        """The step's name and its table."""
+        return f"{self.task_family} {self.table}"
+
+    @property
+    def table_facts(self) -> Table:
+        """What the pipeline knows about the table."""
+        return BY_NAME[self.table]

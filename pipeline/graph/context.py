@@ -1,0 +1,117 @@
+"""The source and the warehouses that the settings describe, one of each a process."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from pipeline.clickhouse import ANSWER_SECONDS, ClickHouse
+from pipeline.files.workspace import Workspace
+from pipeline.settings import ServerAddress, Settings, settings
+from pipeline.snapshot import Snapshot
+from pipeline.warehouse import ROLE
+from pipeline.warehouse.claim_holder import Claims
+from pipeline.warehouse.claims import Claimant
+from pipeline.warehouse.embedded import EmbeddedWarehouse, Engine
+from pipeline.warehouse.server import ServerWarehouse
+
+if TYPE_CHECKING:
+    from pipeline.sources import Source
+    from pipeline.warehouse import Warehouse
+
+
+#: How long an answer of the warehouse is waited for by what is not the work itself: logs, messages, metrics.
+QUICK_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every step of a run shares."""
+
+    settings: Settings
+    _warehouses: dict[tuple[str, bool], Warehouse] = field(default_factory=dict)
+    run_id: str = field(default_factory=lambda: uuid4().hex)  #: the same in all processes that luigi forks for a run
+
+    @cached_property
+    def source(self) -> Source:
+        """Where snapshots come from."""
+        from pipeline.sources.directory import DirectorySource  # noqa: PLC0415  # only the one that is used
+        from pipeline.sources.s3 import S3Source  # noqa: PLC0415
+        from pipeline.sources.sot import SotSource  # noqa: PLC0415
+        from pipeline.sources.sot_tables import ROLE as SOT_ROLE  # noqa: PLC0415
+
+        chosen = self.settings
+        if chosen.sot_host is not None:
+            address = ServerAddress(chosen.sot_host, chosen.sot_port, chosen.sot_http_port)
+            return SotSource(
+                ClickHouse(address, chosen.sot_user or "", chosen.sot_password, chosen.sot_secure, SOT_ROLE),
+                chosen.sot_database,
+                chosen.work_path.absolute() / "export",
+                settle_seconds=chosen.sot_settle_seconds,
+                may_be_empty=chosen.sot_may_be_empty,
+            )
+        if chosen.sot_path is not None:
+            return DirectorySource(chosen.sot_path)
+        return S3Source(
+            chosen.s3_bucket or "",
+            endpoint=chosen.s3_endpoint,
+            region=chosen.s3_region,
+            prefix=chosen.s3_prefix,
+            anonymous=chosen.s3_anonymous,
+        )
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether tables go to ClickHouse inside this process."""
+        return self.settings.warehouse_path is not None
+
+    @cached_property
+    def engine(self) -> Engine | None:
+        """The embedded ClickHouse of this process, if that is where tables go."""
+        return Engine(self.settings.warehouse_path) if self.settings.warehouse_path else None
+
+    def warehouse(self, network: str, *, patient: bool = True) -> Warehouse:
+        """Return where the network's tables go; an impatient one is for what must not hold up a run."""
+        key = (network, patient)
+        if key not in self._warehouses:
+            self._warehouses[key] = self._connect(network, ANSWER_SECONDS if patient else QUICK_SECONDS)
+        return self._warehouses[key]
+
+    def _connect(self, network: str, answer_seconds: float) -> Warehouse:
+        database, address = self.settings.database(network), self.settings.server(network)
+        if self.engine is not None:
+            return EmbeddedWarehouse(self.engine, database)
+        if address is None:
+            raise ValueError(f"no ClickHouse server for {network}; the settings were not checked")
+        account = (self.settings.clickhouse_user, self.settings.clickhouse_password, self.settings.clickhouse_secure)
+        return ServerWarehouse(ClickHouse(address, *account, ROLE, answer_seconds), database)
+
+    @cached_property
+    def claims(self) -> Claims | None:
+        """The snapshots that this run keeps other deployments out of; nobody else has an embedded warehouse."""
+        return self.claims_of("")
+
+    def claims_of(self, verb: str) -> Claims | None:
+        """Return claims of a verb that keeps runs out, those of this deployment too, as they keep it out."""
+        if self.is_embedded:
+            return None
+        owner = f"{socket.gethostname()}:{self.settings.work_path.absolute()} {verb}".strip()
+        return Claims(lambda network: self.warehouse(network, patient=False), Claimant(owner, self.run_id))
+
+    def workspace(self, snapshot: Snapshot) -> Workspace:
+        """Return the snapshot's work directory."""
+        return Workspace(self.settings.work_path.absolute(), snapshot, allow_md5=self.settings.allow_md5)
+
+    def close(self) -> None:
+        """Let go of the embedded ClickHouse, so that another process can open it."""
+        if self.engine is not None:
+            self.engine.close()
+
+
+@cache
+def context() -> Context:
+    """Return the context of this process. Raises ConfigError."""
+    return Context(settings())

@@ -1,0 +1,24 @@
+"""The program ``luigi``: whether this process is it, and its replacement by ours."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+
+def is_luigi_command() -> bool:
+    """Tell whether this process was started as ``luigi`` or ``python -m luigi``."""
+    program = Path(sys.argv[0])
+    return program.name == "luigi" or program.parts[-2:] == ("luigi", "__main__.py")
+
+
+def take_over_luigi() -> NoReturn:
+    """Make a process that was started as ``luigi`` ours from its start: the same process, the same arguments.
+
+    Without -P the current directory could bring other modules than those that are installed.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "pipeline.runs.luigi_command", *sys.argv[1:]])  # noqa: S606  # no shell is meant

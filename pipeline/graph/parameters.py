@@ -1,0 +1,114 @@
+"""luigi parameters that say what is wrong with a value, and whose default is computed when a task is made."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import luigi
+
+from pipeline import exit_codes
+from pipeline.dates import yesterday
+from pipeline.errors import ConfigError
+from pipeline.settings import settings
+from pipeline.snapshot import NETWORK_PATTERN
+
+
+def _refuse(problem: str) -> NoReturn:
+    """End the command: luigi would answer any other exception with a traceback and exit 40."""
+    sys.stderr.write(f"{problem}\n")
+    raise SystemExit(exit_codes.CONFIG)
+
+
+class _Checked(luigi.Parameter[Any]):
+    """Parses a value or ends the command; takes the default from a function when no value is given.
+
+    luigi computes a default when a module is imported, which freezes a date.
+    """
+
+    def __init__(self, default: Callable[[], Any], **options: Any) -> None:
+        super().__init__(**options)
+        self._compute = default
+
+    def parse(self, x: str) -> Any:
+        try:
+            return super().parse(x)
+        except (ValueError, TypeError) as error:  # a number, where luigi expects a list
+            _refuse(f"{self.description}: found {x!r}: {error}")
+
+    def has_task_value(self, task_name: str, param_name: str) -> bool:  # noqa: ARG002  # luigi's signature
+        return True
+
+    def task_value(self, task_name: str, param_name: str) -> Any:
+        if super().has_task_value(task_name, param_name):
+            return super().task_value(task_name, param_name)
+        return self.normalize(self._compute())
+
+
+def _check_networks(what: str | None, networks: tuple[Any, ...]) -> None:
+    """End the command unless these are networks that have a place for their tables."""
+    for name in networks:
+        if not (isinstance(name, str) and NETWORK_PATTERN.fullmatch(name)):
+            _refuse(f"{what}: found {name!r}, expected the form {NETWORK_PATTERN.pattern}")
+    try:
+        settings().check_networks(networks)
+    except ConfigError as error:
+        _refuse(f"{error}\n{error.hint}")
+
+
+class _Network(_Checked):
+    def parse(self, x: str) -> str:
+        _check_networks(self.description, (x,))
+        return x
+
+
+class _Date(_Checked, luigi.DateParameter):
+    pass
+
+
+class _Window(_Checked, luigi.IntParameter):
+    def parse(self, x: str) -> Any:
+        days = super().parse(x)
+        return days if 1 <= days <= 65_535 else _refuse(f"{self.description}: found {days}, expected 1 to 65535")
+
+
+class _Networks(_Checked, luigi.ListParameter[Any]):
+    def parse(self, x: str) -> Any:
+        names = super().parse(x)
+        if not names:
+            _refuse(f"{self.description}: found {x!r}")
+        _check_networks(self.description, tuple(names))
+        return tuple(dict.fromkeys(names))
+
+
+def network() -> Any:
+    """Return the parameter for the network, which has no default."""
+    return _Network(lambda: _refuse("--network: expected a network, for example torus"), description="--network")
+
+
+def processing_date() -> Any:
+    """Return the parameter for the UTC day that a snapshot describes; yesterday by default."""
+    return _Date(yesterday, description="--processing-date (UTC day of the snapshot; yesterday by default)")
+
+
+def window_days() -> Any:
+    """Return the parameter for the days of history; INGESTION_WINDOW_DAYS by default."""
+    return _Window(lambda: settings().window_days, description="--window-days (days of history; as configured)")
+
+
+def networks() -> Any:
+    """Return the parameter for the networks; INGESTION_NETWORKS by default."""
+    return _Networks(lambda: settings().networks, description='--networks (JSON, for example ["torus"]; as configured)')
+
+
+def day_of_range(description: str) -> Any:
+    """Return the parameter for an end of a range of days, which has no default."""
+    return _Date(lambda: _refuse(f"{description}: expected a date, for example 2025-08-01"), description=description)
+
+
+def urgency() -> Any:
+    """Return the parameter that puts snapshots into an order; tasks that differ only by it are the same task."""
+    return luigi.IntParameter(
+        default=0, significant=False, positional=False, visibility=luigi.parameter.ParameterVisibility.HIDDEN
+    )

@@ -1,0 +1,94 @@
+"""Which snapshots of a range of days are not published yet: one query a network, however many days there are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from pipeline.graph.context import Context
+from pipeline.graph.pending import pending
+from pipeline.snapshot import Snapshot
+from pipeline.warehouse.publish import Publication, histories, newest, settled
+
+NO_SNAPSHOT, FAILED, UNFINISHED = "not at the source", "failed", "not finished"
+
+
+@dataclass(frozen=True)
+class Left:
+    """A snapshot that a backfill left unpublished."""
+
+    snapshot: Snapshot
+    reason: str
+    step: str  #: the step that the next run starts with
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON knows it."""
+        return {
+            "network": self.snapshot.network,
+            "processing_date": self.snapshot.processing_date.isoformat(),
+            "window_days": self.snapshot.window_days,
+            "reason": self.reason,
+            "step": self.step,
+        }
+
+
+def snapshots_of(networks: Iterable[str], first: date, last: date, window_days: int) -> list[Snapshot]:
+    """Return the snapshots of all networks and days from ``first`` to ``last``, the oldest day first."""
+    days = [first + timedelta(days=after) for after in range((last - first).days + 1)]
+    return [Snapshot(network, day, window_days) for day in days for network in dict.fromkeys(networks)]
+
+
+def settled_ones(shared: Context, snapshots: Iterable[Snapshot]) -> dict[Snapshot, list[Publication]]:
+    """Return those that left nothing to do here, with the publications that settled them; one query a network.
+
+    The source is not asked whether upstream has published a snapshot anew since. Raises WarehouseError.
+    """
+    groups: dict[tuple[str, int], list[Snapshot]] = defaultdict(list)
+    for snapshot in snapshots:
+        groups[snapshot.network, snapshot.window_days].append(snapshot)
+    found: dict[Snapshot, list[Publication]] = {}
+    for (network, window_days), group in groups.items():
+        days = [snapshot.processing_date for snapshot in group]
+        past = histories(shared.warehouse(network), min(days), max(days), window_days)
+        for snapshot in group:
+            published = settled(past.get(snapshot.processing_date, []))
+            if published and not shared.workspace(snapshot).path.exists():
+                found[snapshot] = published
+    return found
+
+
+def missing(shared: Context, snapshots: Sequence[Snapshot], *, check_source: bool) -> list[Snapshot]:
+    """Return those that a run has something to do for, in the order given.
+
+    With ``check_source`` also those that upstream published anew: one request for each that is published. Raises
+    WarehouseError, and SourceError when the source is asked.
+    """
+    published = settled_ones(shared, snapshots)
+    return [
+        snapshot
+        for snapshot in snapshots
+        if snapshot not in published or (check_source and not _is_current(shared, snapshot, published[snapshot]))
+    ]
+
+
+def _is_current(shared: Context, snapshot: Snapshot, published: Sequence[Publication]) -> bool:
+    """Ask the source whether it holds nothing newer than what was published."""
+    known = {publication.source: publication.manifest_sha256 for publication in published}
+    return shared.source.is_current(snapshot, known)
+
+
+def why_left(shared: Context, snapshots: Iterable[Snapshot], *, ended: bool) -> list[Left]:
+    """Tell why each is not published after a run, which ``ended`` by itself or not. Raises SourceError."""
+    left = []
+    for snapshot in snapshots:
+        workspace = shared.workspace(snapshot)
+        if shared.source.peek(snapshot) is None:
+            left.append(Left(snapshot, NO_SNAPSHOT, "FindSnapshot"))
+            continue
+        publication = newest(shared.warehouse(snapshot.network), snapshot)
+        step = str(next(pending(shared, workspace, publication)))
+        left.append(Left(snapshot, FAILED if ended else UNFINISHED, step))
+    return left

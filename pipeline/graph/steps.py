@@ -1,0 +1,270 @@
+"""What each step does, without luigi: one function a step, each returning the facts that its log event carries.
+
+A step that finds bad data removes exactly the bad artefact and its proofs, so that the next try fetches it anew. A
+step that fails because a service is down removes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pipeline.errors import DataError, FileError, SourceUnavailableError
+from pipeline.files import checks, parquet
+from pipeline.files.workspace import DownloadedFile, DownloadedManifest, Workspace
+from pipeline.graph.context import Context
+from pipeline.snapshot import Snapshot
+from pipeline.sources import Report, download
+from pipeline.tables import TABLES, Table
+from pipeline.warehouse import ledger
+from pipeline.warehouse.load import ProvenFile, load
+from pipeline.warehouse.publish import publish
+from pipeline.warehouse.schema import ensure_schema
+
+Facts = dict[str, Any]
+
+RUN_AGAIN = "run again: what is missing is fetched anew"
+
+
+def prepare() -> None:
+    """Import what steps need and takes long, so that not each of the processes that luigi forks does it: 0.2 s."""
+    import pyarrow.parquet  # noqa: F401, PLC0415
+
+
+def download_manifest(context: Context, snapshot: Snapshot, report: Report) -> Facts:
+    """Store META.json; a source whose manifest is made by us exports its tables first. Raises SourceError."""
+    context.source.prepare(snapshot, report)
+    text = context.source.read_manifest(snapshot)
+    if text is None:
+        raise SourceUnavailableError(
+            f"{snapshot.manifest_key}: gone from {context.source.uri} since it was found",
+            hint="upstream may be publishing right now: run again",
+        )
+    workspace = context.workspace(snapshot)
+    manifest = workspace.keep_manifest(text.data, text.uri)
+    workspace.keep_newest(manifest, context.run_id)
+    return {"bytes": len(text.data), "manifest_sha256": manifest.sha256, "source": text.uri}
+
+
+def validate_manifest(context: Context, snapshot: Snapshot) -> Facts:
+    """Parse META.json and compare it with what was asked for. Raises ManifestError."""
+    workspace = context.workspace(snapshot)
+    try:
+        manifest = workspace.manifest()
+    except DataError:
+        workspace.discard_manifest()
+        raise
+    workspace.keep_manifest_valid()
+    return {"files": len(manifest.files), "generated_at": manifest.generated_at}
+
+
+def download_file(context: Context, snapshot: Snapshot, table: Table, report: Report) -> Facts:
+    """Fetch one file and prove that it is the one that the manifest lists. Raises FileError, SourceError."""
+    workspace = context.workspace(snapshot)
+    manifest = workspace.manifest()
+    path = workspace.file_path(table)
+    try:
+        sha256, superseded_by = download.fetch(context.source, snapshot, manifest, table, path, report)
+    except FileError:
+        context.source.discard(snapshot, table)
+        raise
+    listed = manifest.files[table.name].digest
+    file = workspace.keep_file(table, listed=listed, sha256=sha256, superseded_by=superseded_by)
+    facts: Facts = {"file": manifest.files[table.name].name, "bytes": file.bytes, "sha256": sha256}
+    if superseded_by:
+        facts["superseded_by"] = superseded_by
+    if manifest.files[table.name].algorithm == "md5":
+        facts["proven_by"] = "md5"
+    return facts
+
+
+def validate_file(context: Context, snapshot: Snapshot, table: Table) -> Facts:
+    """Look into one file: size, columns, rows. Raises FileError, SchemaError, RowCountError, …"""
+    workspace, ignore_extra = context.workspace(snapshot), context.settings.ignore_extra_columns
+    entry, path = workspace.manifest().files[table.name], workspace.file_path(table)
+    is_as_listed = not downloaded(workspace, table).superseded_by
+    with discarding(context, snapshot, table):
+        if is_as_listed:
+            checks.check_size(path, entry)
+        footer = parquet.read_footer(path, entry.name)
+        checks.check_columns(footer, table, entry.name, ignore_extra=ignore_extra)
+        if is_as_listed:
+            checks.check_rows(footer.rows, table, entry)
+        checks.check_lists(path, table, entry.name)
+    workspace.keep_file_valid("validate-file", table)
+    return {"file": entry.name, "rows": footer.rows}
+
+
+def validate_checksum(context: Context, snapshot: Snapshot, table: Table, report: Report) -> Facts:
+    """Read one file from disk once more and hash it. Raises FileError."""
+    workspace = context.workspace(snapshot)
+    name, file = workspace.manifest().files[table.name].name, downloaded(workspace, table)
+    read = 0
+
+    def add(count: int) -> None:
+        nonlocal read
+        read += count
+        report(read, file.bytes)
+
+    with discarding(context, snapshot, table):
+        checks.check_sha256(workspace.file_path(table), name, file.sha256, add)
+    workspace.keep_file_valid("validate-checksum", table)
+    return {"file": name, "bytes": file.bytes, "sha256": file.sha256}
+
+
+def load_table(context: Context, snapshot: Snapshot, table: Table, report: Report) -> Facts:
+    """Load one file under a new load_id and prove that all rows arrived. Raises DataError, WarehouseError."""
+    workspace, warehouse = context.workspace(snapshot), context.warehouse(snapshot.network)
+    ensure_schema(warehouse)
+    file = proven_file(workspace, table)
+    context.source.confirm(snapshot, table, file.content_digest)
+    try:
+        entry = load(warehouse, snapshot, file, _rows_told(file, report))
+    except FileError:
+        discard_file(context, snapshot, table)
+        raise
+    except DataError:
+        context.source.discard(snapshot, table)  # upstream may mend a value so that its digest stays as it was
+        raise
+    return {
+        "rows": entry.row_count,
+        "bytes": file.bytes,
+        "load_id": entry.load_id,
+        "content_digest": entry.content_digest,
+    }
+
+
+def _rows_told(file: ProvenFile, report: Report) -> Callable[[int], None]:
+    """Return what takes bytes as they are sent, and reports them with the rows that they stand for."""
+    sent = 0
+
+    def add(count: int) -> None:
+        nonlocal sent
+        sent += count
+        done, rows = min(sent, file.bytes), file.footer.rows
+        report(done, file.bytes, f"{rows * done // max(file.bytes, 1):,} of {rows:,} rows")
+
+    return add
+
+
+def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
+    """Make readers see the loads of all four tables, at one instant. Raises WarehouseError.
+
+    When another run published the same manifest, or a newer one, it is theirs that readers see.
+    """
+    workspace, warehouse = context.workspace(snapshot), context.warehouse(snapshot.network)
+    manifest = manifest_on_disk(workspace)
+    loads = proven_loads(context, snapshot)
+    publication = publish(
+        warehouse,
+        snapshot,
+        manifest_sha256=manifest.sha256,
+        source=manifest.uri,
+        loads=loads,
+        run_id=context.run_id,
+        is_upstreams=lambda uri, sha256: is_upstreams(context, snapshot, uri, sha256),
+    )
+    if not publication.is_of(manifest.uri, manifest.sha256):
+        workspace.discard_manifest()
+    return {
+        **({} if publication.run_id == context.run_id else {"by_another_run": True}),
+        "publication_id": publication.publication_id,
+        "manifest_sha256": publication.manifest_sha256,
+        "published_at": publication.published_at.isoformat(),
+        **publication.row_counts,
+    }
+
+
+def is_upstreams(context: Context, snapshot: Snapshot, uri: str, sha256: str) -> bool:
+    """Tell whether a manifest is the one at the source; while the source does not answer it is not."""
+    try:
+        return context.source.is_ready(snapshot) and context.source.is_current(snapshot, {uri: sha256})
+    except SourceUnavailableError:
+        return False
+
+
+def clean_up(context: Context, snapshot: Snapshot) -> Facts:
+    """Remove the work files of a published snapshot."""
+    workspace = context.workspace(snapshot)
+    size = workspace.bytes
+    context.source.discard(snapshot)
+    workspace.discard()
+    return {"bytes": size}
+
+
+def forget(context: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> None:
+    """Take back what is proven of the files and of these tables' loads; readers see what they saw."""
+    ledger.forget(context.warehouse(snapshot.network), snapshot, tables)
+    context.source.discard(snapshot)
+    context.workspace(snapshot).discard()
+
+
+def proven_loads(context: Context, snapshot: Snapshot) -> dict[str, tuple[str, int]]:
+    """Return load and row count of each table's file that is on disk as the manifest on disk lists it.
+
+    Raises FileError, RowCountError.
+    """
+    workspace = context.workspace(snapshot)
+    entries, files = workspace.manifest().files, {table: downloaded(workspace, table) for table in TABLES}
+    sha256s = {table.name: file.sha256 for table, file in files.items()}
+    found = ledger.loaded(context.warehouse(snapshot.network), snapshot, sha256s)
+    for table, file in files.items():
+        if table.name not in found:
+            raise FileError(f"{table.name}: no proven load of its file", hint="run again: the table is loaded anew")
+        if not file.superseded_by:
+            with discarding(context, snapshot, table):
+                checks.check_size(workspace.file_path(table), entries[table.name])
+                checks.check_rows(found[table.name][1], table, entries[table.name])
+    return found
+
+
+@contextmanager
+def discarding(context: Context, snapshot: Snapshot, table: Table) -> Iterator[None]:
+    """Discard the table's file when the block finds that it is bad."""
+    try:
+        yield
+    except DataError:
+        discard_file(context, snapshot, table)
+        raise
+
+
+def discard_file(context: Context, snapshot: Snapshot, table: Table) -> None:
+    """Remove a file that turned out bad here, and where the source keeps it for us: it is fetched anew."""
+    context.workspace(snapshot).discard_file(table)
+    context.source.discard(snapshot, table)
+
+
+def downloaded(workspace: Workspace, table: Table) -> DownloadedFile:
+    """Return the table's file on disk. Raises FileError when it is not (any longer) there."""
+    found = workspace.downloaded_file(table)
+    if found is None:
+        raise FileError(f"{workspace.file_path(table)}: missing, or changed since the download", hint=RUN_AGAIN)
+    return found
+
+
+def manifest_on_disk(workspace: Workspace) -> DownloadedManifest:
+    """Return the manifest on disk. Raises FileError when it is not (any longer) there."""
+    found = workspace.downloaded_manifest()
+    if found is None:
+        raise FileError(f"{workspace.manifest_path}: missing, or changed since the download", hint=RUN_AGAIN)
+    return found
+
+
+def proven_file(workspace: Workspace, table: Table) -> ProvenFile:
+    """Return the table's file with all that was proven about it. Raises FileError."""
+    manifest, file = manifest_on_disk(workspace), downloaded(workspace, table)
+    entry, path = workspace.manifest().files[table.name], workspace.file_path(table)
+    return ProvenFile(
+        table=table,
+        path=path,
+        name=entry.name,
+        sha256=file.sha256,
+        bytes=file.bytes,
+        footer=parquet.read_footer(path, entry.name),
+        proof=entry.algorithm,
+        superseded_by=file.superseded_by,
+        manifest_sha256=manifest.sha256,
+        source=manifest.uri,
+        content_digest=entry.content_digest,
+    )

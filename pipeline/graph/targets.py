@@ -1,0 +1,143 @@
+"""The luigi targets: each answers "is it done?" with the whole truth, by one cheap look at where the truth is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import luigi
+from loguru import logger
+
+from pipeline.errors import SourceUnavailableError
+from pipeline.files.workspace import Workspace
+from pipeline.graph.context import Context
+from pipeline.snapshot import Snapshot
+from pipeline.tables import Table
+from pipeline.warehouse import ledger
+from pipeline.warehouse.publish import history, settled
+
+
+@dataclass(frozen=True)
+class SnapshotTarget(luigi.Target):
+    """Something that is there or not for one snapshot."""
+
+    context: Context = field(repr=False)  # luigi puts targets into its messages
+    snapshot: Snapshot
+
+    @property
+    def workspace(self) -> Workspace:
+        """The snapshot's work directory."""
+        return self.context.workspace(self.snapshot)
+
+
+class ReadySnapshot(SnapshotTarget):
+    """Upstream has finished the snapshot: META.json, which it writes last, is at the source."""
+
+    def exists(self) -> bool:
+        """Ask the source. Raises SourceError."""
+        return self.context.source.is_ready(self.snapshot)
+
+
+class ManifestOnDisk(SnapshotTarget):
+    """META.json on disk is whole, and is the one at the source."""
+
+    def exists(self) -> bool:
+        """Compare digest and version; while the source does not answer, what is on disk counts.
+
+        The source is asked until it has said yes, and then no more: a run is about one manifest.
+        """
+        manifest = self.workspace.downloaded_manifest()
+        if manifest is None:
+            return False
+        if not self.workspace.is_newest(manifest, self.context.run_id):
+            try:
+                if self.context.source.manifest_uri(self.snapshot) != manifest.uri:
+                    return False
+            except SourceUnavailableError as error:
+                logger.warning("Could not ask whether the manifest is still the newest: {}", error)
+            self.workspace.keep_newest(manifest, self.context.run_id)
+        return True
+
+
+class ProofOnDisk(SnapshotTarget):
+    """A step's proof, which is about the manifest on disk: none when upstream has published another since."""
+
+    def exists(self) -> bool:
+        """Ask for the manifest, then for the proof."""
+        return ManifestOnDisk(self.context, self.snapshot).exists() and self.is_proven()
+
+    def is_proven(self) -> bool:
+        """Look at the proof."""
+        raise NotImplementedError
+
+
+class ValidManifest(ProofOnDisk):
+    """The manifest on disk was validated."""
+
+    def is_proven(self) -> bool:
+        """Look at the proof, which is bound to the manifest's digest."""
+        return self.workspace.is_manifest_valid()
+
+
+@dataclass(frozen=True)
+class FileOnDisk(ProofOnDisk):
+    """A table's file is on disk, as the manifest lists it."""
+
+    table: Table
+
+    def is_proven(self) -> bool:
+        """Look at the proof, which is bound to the listed digest, and at size and time of the file."""
+        return self.workspace.downloaded_file(self.table) is not None
+
+
+@dataclass(frozen=True)
+class ValidFile(ProofOnDisk):
+    """A table's file on disk passed a validation."""
+
+    table: Table
+    step: str
+
+    def is_proven(self) -> bool:
+        """Look at the proof, which is bound to the digests of the manifest and of the file."""
+        return self.workspace.is_file_valid(self.step, self.table)
+
+
+@dataclass(frozen=True)
+class TableLoad(ProofOnDisk):
+    """The table's file was loaded, and all its rows are in the warehouse."""
+
+    table: Table
+
+    def is_proven(self) -> bool:
+        """Look into the ledger for a proven load of the file on disk, and count its rows."""
+        file = self.workspace.downloaded_file(self.table)
+        if file is None:
+            return False
+        warehouse = self.context.warehouse(self.snapshot.network)
+        return bool(ledger.loaded(warehouse, self.snapshot, {self.table.name: file.sha256}))
+
+
+class PublishedSnapshot(SnapshotTarget):
+    """Readers see the snapshot that the newest manifest describes, or an operator took them back from it."""
+
+    def exists(self) -> bool:
+        """Compare what was published with the manifest on disk, else with the one at the source."""
+        published = settled(history(self.context.warehouse(self.snapshot.network), self.snapshot))
+        if not published:
+            return False
+        if ManifestOnDisk(self.context, self.snapshot).exists():
+            on_disk = self.workspace.downloaded_manifest()
+            return on_disk is not None and any(each.is_of(on_disk.uri, on_disk.sha256) for each in published)
+        known = {publication.source: publication.manifest_sha256 for publication in published}
+        try:
+            return self.context.source.is_current(self.snapshot, known)
+        except SourceUnavailableError as error:
+            logger.warning("Could not ask whether upstream published the snapshot anew: {}", error)
+            return True
+
+
+class CleanedUp(SnapshotTarget):
+    """The snapshot is published and left nothing on disk."""
+
+    def exists(self) -> bool:
+        """Look at the disk, then at the publication."""
+        return not self.workspace.path.exists() and PublishedSnapshot(self.context, self.snapshot).exists()

@@ -1,0 +1,122 @@
+"""What can be told without asking anybody: luigi.cfg, the work directory, the disk."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import luigi.configuration
+
+from pipeline import environment
+from pipeline.files import atomic
+from pipeline.graph import luigi_settings
+from pipeline.manifest import parse_manifest
+from pipeline.operations.doctor import Examination, Finding, failed, ok, warning
+from pipeline.snapshot import Snapshot
+from pipeline.sources.download import locate
+from pipeline.tables import TABLES
+
+#: Bytes of a snapshot at upstream's limit of 1,000,000 features rows: what is expected where nothing says better.
+LARGEST_SNAPSHOT = 500_000_000
+
+_SHARED = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "gluster", "lustre")
+_MIB = 1 << 20
+
+
+def check_luigi_cfg(_: Examination) -> Iterator[Finding]:
+    """Whether luigi has read a luigi.cfg, the one that was named, and whether it says what it must."""
+    loaded = [str(path) for path in type(luigi.configuration.get_config()).reload()]
+    named = environment.luigi_config_path()
+    if named and named not in loaded:
+        hint = "luigi only warns of it: correct the path, or leave the variable out"
+        yield failed(f"LUIGI_CONFIG_PATH names {named}, which is not there", hint)
+    elif not loaded:
+        hint = "runs work without; luigid needs it: set LUIGI_CONFIG_PATH, or start both where luigi.cfg lies"
+        yield warning("luigi has found no luigi.cfg", hint)
+    elif differing := _differences(loaded):
+        hint = "runs say so themselves; luigid and people believe the file: copy luigi.cfg from the repository"
+        yield warning(f"{', '.join(loaded)}: {'; '.join(differing)}", hint)
+    else:
+        yield ok(", ".join(str(Path(path).absolute()) for path in loaded))
+
+
+def _differences(paths: list[str]) -> list[str]:
+    """Return what the files do not say as luigi must be told."""
+    config = configparser.RawConfigParser()
+    config.read(paths, "utf-8")
+    return [
+        f"[{section}] {name} is {config.get(section, name, fallback='missing')}, expected {value}"
+        for section, options in luigi_settings.LUIGI_SETTINGS.items()
+        for name, value in options.items()
+        if section not in luigi_settings.OPERATORS
+        if config.get(section, name, fallback=None) != value
+    ]
+
+
+def check_work_directory(examination: Examination) -> Iterator[Finding]:
+    """Whether files can be written and synced there, and whether its file system keeps them and knows locks."""
+    path = examination.settings.work_path.absolute()
+    with atomic.reported(path):
+        place = _existing(path)
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"doctor")
+            file.flush()
+            os.fsync(file.fileno())
+    kind = _file_system(place)
+    what = f"{path} can be written" if place == path else f"{path} is not there yet and can be made"
+    if kind in {"tmpfs", "ramfs", "overlay"}:
+        yield warning(
+            f"{what}; {kind} does not outlive the host or the container", "put WORK_PATH on a disk or a volume"
+        )
+    elif kind.startswith(_SHARED):
+        yield warning(f"{what}; {kind} is not a local file system", "locks between runs may not hold: use a local disk")
+    else:
+        yield ok(f"{what} ({kind})" if kind else what)
+
+
+def _existing(path: Path) -> Path:
+    """Return the directory itself, or the nearest above it that is there."""
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
+def _file_system(path: Path) -> str:
+    """Return the type of the file system that a directory is on, as Linux says; elsewhere ''."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return ""
+    mounts: dict[Path, str] = {}
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        mounts[Path(before.split()[4].encode().decode("unicode_escape"))] = after.split()[0]
+    return next((mounts[each] for each in (path.resolve(), *path.resolve().parents) if each in mounts), "")
+
+
+def check_disk_space(examination: Examination) -> Iterator[Finding]:
+    """Whether the newest snapshot of every network fits on the disk of the work directory at the same time."""
+    networks = examination.settings.networks
+    known = {network: _bytes(examination, snapshot) for network, snapshot in examination.newest.items()}
+    expected = sum(known.get(network, LARGEST_SNAPSHOT) for network in networks)
+    free = shutil.disk_usage(_existing(examination.settings.work_path.absolute())).free
+    said = "as the newest snapshots are" if len(known) == len(networks) else "upstream's limit where nothing is known"
+    text = f"{free // _MIB:,} MiB free, {-(-expected // _MIB):,} MiB expected for {len(networks)} networks ({said})"
+    if free < expected:
+        yield failed(text, "make room on the disk of WORK_PATH, or put it elsewhere")
+    elif free < 2 * expected:
+        yield warning(text, "make room before the snapshots grow")
+    else:
+        yield ok(text)
+
+
+def _bytes(examination: Examination, snapshot: Snapshot) -> int:
+    """Return the bytes that a run downloads of a snapshot."""
+    source = examination.context.source
+    text = source.read_manifest(snapshot)
+    if text is None:
+        return LARGEST_SNAPSHOT
+    manifest = parse_manifest(text.data, snapshot, allow_md5=True)
+    return sum(locate(source, snapshot, manifest.files[table.name]).size for table in TABLES)

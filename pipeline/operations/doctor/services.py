@@ -1,0 +1,185 @@
+"""What has to be asked over the network: the source, the warehouse, luigid, their clocks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+
+from pipeline.clickhouse import ClickHouse
+from pipeline.dates import yesterday
+from pipeline.errors import SourceError, WarehouseError
+from pipeline.graph import luigid
+from pipeline.operations.doctor import Examination, Finding, failed, ok, warning
+from pipeline.settings import ServerAddress, Settings
+from pipeline.snapshot import Snapshot
+from pipeline.sources.sot_tables import ROLE as SOT_ROLE
+from pipeline.sources.sot_tables import SOT_TABLES
+from pipeline.warehouse import ROLE
+
+OLDEST_CLICKHOUSE = 26
+
+#: What the warehouse must grant, for each network's database and at large; docker/grants.sql lists the same.
+DATABASE_GRANTS = ("SELECT", "INSERT", "CREATE TABLE", "ALTER DELETE")
+GRANTS = ("TABLE ENGINE ON MergeTree", "SELECT(query_id, user, query) ON system.processes")
+
+#: Seconds between two clocks that are a warning, and those that S3 refuses a signature for.
+SKEW_SEEN, SKEW_REFUSED = 10.0, 900.0
+
+_NO_LIST = (
+    "let it list the bucket (s3:ListBucket): without, a snapshot that is not there yet looks like a refused login"
+)
+_GRANT = "docker/grants.sql has the GRANT statements"
+
+
+def check_source(examination: Examination) -> Iterator[Finding]:
+    """Whether the source answers and may be listed, and how old what it has is."""
+    chosen, found = examination.settings, examination.context.source
+    if chosen.sot_host:
+        yield from _sot(chosen)
+        return
+    how = f", {'unsigned' if chosen.s3_anonymous else 'signed'}" if chosen.s3_bucket else ""
+    for network in chosen.networks:
+        try:
+            newest = next((s for s in found.manifests(network) if s.window_days == chosen.window_days), None)
+        except SourceError as error:
+            if error.transient:
+                raise
+            found.manifest_uri(Snapshot(network, yesterday(), chosen.window_days))  # raises when that is refused, too
+            yield warning(f"{found.uri}{how}: {error}", _NO_LIST)
+            return
+        yield _newest(f"{found.uri}{how}", network, newest, chosen.window_days)
+        if newest:
+            examination.newest[network] = newest
+
+
+def _newest(where: str, network: str, newest: Snapshot | None, window_days: int) -> Finding:
+    if newest is None:
+        hint = f"check SOT_S3_PREFIX or SOT_PATH, INGESTION_WINDOW_DAYS ({window_days}), and ask upstream"
+        return warning(f"{where}: no snapshot of {network}", hint)
+    text = f"{where}: newest of {network} is {newest.processing_date}"
+    if newest.processing_date < yesterday():
+        return warning(text, "upstream has not published yesterday yet; runs exit with 20 until it does")
+    return ok(text)
+
+
+def _sot(chosen: Settings) -> Iterator[Finding]:
+    """Ask the SOT ClickHouse for its version and for the right to read the four tables."""
+    address = ServerAddress(chosen.sot_host or "", chosen.sot_port, chosen.sot_http_port)
+    server = ClickHouse(address, chosen.sot_user or "", chosen.sot_password, chosen.sot_secure, SOT_ROLE)
+    yield _ports(server)
+    databases = dict.fromkeys(chosen.sot_database.replace("{network}", network) for network in chosen.networks)
+    for database in databases:
+        rights = [f"SELECT ON `{database}`.{table}" for table in SOT_TABLES.values()]
+        yield _grants(server, rights, f"{server.where}: {database} can be read")
+
+
+def check_warehouse(examination: Examination) -> Iterator[Finding]:
+    """Whether both ports of every server answer, their version is one that works, and the grants are enough."""
+    chosen, engine = examination.settings, examination.context.engine
+    if engine is not None:
+        version = engine.run("SELECT version()", {}, "TSV").decode().strip()
+        yield _version(f"embedded ClickHouse in {engine.path}", version)
+        return
+    for address, networks in _servers(chosen).items():
+        server = _server(chosen, address)
+        yield _ports(server)
+        ((readonly,),) = server.query("SELECT toString(value) FROM system.settings WHERE name = 'readonly'", {})
+        if readonly != "0":
+            yield failed(f"{server.where}: readonly is {readonly} for {chosen.clickhouse_user}", "set readonly to 0")
+        databases = [chosen.database(network) for network in networks]
+        yield _grants(server, _rights(server, databases), f"{server.where}: grants suffice for {', '.join(databases)}")
+
+
+def _servers(chosen: Settings) -> dict[ServerAddress, list[str]]:
+    """Return the servers with the networks that go there."""
+    found: dict[ServerAddress, list[str]] = {}
+    for network in chosen.networks:
+        if address := chosen.server(network):
+            found.setdefault(address, []).append(network)
+    return found
+
+
+def _server(chosen: Settings, address: ServerAddress) -> ClickHouse:
+    return ClickHouse(address, chosen.clickhouse_user, chosen.clickhouse_password, chosen.clickhouse_secure, ROLE)
+
+
+def _ports(server: ClickHouse) -> Finding:
+    """Ask both ports for the version."""
+    ((version,),) = server.query("SELECT version()", {})
+    over_http = b"".join(server.receive("SELECT version() FORMAT TSV", {})).decode().strip()
+    if version != over_http:
+        ports = f"ports {server.address.port} and {server.address.http_port}"
+        text = f"{server.where}: {ports} are of two servers: {version} and {over_http}"
+        return failed(text, f"check {server.role.variables}_PORT and {server.role.variables}_HTTP_PORT")
+    return _version(f"{server.where} and HTTP port {server.address.http_port}", version)
+
+
+def _version(where: str, version: str) -> Finding:
+    if int(version.partition(".")[0]) < OLDEST_CLICKHOUSE:
+        return failed(
+            f"{where}: version {version}", f"the pipeline was measured on {OLDEST_CLICKHOUSE} and later: upgrade"
+        )
+    return ok(f"{where}: version {version}")
+
+
+def _rights(server: ClickHouse, databases: list[str]) -> list[str]:
+    """Return what must be granted; CREATE DATABASE only where there is none yet."""
+    query = "SELECT name FROM system.databases WHERE has(splitByChar(',', {names:String}), name)"
+    there = {name for (name,) in server.query(query, {"names": ",".join(databases)})}
+    rights = [f"{right} ON `{database}`.*" for database in databases for right in DATABASE_GRANTS]
+    return [*rights, *(f"CREATE DATABASE ON `{name}`.*" for name in databases if name not in there), *GRANTS]
+
+
+def _grants(server: ClickHouse, rights: list[str], text: str) -> Finding:
+    missing = [right for right in rights if server.query(f"CHECK GRANT {right}", {}) != [(1,)]]
+    if missing:
+        return failed(f"{server.where}: {server.user} lacks {', '.join(missing)}".replace("`", ""), _GRANT)
+    return ok(text)
+
+
+def check_luigid(_: Examination) -> Iterator[Finding]:
+    """Whether it answers; a run does without it."""
+    if problem := luigid.problem():
+        yield warning(problem, "start it, or correct [core] of luigi.cfg; runs go on without its page")
+    else:
+        yield ok(f"answers at {luigid.url()}")
+
+
+def check_clock(examination: Examination) -> Iterator[Finding]:
+    """How far this host's clock is from those of the others."""
+    chosen = examination.settings
+    for address in _servers(chosen):
+        server = _server(chosen, address)
+        before = time.time()
+        try:
+            ((there,),) = server.query("SELECT toUnixTimestamp64Milli(now64(3))", {})
+        except WarehouseError:
+            yield warning(f"not compared with {server.where}, which does not answer", "see warehouse")
+        else:
+            yield _skew(server.where, there / 1_000, before, time.time())
+    if chosen.s3_bucket:
+        yield from _s3_clock(chosen)
+
+
+def _s3_clock(chosen: Settings) -> Iterator[Finding]:
+    """Take the Date header of the store's answer, whatever that is."""
+    import urllib3  # noqa: PLC0415
+
+    url = chosen.s3_endpoint or "https://s3.amazonaws.com"
+    before = time.time()
+    try:
+        answer = urllib3.request("HEAD", url, timeout=10, retries=False, redirect=False)
+        date = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (urllib3.exceptions.HTTPError, KeyError, ValueError):
+        return  # whether the source answers is another check's to say
+    yield _skew(url, date + 0.5, before, time.time())  # a Date has whole seconds
+
+
+def _skew(where: str, there: float, before: float, after: float) -> Finding:
+    """Compare a clock with ours; what the question took counts for nothing."""
+    skew = max(before - there, there - after, 0.0)
+    text = f"{skew:.1f} s from {where}"
+    if skew >= SKEW_REFUSED:
+        return failed(text, "set the clock of this host, or of that one: S3 refuses signatures that are 15 minutes off")
+    return ok(text) if skew < SKEW_SEEN else warning(text, "let both hosts keep their clocks by NTP")

@@ -1,0 +1,185 @@
+"""What may be removed and why: loads that no publication to be kept names, days past their retention, work files.
+
+A load goes in four moves, so that nothing removed can be published meanwhile: its snapshot is claimed, which keeps runs
+out; the ledger says that it is collected, after which no publication can name it; after a pause that outlasts any
+publication already under way everything is looked at anew; then its partition is dropped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from loguru import logger
+
+from pipeline.errors import ClaimedError
+from pipeline.graph.context import Context
+from pipeline.operations import work_files
+from pipeline.operations.work_files import WorkFile
+from pipeline.snapshot import Snapshot
+from pipeline.warehouse import collect
+from pipeline.warehouse.collect import Named, StoredLoad
+from pipeline.warehouse.retire import retire
+
+#: A proven load that was not published yet saves a rerun the loading for so long.
+KEEP_UNPUBLISHED = timedelta(days=7)
+#: An attempt that was started and not heard of since can run no longer: INSERT_SECONDS, and time to spare.
+GIVE_UP_STARTED = timedelta(hours=2)
+#: Seconds; a publication is one INSERT of one row.
+PAUSE = 5.0
+_SNAPSHOTS_AT_ONCE = 50
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What to keep."""
+
+    versions: int  #: the newest publications of each snapshot
+    oldest: date | None  #: days before this one are past their retention; None keeps all
+    now: datetime  #: UTC
+
+
+@dataclass(frozen=True)
+class GarbageLoad:
+    """A load that may be removed."""
+
+    load: StoredLoad
+    why: str  #: superseded, unpublished or past retention
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """All that may be removed, or was."""
+
+    loads: Sequence[GarbageLoad]
+    files: Sequence[WorkFile]
+    retired: Sequence[Snapshot] = ()  #: published days past their retention
+    left: Sequence[str] = ()  #: what was left, and why
+
+
+def find(context: Context, policy: Policy) -> Garbage:
+    """Return what may be removed. Raises WarehouseError and WorkDirectoryError."""
+    loads, retired = [], []
+    for network in context.settings.networks:
+        found, days = _of_network(context, network, policy)
+        loads += found
+        retired += days
+    return Garbage(loads, list(work_files.leftovers(context, policy.oldest, policy.now)), retired)
+
+
+def _of_network(context: Context, network: str, policy: Policy) -> tuple[list[GarbageLoad], list[Snapshot]]:
+    warehouse = context.warehouse(network)
+    loads = collect.stored_loads(warehouse, network)  # before the publications: these name no load that is newer
+    published = collect.publications_of_all(warehouse, network)
+    retired = [snapshot for snapshot, past in published.items() if past[-1].load_ids and _is_past(snapshot, policy)]
+    return list(choose(loads, published, policy)), retired
+
+
+def choose(
+    loads: Sequence[StoredLoad], published: dict[Snapshot, list[Named]], policy: Policy
+) -> Iterator[GarbageLoad]:
+    """Yield the loads that may be removed, each with the reason."""
+    for load in loads:
+        past = published.get(load.snapshot, [])
+        if _is_past(load.snapshot, policy):
+            yield GarbageLoad(load, "past retention")
+        elif any(load.load_id in publication.load_ids for publication in _kept(past, policy)):
+            continue
+        elif any(load.load_id in publication.load_ids for publication in past):
+            yield GarbageLoad(load, "superseded")
+        elif _is_dead(load, past, policy):
+            yield GarbageLoad(load, "unpublished")
+
+
+def _is_past(snapshot: Snapshot, policy: Policy) -> bool:
+    return policy.oldest is not None and snapshot.processing_date < policy.oldest
+
+
+def _kept(past: Sequence[Named], policy: Policy) -> Sequence[Named]:
+    """Return the publications whose loads are kept; of a day that was retired none."""
+    return past[-policy.versions :] if past and past[-1].load_ids else []
+
+
+def _is_dead(load: StoredLoad, past: Sequence[Named], policy: Policy) -> bool:
+    """Tell whether no run can use a load that was never published."""
+    age = policy.now - load.recorded_at
+    if load.state == "started":
+        return age > GIVE_UP_STARTED
+    if load.state == "loaded":
+        return age > KEEP_UNPUBLISHED or bool(past and past[-1].published_at > load.recorded_at)
+    return True
+
+
+def remove_garbage(context: Context, policy: Policy, found: Garbage, pause: float = PAUSE) -> Garbage:
+    """Remove what was found, unless it is in use by now, and return what was. Raises WarehouseError."""
+    removed: list[GarbageLoad] = []
+    retired: list[Snapshot] = []
+    left: list[str] = []
+    snapshots = sorted({garbage.load.snapshot for garbage in found.loads} | set(found.retired))
+    for at in range(0, len(snapshots), _SNAPSHOTS_AT_ONCE):
+        with ExitStack() as stack:
+            free = [each for each in snapshots[at : at + _SNAPSHOTS_AT_ONCE] if _keep(context, each, stack, left)]
+            retired += [each for each in found.retired if each in free and _retire(context, each)]
+            removed += _collect(context, free, policy, pause)
+    return Garbage(removed, list(work_files.remove(context, found.files, left)), retired, left)
+
+
+def _keep(context: Context, snapshot: Snapshot, stack: ExitStack, left: list[str]) -> bool:
+    """Keep runs out of a snapshot, if none is at work on it."""
+    try:
+        if claims := context.claims_of("gc"):
+            stack.enter_context(claims.held(snapshot))
+    except ClaimedError as error:
+        left.append(str(error))
+        return False
+    return True
+
+
+def _retire(context: Context, snapshot: Snapshot) -> bool:
+    return retire(context.warehouse(snapshot.network), snapshot, run_id=context.run_id)
+
+
+def _collect(context: Context, snapshots: Sequence[Snapshot], policy: Policy, pause: float) -> list[GarbageLoad]:
+    """Mark, pause, look anew, drop."""
+    marked = {network: _chosen(context, network, snapshots, policy) for network in _networks(snapshots)}
+    for network, chosen in marked.items():
+        if chosen:
+            collect.mark(context.warehouse(network), [garbage.load for garbage in chosen], "collected")
+    if any(marked.values()):
+        time.sleep(pause)
+    removed = []
+    for network, chosen in marked.items():
+        still = {garbage.load.load_id for garbage in _chosen(context, network, snapshots, policy)}
+        for garbage in chosen:
+            if garbage.load.load_id in still:
+                collect.drop(context.warehouse(network), garbage.load)
+                _tell(garbage)
+                removed.append(garbage)
+            else:
+                collect.mark(context.warehouse(network), [garbage.load], garbage.load.state)
+    return removed
+
+
+def _networks(snapshots: Sequence[Snapshot]) -> list[str]:
+    return sorted({snapshot.network for snapshot in snapshots})
+
+
+def _chosen(context: Context, network: str, snapshots: Sequence[Snapshot], policy: Policy) -> list[GarbageLoad]:
+    loads, _ = _of_network(context, network, policy)
+    return [garbage for garbage in loads if garbage.load.snapshot in snapshots]
+
+
+def _tell(garbage: GarbageLoad) -> None:
+    load = garbage.load
+    logger.bind(
+        network=load.snapshot.network,
+        date=load.snapshot.processing_date.isoformat(),
+        window=load.snapshot.window_days,
+        table=load.table_name,
+        load_id=load.load_id,
+        rows=load.rows,
+        why=garbage.why,
+    ).info("Collected load")

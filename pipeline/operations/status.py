@@ -1,0 +1,74 @@
+"""What is published, rolled back, half done or missing: networks × days."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from pipeline.graph.context import Context, context
+from pipeline.graph.pending import pending
+from pipeline.snapshot import Snapshot
+from pipeline.tables import TABLES
+from pipeline.warehouse import ledger
+from pipeline.warehouse.publish import Publication, histories
+
+
+@dataclass(frozen=True)
+class Status:
+    """One network's day."""
+
+    snapshot: Snapshot
+    state: str  #: published, rolled back, retired, half done or missing
+    step: str | None  #: the step that a rerun starts with, when half done
+    publication: Publication | None  #: what readers see
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON knows it."""
+        seen = self.publication
+        return {
+            "network": self.snapshot.network,
+            "processing_date": self.snapshot.processing_date.isoformat(),
+            "window_days": self.snapshot.window_days,
+            "state": self.state,
+            "step": self.step,
+            "rows": dict(seen.row_counts) if seen else None,
+            "publication_id": seen.publication_id if seen else None,
+            "action": seen.action if seen else None,
+            "published_at": seen.published_at.isoformat() if seen else None,
+            "manifest_sha256": seen.manifest_sha256 if seen else None,
+            "source": seen.source if seen else None,
+        }
+
+
+def collect(*, days: int, last: date, window_days: int) -> list[Status]:
+    """Return the status of each configured network and of ``days`` days up to ``last``, the newest first.
+
+    Two queries a network. Raises WarehouseError.
+    """
+    shared = context()
+    first = last - timedelta(days=days - 1)
+    found = []
+    for network in shared.settings.networks:
+        seen = {day: past[-1] for day, past in histories(shared.warehouse(network), first, last, window_days).items()}
+        loaded = ledger.loaded_tables(shared.warehouse(network), first, last, window_days)
+        for day in (last - timedelta(days=back) for back in range(days)):
+            snapshot = Snapshot(network, day, window_days)
+            found.append(status_of(shared, snapshot, seen.get(day), loaded.get(day)))
+    return found
+
+
+def status_of(shared: Context, snapshot: Snapshot, publication: Publication | None, loaded: set[str] | None) -> Status:
+    """Tell the state from what is published, from this host's work directory, and from every host's ledger."""
+    workspace = shared.workspace(snapshot)
+    if publication and publication.action == "retire":
+        return Status(snapshot, "retired", None, None)
+    if workspace.path.exists() or (publication and publication.forgotten):
+        return Status(snapshot, "half done", str(next(pending(shared, workspace, publication))), publication)
+    if publication is None and loaded is not None:  # on another host, or its work directory is gone
+        missing = [table.name for table in TABLES if table.name not in loaded]
+        return Status(snapshot, "half done", f"LoadTable {', '.join(missing)}" if missing else "PublishSnapshot", None)
+    if publication is None:
+        return Status(snapshot, "missing", None, None)
+    state = "rolled back" if publication.action == "rollback" else "published"
+    return Status(snapshot, state, None, publication)

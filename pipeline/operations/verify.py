@@ -1,0 +1,183 @@
+"""Compare what readers see with what was recorded when it was loaded, and with the manifest at the source.
+
+Writes nothing. What is found is told, one finding for each thing that is not as it should be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from typing import Any
+
+from pipeline.graph.context import Context
+from pipeline.operations.findings import Finding, anew, command
+from pipeline.operations.verify_files import compare_files
+from pipeline.snapshot import Snapshot
+from pipeline.sources import Source
+from pipeline.tables import BY_NAME, TABLES, Table
+from pipeline.warehouse import MissingTableError, Warehouse
+from pipeline.warehouse.compare import measure
+from pipeline.warehouse.ledger import Recorded, recorded
+from pipeline.warehouse.publish import Publication, histories, history, settled
+from pipeline.warehouse.schema import altered_views
+
+
+@dataclass
+class Verified:
+    """What came of one snapshot."""
+
+    snapshot: Snapshot
+    publication: Publication
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def faults(self) -> list[Finding]:
+        """What should be repaired."""
+        return [finding for finding in self.findings if finding.is_fault]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON knows it."""
+        return {
+            "network": self.snapshot.network,
+            "processing_date": self.snapshot.processing_date.isoformat(),
+            "window_days": self.snapshot.window_days,
+            "publication_id": self.publication.publication_id,
+            "rows": dict(self.publication.row_counts),
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+def verify(
+    context: Context, networks: Sequence[str], first: date, last: date, window_days: int, *, deep: bool = False
+) -> Iterator[Verified]:
+    """Yield what came of each published snapshot from ``first`` to ``last``, the oldest first.
+
+    ``deep`` downloads the files again and compares every row. Raises SourceError and WarehouseError when there is no
+    answer.
+    """
+    for network in networks:
+        warehouse = context.warehouse(network)
+        for day, past in histories(warehouse, first, last, window_days).items():
+            if past[-1].action == "retire":
+                continue  # readers see nothing, as they should
+            snapshot = Snapshot(network, day, window_days)
+            found = _of_snapshot(context, snapshot, past, deep=deep)
+            now = history(warehouse, snapshot) if found.faults else past
+            if now and len(now) != len(past):  # what readers see changed under our eyes
+                found = _of_snapshot(context, snapshot, now, deep=deep)
+            yield found
+
+
+def _of_snapshot(context: Context, snapshot: Snapshot, past: Sequence[Publication], *, deep: bool) -> Verified:
+    """Look at what readers see of one snapshot."""
+    warehouse, found = context.warehouse(snapshot.network), Verified(snapshot, past[-1])
+    loads = recorded(warehouse, snapshot)
+    found.findings += _of_publication(warehouse, found, loads)
+    found.findings += _of_source(context, snapshot, past)
+    if deep:
+        found.findings += compare_files(context, snapshot, found.publication, loads)
+    return found
+
+
+def _of_publication(warehouse: Warehouse, found: Verified, loads: Mapping[str, Recorded]) -> Iterator[Finding]:
+    """Look at the publication's row, then at each table's load."""
+    publication = found.publication
+    names = [table.name for table in TABLES]
+    for what, tables in (("load_ids", publication.load_ids), ("row_counts", publication.row_counts)):
+        if sorted(tables) != sorted(names):
+            yield Finding(
+                "publication",
+                f"{what} has {', '.join(sorted(tables)) or 'nothing'}",
+                ", ".join(sorted(names)),
+                f"readers do not see all tables: {_back_or_anew(found.snapshot)}",
+            )
+    altered = altered_views(warehouse)
+    for table in TABLES:
+        load_id = publication.load_ids.get(table.name)
+        if load_id:
+            yield from _of_load(warehouse, found, table, loads.get(load_id), is_seen=table.name not in altered)
+        if table.name in altered:
+            hint = f"DROP VIEW {warehouse.database}.{table.name}, then {anew(found.snapshot, table.name)}"
+            yield Finding("view", "another query", "the one that this version makes", hint, table.name, load_id or "")
+
+
+def _of_load(
+    warehouse: Warehouse, found: Verified, table: Table, load: Recorded | None, *, is_seen: bool
+) -> Iterator[Finding]:
+    """Compare a load with the ledger, its rows with both, and what our view, if it is seen, shows with that."""
+    snapshot, load_id = found.snapshot, found.publication.load_ids[table.name]
+    about: dict[str, Any] = {"table": table.name, "load_id": load_id}
+    rows = found.publication.row_counts.get(table.name, 0)
+    if load is None or load.table_name != table.name or not load.was_loaded:
+        state = "no such load" if load is None else f"a load of {load.table_name}, {load.state}"
+        hint = f"readers see rows that nobody counted, or none: {_back_or_anew(snapshot)}"
+        yield Finding("ledger", state, f"a load of {table.name}, loaded", hint, **about)
+        return
+    if load.row_count != rows:
+        hint = f"the publication's row or the ledger was changed: {anew(snapshot, table.name)}"
+        yield Finding("publication", f"{rows:,} rows published", f"{load.row_count:,} rows loaded", hint, **about)
+    difference = _difference(warehouse, snapshot, table, load)
+    if difference is None and is_seen:
+        difference = _of_view(warehouse, snapshot, table, load.row_count)
+    if difference is not None:
+        kind, shown, expected = difference
+        yield Finding(kind, shown, expected, anew(snapshot, table.name), **about)
+
+
+def _difference(warehouse: Warehouse, snapshot: Snapshot, table: Table, load: Recorded) -> tuple[str, str, str] | None:
+    """Return how a load's rows differ from the recorded ones: kind, found, expected."""
+    try:
+        rows, keys, digest = measure(warehouse, snapshot, table, load.load_id)
+    except MissingTableError:
+        return "rows", f"there is no table {table.loads}", f"{load.row_count:,} rows"
+    if rows != load.row_count:
+        twice = f", {rows - keys:,} of them with a key that stands twice" if rows != keys else ""
+        shown = f"{rows:,} rows{twice}" if rows else "no rows: the partition is not there"
+        return "rows", shown, f"{load.row_count:,} rows"
+    return ("content", f"digest {digest}", f"digest {load.content_digest}") if digest != load.content_digest else None
+
+
+def _of_view(warehouse: Warehouse, snapshot: Snapshot, table: Table, rows: int) -> tuple[str, str, str] | None:
+    """Return how many rows readers see when it is another number."""
+    try:
+        ((seen,),) = warehouse.query(
+            f"""
+            SELECT count()
+            FROM {{database}}.{table.name}
+            WHERE processing_date = {{processing_date:Date}} AND window_days = {{window_days:UInt16}}
+            """,
+            processing_date=snapshot.processing_date.isoformat(),
+            window_days=snapshot.window_days,
+        )
+    except MissingTableError:
+        return "view", f"there is no view {table.name}", f"{rows:,} rows"
+    return ("view", f"{seen:,} rows seen", f"{rows:,} rows") if seen != rows else None
+
+
+def _of_source(context: Context, snapshot: Snapshot, past: Sequence[Publication]) -> Iterator[Finding]:
+    """Compare the manifest at the source with the one that was published."""
+    seen, source = past[-1], context.source
+    if not source.is_ready(snapshot):
+        hint = "nothing to do; the day could not be loaded anew"
+        yield Finding("gone upstream", f"no {source.absence(snapshot)[0]}", seen.source, hint, is_fault=False)
+    elif not source.is_current(snapshot, {seen.source: seen.manifest_sha256}):
+        if source.is_current(snapshot, {other.source: other.manifest_sha256 for other in settled(past)}):
+            hint = f"it stays so until upstream publishes a new one, or {anew(snapshot)}"
+            yield Finding("rolled back", _newest_at(source, snapshot), seen.source, hint, is_fault=False)
+        else:
+            yield Finding("superseded upstream", _newest_at(source, snapshot), seen.source, command("run", snapshot))
+
+
+def _newest_at(source: Source, snapshot: Snapshot) -> str:
+    """Name the manifest at the source; the SOT ClickHouse has none of its own."""
+    return source.manifest_uri(snapshot) or f"other rows at {source.uri}"
+
+
+def _back_or_anew(snapshot: Snapshot) -> str:
+    return f"{command('rollback', snapshot)}, or {anew(snapshot)}"
+
+
+def count_rows(found: Sequence[Verified]) -> int:
+    """Return the rows of all tables that were looked at."""
+    return sum(rows for each in found for name, rows in each.publication.row_counts.items() if name in BY_NAME)

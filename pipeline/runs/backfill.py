@@ -1,0 +1,130 @@
+"""A backfill: the days of a range that are not published, one after another, and in the end what is left and why."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from loguru import logger
+
+from pipeline import exit_codes
+from pipeline.errors import SourceError, WarehouseError
+from pipeline.graph import journal
+from pipeline.graph.context import Context, context
+from pipeline.graph.luigid import Scheduler
+from pipeline.graph.remaining import NO_SNAPSHOT, Left, missing, why_left
+from pipeline.runs import display, lifecycle
+from pipeline.runs.ingest import run_task, say_outcome
+from pipeline.snapshot import Snapshot
+
+#: How many snapshots luigi is given at once, about: 13 steps each.
+PART = 24
+
+#: The exit codes of a run that came to its end; after any other one nothing can be said of what is left.
+_ENDED = frozenset({0, exit_codes.MISSING, exit_codes.TASK_FAILED})
+
+
+@dataclass(frozen=True)
+class Backfill:
+    """What to do: ``snapshots`` are all of a range, the oldest first."""
+
+    snapshots: Sequence[Snapshot]
+    workers: int | None
+    scheduler: Scheduler
+    reverse: bool
+    check_source: bool
+
+
+@dataclass(frozen=True)
+class Backfilled:
+    """How a backfill ended."""
+
+    exit_code: int
+    published_before: int
+    published_now: int
+    left: Sequence[Left]
+
+
+def carry_out(wanted: Backfill) -> Backfilled:
+    """Ingest what is missing. Raises Interrupted."""
+    results: list[Backfilled] = []
+
+    def work() -> int:
+        results.append(_ingest(wanted))
+        return results[0].exit_code
+
+    lifecycle.carried_out(work)
+    return results[0]
+
+
+def _ingest(wanted: Backfill) -> Backfilled:
+    first, last = wanted.snapshots[0].processing_date, wanted.snapshots[-1].processing_date
+    facts = {"first": first.isoformat(), "last": last.isoformat(), "networks": ",".join(_networks(wanted.snapshots))}
+    try:
+        result = _ingest_missing(context(), wanted)
+    except (SourceError, WarehouseError) as error:
+        logger.bind(hint=error.hint).error("Could not tell what is missing: {}", error)
+        journal.explain(str(error), error.hint)
+        result = Backfilled(exit_codes.UNKNOWN, 0, 0, [])
+    say_outcome(result.exit_code, **facts, published=result.published_now, left=len(result.left))
+    return result
+
+
+def _ingest_missing(shared: Context, wanted: Backfill) -> Backfilled:
+    to_do = missing(shared, wanted.snapshots, check_source=wanted.check_source)
+    before = len(wanted.snapshots) - len(to_do)
+    for snapshot in to_do:
+        journal.ask(snapshot)
+    code = 0
+    with display.bars(shared.settings):
+        for part in parts(to_do, reverse=wanted.reverse):
+            code = max(code, run_task(shared, _task(part, wanted), wanted.workers, wanted.scheduler))
+            if code in {exit_codes.UNKNOWN, exit_codes.LUIGI}:
+                break  # a service does not answer, and would not for the next part either
+    still = missing(shared, to_do, check_source=wanted.check_source) if to_do else []
+    left = why_left(shared, still, ended=code in _ENDED)
+    return Backfilled(_exit_code(code, left), before, len(to_do) - len(still), left)
+
+
+def parts(to_do: Sequence[Snapshot], *, reverse: bool) -> Iterator[list[Snapshot]]:
+    """Yield the snapshots, the oldest first, in parts of whole days, in the order that the days are to be done in.
+
+    For each step that it hands out luigi's scheduler looks at all that are left: of 7,605 steps that was most of the
+    time.
+    """
+    by_day: dict[date, list[Snapshot]] = defaultdict(list)
+    for snapshot in to_do:
+        by_day[snapshot.processing_date].append(snapshot)
+    part: list[Snapshot] = []
+    for day in sorted(by_day, reverse=reverse):
+        if part and len(part) + len(by_day[day]) > PART:
+            yield part
+            part = []
+        part += by_day[day]
+    if part:
+        yield part
+
+
+def _task(part: Sequence[Snapshot], wanted: Backfill) -> list[str]:
+    """Return what one would type after ``luigi`` for a part."""
+    days = [snapshot.processing_date.isoformat() for snapshot in part]
+    task = ["IngestRange", "--first", min(days), "--last", max(days), "--window-days", str(part[0].window_days)]
+    task += ["--networks", json.dumps(_networks(part))]
+    options = {"--reverse": wanted.reverse, "--check-source": wanted.check_source}
+    return [*task, *(option for option, chosen in options.items() if chosen)]
+
+
+def _networks(snapshots: Sequence[Snapshot]) -> list[str]:
+    return list(dict.fromkeys(snapshot.network for snapshot in snapshots))
+
+
+def _exit_code(code: int, left: Sequence[Left]) -> int:
+    """Return luigi's exit code, unless what is left says more than it: days may have come or gone meanwhile."""
+    if code not in _ENDED:
+        return code
+    if not left:
+        return 0
+    return exit_codes.MISSING if all(item.reason == NO_SNAPSHOT for item in left) else exit_codes.TASK_FAILED

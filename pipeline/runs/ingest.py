@@ -1,0 +1,182 @@
+"""One run: the graph for some snapshots, its progress shown, its exit code."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from loguru import logger
+
+from pipeline import exit_codes
+from pipeline.errors import PipelineError, WarehouseError
+from pipeline.graph import journal, steps
+from pipeline.graph.context import Context, context
+from pipeline.graph.luigid import Scheduler
+from pipeline.graph.targets import PublishedSnapshot
+from pipeline.runs import display, lifecycle, process
+from pipeline.snapshot import Snapshot
+from pipeline.tasks import IngestSnapshot
+from pipeline.warehouse.publish import newest
+
+#: Seconds between two looks for snapshots that are not there yet, and what chance adds to them at the most.
+LOOK_SECONDS, LOOK_JITTER = 45.0, 15.0
+
+
+def ingest(
+    snapshots: Sequence[Snapshot],
+    *,
+    workers: int | None = None,
+    scheduler: Scheduler = "auto",
+    anew: tuple[str, ...] = (),
+    wait: float = 0,
+) -> int:
+    """Bring the snapshots, all of one date and window, into the warehouse; return the exit code. Raises Interrupted.
+
+    Tables named in ``anew`` are loaded whether or not that is proven. ``wait`` is how many seconds to wait for
+    snapshots that are not at the source.
+    """
+    return lifecycle.carried_out(lambda: _ingest(snapshots, workers, scheduler, anew, wait))
+
+
+def _ingest(
+    snapshots: Sequence[Snapshot], workers: int | None, scheduler: Scheduler, anew: tuple[str, ...], wait: float
+) -> int:
+    shared = context()
+    for snapshot in snapshots:
+        journal.ask(snapshot)
+    with ExitStack() as stack, display.bars(shared.settings):
+        free, code = _keep(shared, snapshots, stack)
+        if anew and not all(_forget(shared, snapshot, anew) for snapshot in free):
+            return exit_codes.MISSING
+        code = max(code, _ingest_as_they_come(shared, free, workers, scheduler, wait))
+    networks = ",".join(snapshot.network for snapshot in snapshots)
+    say_outcome(code, date=snapshots[0].processing_date.isoformat(), networks=networks)
+    return code
+
+
+def _keep(shared: Context, snapshots: Sequence[Snapshot], stack: ExitStack) -> tuple[list[Snapshot], int]:
+    """Return the snapshots that nobody is at work on, and the exit code for the others.
+
+    Other runs of this deployment are kept from them.
+    """
+    if shared.claims:
+        stack.callback(shared.claims.release_all)
+    free, code = [], 0
+    for snapshot in snapshots:
+        is_free = stack.enter_context(shared.workspace(snapshot).run_lock())
+        try:
+            owner = _owner(snapshot) if is_free else "another run of this deployment"
+        except WarehouseError:  # the log has told it, and to ask again would not help
+            code = max(code, exit_codes.UNKNOWN)
+            continue
+        if owner is None:
+            free.append(snapshot)
+        else:
+            event = logger.bind(network=snapshot.network, date=snapshot.processing_date.isoformat(), owner=owner)
+            event.warning("Left the snapshot to another run that is at work on it")
+            code = max(code, exit_codes.ALREADY_RUNNING)
+    return free, code
+
+
+def _owner(snapshot: Snapshot) -> str | None:
+    """Return which other deployment is at work on the snapshot. Raises WarehouseError when the warehouse refuses."""
+    claim = IngestSnapshot(
+        network=snapshot.network, processing_date=snapshot.processing_date, window_days=snapshot.window_days
+    ).other()
+    return claim.owner if claim else None
+
+
+def _forget(shared: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> bool:
+    """Take the proofs of these tables back, unless there is nothing at the source to prove them by."""
+    event = logger.bind(
+        network=snapshot.network, date=snapshot.processing_date.isoformat(), window=snapshot.window_days
+    )
+    if not shared.source.is_ready(snapshot):
+        what, why = shared.source.absence(snapshot)
+        event.bind(hint=f"nothing was forgotten; {why}").error("Found no {} at {}", what, shared.source.uri)
+        return False
+    steps.forget(shared, snapshot, tables)
+    event.bind(tables=",".join(tables)).info("Forgot the proofs")
+    return True
+
+
+def _ingest_as_they_come(
+    shared: Context, snapshots: Sequence[Snapshot], workers: int | None, scheduler: Scheduler, wait: float
+) -> int:
+    """Ingest what is at the source, then what comes in time, and in the end say what did not; return the exit code."""
+    code, end, told = 0, time.monotonic() + wait, False
+    while snapshots:
+        left = end - time.monotonic()
+        late = [snapshot for snapshot in snapshots if left > 0 and _is_missing(shared, snapshot)]
+        if ready := [snapshot for snapshot in snapshots if snapshot not in late]:
+            code = max(code, run_task(shared, _task(ready), workers, scheduler))
+        if late:
+            if not told:
+                networks = ",".join(snapshot.network for snapshot in late)
+                logger.bind(networks=networks, minutes=round(left / 60, 1)).info(
+                    "Waiting for snapshots to be published"
+                )
+                told = True
+            time.sleep(max(0.0, min(end - time.monotonic(), LOOK_SECONDS + random.uniform(0, LOOK_JITTER))))  # noqa: S311  # so that hosts do not look at once
+        snapshots = late
+    return code
+
+
+def _is_missing(shared: Context, snapshot: Snapshot) -> bool:
+    """Tell whether there is nothing to do but to wait; what does not answer is for the steps to tell."""
+    try:
+        return not shared.source.is_ready(snapshot) and not PublishedSnapshot(shared, snapshot).exists()
+    except PipelineError:
+        return False
+
+
+def _task(snapshots: Sequence[Snapshot]) -> list[str]:
+    """Return what one would type after ``luigi`` for the same snapshots."""
+    first, networks = snapshots[0], [snapshot.network for snapshot in snapshots]
+    task = ["IngestDaily", "--processing-date", first.processing_date.isoformat()]
+    return [*task, "--window-days", str(first.window_days), "--networks", json.dumps(networks)]
+
+
+def run_task(shared: Context, task: Sequence[str], workers: int | None, scheduler: Scheduler) -> int:
+    """Run a task, given as one would type it after ``luigi``; return luigi's exit code. Raises Interrupted."""
+    if shared.is_embedded and workers not in {None, 1}:
+        logger.warning("Embedded ClickHouse belongs to one process: running one step at a time")
+    name, *options = task
+    arguments = [name, "--module", "pipeline.tasks", "--no-lock", *options]
+    return process.run([*arguments, "--workers", "1" if shared.is_embedded else str(workers or 2)], scheduler)
+
+
+def result_of(code: int, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
+    """Return how a run ended, as JSON knows it, with what readers see now; None where the warehouse does not tell."""
+    return {
+        "exit_code": code,
+        "meaning": exit_codes.MEANINGS.get(code, "unknown"),
+        "snapshots": [_seen(snapshot) for snapshot in snapshots],
+    }
+
+
+def _seen(snapshot: Snapshot) -> dict[str, Any]:
+    try:
+        seen = newest(context().warehouse(snapshot.network, patient=False), snapshot)
+    except WarehouseError:
+        seen = None
+    return {
+        "network": snapshot.network,
+        "processing_date": snapshot.processing_date.isoformat(),
+        "window_days": snapshot.window_days,
+        "publication_id": seen.publication_id if seen else None,
+        "published_at": seen.published_at.isoformat() if seen else None,
+        "rows": dict(seen.row_counts) if seen else None,
+    }
+
+
+def say_outcome(code: int, **facts: Any) -> None:
+    """Log how the run ended, on one line."""
+    level = "INFO" if code == 0 else "ERROR"
+    logger.bind(**facts, exit_code=code).log(level, "Run ended: {}", exit_codes.MEANINGS.get(code, "unknown"))
+    sys.stderr.flush()

@@ -1,0 +1,101 @@
+"""What belongs to every run beside its work: it says that it starts, and in the end what it did.
+
+The same for ``sot-ingest`` and ``luigi``, for every exit code and for signals. Whatever goes wrong here is a warning:
+it changes no exit code, and no service that hangs holds up the end for longer than :data:`SECONDS` an action.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from loguru import logger
+
+from pipeline import exit_codes
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.graph import interrupts, journal, spool
+from pipeline.graph.context import Context, context
+from pipeline.runs import metrics, notify, ping
+from pipeline.runs.outcome import Outcome, outcome_of, with_history
+from pipeline.settings import Settings
+
+T = TypeVar("T")
+
+SECONDS = 30.0  #: that an action may take
+
+
+def _write_report(chosen: Settings, _outcome: Outcome) -> None:
+    if chosen.report_path:
+        from pipeline.operations.report import write_report  # noqa: PLC0415  # Jinja: not for a run without a report
+
+        write_report(context(), chosen.report_path)
+
+
+#: What is done at the end of a run, in this order.
+ACTIONS: dict[str, Callable[[Settings, Outcome], None]] = {
+    "send messages": notify.send,
+    "write METRICS_PATH": metrics.write,
+    "write REPORT_PATH": _write_report,
+    "ping PING_URL": ping.end,
+}
+
+
+def carried_out(work: Callable[[], int]) -> int:
+    """Do the work of a run with its start and its end, and return its exit code. Raises what the work raises.
+
+    Runs within a run belong to it.
+    """
+    if journal.is_open():
+        return work()
+    shared, started_at = context(), datetime.now(UTC)
+    with journal.journal() as kept:
+        _bounded("ping PING_URL", lambda: ping.start(shared.settings))
+        code = exit_codes.LUIGI
+        try:
+            with spool.sending(shared, kept):
+                code = work()
+        except interrupts.Interrupted as interrupt:
+            code = interrupt.exit_code
+            journal.explain(f"ended by {interrupt}", "a rerun goes on from here")
+            raise
+        except PipelineError as error:
+            code = exit_codes.CONFIG if isinstance(error, ConfigError) else exit_codes.TASK_FAILED
+            journal.explain(str(error), error.hint)
+            raise
+        except Exception as error:
+            code = 1
+            journal.explain(f"{type(error).__name__}: {error}", "this is a bug: see the log")
+            raise
+        finally:
+            _end(shared, kept, code, started_at)
+        return code
+
+
+def _end(shared: Context, kept: journal.Journal, code: int, started_at: datetime) -> None:
+    outcome = outcome_of(shared, kept, code, started_at)
+    networks = shared.settings.networks if shared.settings.metrics_path else ()
+    outcome = _bounded("read the history", lambda: with_history(shared, outcome, networks)) or outcome
+    for name, action in ACTIONS.items():
+        _bounded(name, lambda action=action: action(shared.settings, outcome))  # type: ignore[misc]  # bound at once
+    sys.stderr.flush()
+
+
+def _bounded(name: str, action: Callable[[], T]) -> T | None:
+    """Return what the action returns, or None when it fails or takes too long, which is a warning."""
+    found: list[T] = []
+
+    def run() -> None:
+        try:
+            found.append(action())
+        except Exception as error:  # noqa: BLE001  # one failing action must not stop the others
+            logger.bind(hint=getattr(error, "hint", None)).warning("Could not {}: {}", name, error)
+
+    thread = threading.Thread(target=run, daemon=True)  # one that hangs does not keep the process
+    thread.start()
+    thread.join(SECONDS)
+    if thread.is_alive():
+        logger.warning("Could not {} within {} s", name, SECONDS)
+    return found[0] if found else None

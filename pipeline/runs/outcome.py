@@ -1,0 +1,139 @@
+"""What a run did: the records of its steps, and what the log of steps says about the runs before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from loguru import logger
+
+from pipeline.errors import PipelineError
+from pipeline.graph import spool
+from pipeline.graph.context import Context
+from pipeline.graph.journal import Journal
+from pipeline.snapshot import Snapshot
+from pipeline.warehouse import step_log
+from pipeline.warehouse.ledger import HOST
+from pipeline.warehouse.publish import Publication, latest
+from pipeline.warehouse.step_log import StepRecord, Total
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What the warehouse holds about a network at the end of a run."""
+
+    publication: Publication | None  #: of the newest date
+    totals: tuple[Total, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    exit_code: int
+    run_id: str
+    started_at: datetime  #: UTC
+    seconds: float
+    asked: tuple[Snapshot, ...]  #: what the run was about, also where nothing was to be done
+    records: tuple[StepRecord, ...]  #: of its steps, in their order
+    cause: str = ""  #: of an end that is no step's
+    hint: str = ""
+    recovered: tuple[Snapshot, ...] = ()  #: in order now, after a run that failed or found nothing
+    networks: Mapping[str, NetworkFacts] = field(default_factory=dict)  #: those whose warehouse answered
+    host: str = HOST
+
+    @property
+    def troubles(self) -> tuple[StepRecord, ...]:
+        """The records of steps that were not done."""
+        return tuple(record for record in self.records if record.state != "done")
+
+    @property
+    def published(self) -> tuple[StepRecord, ...]:
+        """The records of publications."""
+        return tuple(each for each in self.records if (each.step, each.state) == ("PublishSnapshot", "done"))
+
+    def code_of(self, network: str) -> int:
+        """Return the exit code as far as it is about one network: 0 where another one's steps explain it."""
+        networks = {record.snapshot.network for record in self.troubles}
+        return self.exit_code if not networks or network in networks else 0
+
+
+def outcome_of(context: Context, journal: Journal, exit_code: int, started_at: datetime) -> Outcome:
+    """Return how the run ended, from what its processes know; see :func:`with_history`."""
+    records = journal.records()
+    asked = {*journal.asked, *(record.snapshot for record in records)}
+    return Outcome(
+        exit_code=exit_code,
+        run_id=context.run_id,
+        started_at=started_at,
+        seconds=round((datetime.now(UTC) - started_at).total_seconds(), 3),
+        asked=tuple(sorted(asked)),
+        records=records,
+        cause=journal.cause,
+        hint=journal.hint,
+    )
+
+
+def with_history(context: Context, outcome: Outcome, networks: Iterable[str]) -> Outcome:
+    """Return the outcome with what the warehouse knows about its snapshots, and holds of the ``networks``.
+
+    Sends what waits in the spool. A network whose warehouse does not answer is left out, with a warning.
+    """
+    recovered, facts, wanted = [], {}, set(networks)
+    for network in dict.fromkeys((*networks, *(snapshot.network for snapshot in outcome.asked))):
+        try:
+            context.warehouse(network, patient=False).execute("SELECT 1")  # asked once: a dead one is not waited for
+            spool.flush(context, network)
+            recovered += _recovered(context, outcome, network)
+            if network in wanted:
+                facts[network] = _facts(context, network)
+        except PipelineError as error:
+            logger.bind(network=network, hint=error.hint).warning("Could not read the history: {}", error)
+    return replace(outcome, recovered=tuple(recovered), networks=facts)
+
+
+def _recovered(context: Context, outcome: Outcome, network: str) -> list[Snapshot]:
+    """Return the network's snapshots that are in order after this run and were not after the one before.
+
+    A run with nothing to do leaves no record; where it finds in order what failed before, it leaves one that says so.
+    """
+    asked = [snapshot for snapshot in outcome.asked if snapshot.network == network and _is_in_order(outcome, snapshot)]
+    if not asked:
+        return []
+    warehouse = context.warehouse(network, patient=False)
+    first, last = asked[0].processing_date, asked[-1].processing_date
+    before = [
+        record
+        for record in step_log.step_records(warehouse, network, first, last, asked[0].window_days)
+        if record.run_id != outcome.run_id
+    ]
+    states = {"failed", "missing"} if context.settings.notify_missing else {"failed"}
+    found = [
+        snapshot for snapshot in asked if states & last_states([each for each in before if each.snapshot == snapshot])
+    ]
+    told = {record.snapshot for record in outcome.records}
+    for snapshot in found:
+        if snapshot not in told:
+            step = ("IngestSnapshot", "")
+            spool.deliver(context, [spool.record_of(context, snapshot, step, "done")])
+    return found
+
+
+def _is_in_order(outcome: Outcome, snapshot: Snapshot) -> bool:
+    """Tell whether the run left the snapshot published and cleaned up."""
+    own = [record for record in outcome.records if record.snapshot == snapshot]
+    if any(record.state != "done" for record in own):
+        return False
+    return outcome.exit_code == 0 or any(record.step == "CleanUp" for record in own)
+
+
+def last_states(records: list[StepRecord]) -> set[str]:
+    """Return what became of the steps of the newest run in the records, which are in the order of time."""
+    newest = [record for record in records if record.run_id == records[-1].run_id]
+    return set({record.title: record.state for record in newest}.values())
+
+
+def _facts(context: Context, network: str) -> NetworkFacts:
+    warehouse = context.warehouse(network, patient=False)
+    return NetworkFacts(latest(warehouse, context.settings.window_days), tuple(step_log.totals(warehouse)))

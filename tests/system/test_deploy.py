@@ -1,0 +1,422 @@
+"""docker/: the compose file, the image, the crontab and the units of systemd, looked at, and their commands run."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cronsim import CronSim
+from moto.server import ThreadedMotoServer
+
+from pipeline import cron
+from pipeline.dates import yesterday
+from pipeline.settings import Settings, load_settings, secret_variables
+from pipeline.snapshot import Snapshot
+from tests.conftest import own_databases
+from tests.support import docker
+from tests.support.clickhouse import OLDEST_MAJOR, ClickHouseServer, free_ports
+from tests.support.deployment import COMMANDS, SECONDS, Deployment, ServerReader
+from tests.system.test_luigid import tasks
+
+ROOT = Path(__file__).parents[2]
+RUNBOOK = (ROOT / "docs" / "operations.md").read_text("utf-8")
+NETWORKS = ("ethereum", "bitcoin", "torus")
+OURS = ("luigid", "scheduler", "seed")
+SERVICES: dict[str, Any] = docker.compose()["services"]
+RUNS = {
+    "01:00": "sot-ingest run --network ethereum",
+    "01:15": "sot-ingest run --network bitcoin",
+    "01:30": "sot-ingest run --network torus",
+    "03:00": "sot-ingest run --network ethereum",
+    "03:15": "sot-ingest run --network bitcoin",
+    "03:30": "sot-ingest run --network torus",
+}
+
+# .env.example
+
+
+def test_every_variable_is_in_the_example() -> None:
+    """Set or shown; and none that nobody reads."""
+    known = {field.alias for field in Settings.model_fields.values() if field.alias}
+    known |= {f"{name}_FILE" for name in secret_variables()}
+    known |= {f"TORUS_CLICKHOUSE_{name}" for name in ("HOST", "PORT", "HTTP_PORT", "DATABASE")}
+    aws = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SHARED_CREDENTIALS_FILE"}
+    assert docker.named_in_env_example() == known | aws | {"COMPOSE_PROFILES", "SOT_INGEST_VERSION"}
+
+
+def test_the_example_is_read_alike_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell finds the values that we, compose and systemd find, and they are a configuration without a mistake."""
+    script = f"set -a; . {shlex.quote(str(docker.DOCKER / '.env.example'))}; env -0"
+    done = subprocess.run(["sh", "-c", script], env={"PATH": os.environ["PATH"]}, capture_output=True, check=True)
+    read = dict(pair.split("=", 1) for pair in done.stdout.decode().split("\0") if pair)
+    example = docker.env_example()
+    assert {name: read.get(name) for name in example} == example
+    assert [value for value in example.values() if re.search(r"[\s\"'#$\\]", value)] == []
+    for name, value in example.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().networks == NETWORKS
+
+
+# The compose file
+
+
+def test_nothing_is_published_beyond_this_host() -> None:
+    """Every published port is bound to the loopback interface; the store and the scheduler publish none."""
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published.keys() == {"clickhouse", "luigid"}
+    assert [port for ports in published.values() for port in ports if not port.startswith("127.0.0.1:")] == []
+
+
+def test_every_service_says_whether_it_works() -> None:
+    """A health check of its own, or the image's for the scheduler, which runs the image's command."""
+    lasting = {name: service for name, service in SERVICES.items() if name != "seed"}
+    assert {name for name, service in lasting.items() if "test" not in service.get("healthcheck", {})} == {"scheduler"}
+    assert "command" not in SERVICES["scheduler"]
+    assert "cron.beat" in docker.image("HEALTHCHECK")
+    assert "cron.beat" in docker.image("CMD")
+    assert {service["restart"] for service in lasting.values()} == {"unless-stopped"}
+
+
+def test_containers_find_luigid() -> None:
+    """By its service's name and port, which only the other containers and this host reach."""
+    config = configparser.ConfigParser()
+    config.read(docker.DOCKER / "luigi.cfg", "utf-8")
+    assert {section: dict(config[section]) for section in config.sections()} == {
+        "core": {"default_scheduler_url": "http://luigid:8082"}
+    }
+    command = SERVICES["luigid"]["command"]
+    assert command[command.index("--port") + 1] == "8082"
+    assert "docker/luigi.cfg docker/crontab /etc/sot-ingest/" in [rest for _, rest in docker.instructions()]
+    assert docker.image_environment()["LUIGI_CONFIG_PATH"] == "/etc/sot-ingest/luigi.cfg"
+
+
+def test_services_wait_until_those_that_they_need_work() -> None:
+    """Not only until they were started; without the profile the scheduler needs no demo."""
+    conditions = {name: service["condition"] for name, service in SERVICES["scheduler"]["depends_on"].items()}
+    assert conditions == {
+        "clickhouse": "service_healthy",
+        "luigid": "service_healthy",
+        "seed": "service_completed_successfully",
+    }
+    assert SERVICES["scheduler"]["depends_on"]["seed"]["required"] is False
+    assert SERVICES["seed"]["depends_on"] == {"store": {"condition": "service_healthy"}}
+    assert [name for name, service in SERVICES.items() if service.get("profiles")] == ["store", "seed"]
+
+
+def test_secrets_are_files() -> None:
+    """No service has a password in its environment, though all of .env is given to them; without one nothing starts."""
+    example = docker.env_example()
+    for name in ("scheduler", "seed"):
+        environment = SERVICES[name]["environment"]
+        set_there = [secret for secret in secret_variables() if example.get(secret)]
+        assert set_there == ["CLICKHOUSE_PASSWORD"]
+        assert environment["CLICKHOUSE_PASSWORD"] == ""
+        (secret,) = SERVICES[name]["secrets"]
+        assert environment["CLICKHOUSE_PASSWORD_FILE"] == f"/run/secrets/{secret['source']}"
+        assert (secret["uid"], SERVICES[name]["read_only"]) == (docker.image("USER").partition(":")[0], False)
+    assert "CLICKHOUSE_PASSWORD" not in SERVICES["clickhouse"]["environment"]
+    assert SERVICES["clickhouse"]["environment"]["CLICKHOUSE_PASSWORD_FILE"] == "/run/secrets/clickhouse_password"
+    assert docker.compose()["secrets"] == {"clickhouse_password": {"environment": "CLICKHOUSE_PASSWORD"}}
+    for without in ({}, {"CLICKHOUSE_PASSWORD": ""}):
+        with pytest.raises(KeyError, match="set CLICKHOUSE_PASSWORD"):
+            docker.compose(without)
+
+
+def test_our_containers_may_do_little() -> None:
+    """An ordinary user by number, without capabilities; what outlives them is in named volumes."""
+    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", docker.image("USER"))
+    for name in OURS:
+        service = SERVICES[name]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert "user" not in service
+        assert "privileged" not in service
+    volumes = [volume.partition(":") for service in SERVICES.values() for volume in service.get("volumes", [])]
+    assert {source for source, _, _ in volumes} == set(docker.compose()["volumes"])
+
+
+def test_compose_takes_what_the_runbook_adds() -> None:
+    """The secret of the other source, merged as compose merges files, is a valid service of ours."""
+    (block,) = re.findall(r"^  ```yaml\n(.*?)^  ```$", RUNBOOK, re.MULTILINE | re.DOTALL)
+    added = yaml.safe_load(block)
+    (secret,) = added["services"]["scheduler"]["secrets"]
+    environment = added["services"]["scheduler"]["environment"]
+    assert environment == {"SOT_PASSWORD": "", "SOT_PASSWORD_FILE": f"/run/secrets/{secret['source']}"}
+    assert set(environment) - {"SOT_PASSWORD_FILE"} <= set(secret_variables())
+    assert secret | {"source": ""} == SERVICES["scheduler"]["secrets"][0] | {"source": ""}
+    assert added["secrets"] == {secret["source"]: {"environment": "SOT_PASSWORD"}}
+
+
+def test_images_are_pinned() -> None:
+    """By a full version, ours by what builds it; ClickHouse is one that the pipeline was measured on."""
+    foreign = {name: service["image"] for name, service in SERVICES.items() if name not in OURS}
+    assert [image for image in foreign.values() if not re.search(r":v?\d+\.\d+\.\d+", image)] == []
+    assert int(re.findall(r":(\d+)\.", foreign["clickhouse"])[0]) >= OLDEST_MAJOR
+    bases = [rest.split()[0] for name, rest in docker.instructions() if name == "FROM"]
+    assert len(bases) == 2
+    assert [base for base in bases if not re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", base)] == []
+
+
+def test_the_image_holds_what_the_lock_says() -> None:
+    """Every package by its digest; the files that it copies are there, and nothing is fetched from elsewhere."""
+    installs = [rest for name, rest in docker.instructions() if name == "RUN" and "pip install" in rest]
+    assert len(installs) == 2
+    assert "--require-hashes --requirement requirements/production.lock" in installs[0]
+    assert "--no-build-isolation --no-deps" in installs[1]
+    for rest in (rest for name, rest in docker.instructions() if name == "COPY" and not rest.startswith("--from")):
+        for source in rest.split()[:-1]:
+            assert (ROOT / source).exists(), source
+    assert "curl" not in "".join(rest for _, rest in docker.instructions())
+    assert {name for name, _ in docker.instructions()}.isdisjoint({"ADD"})
+
+
+# The times
+
+
+def times(schedule: str) -> list[datetime]:
+    """Return a schedule's times of a week."""
+    start = datetime(2026, 3, 23, tzinfo=UTC)
+    found: list[datetime] = []
+    for moment in CronSim(schedule, start - timedelta(seconds=1)):
+        if moment >= start + timedelta(days=7):
+            return found
+        found.append(moment)
+    return found
+
+
+def crontab() -> list[cron.Line]:
+    """Return the lines of docker/crontab."""
+    return cron.parse((docker.DOCKER / "crontab").read_text("utf-8"))
+
+
+def test_the_crontab_keeps_the_schedule() -> None:
+    """Each network at its two times and the check after them, every day; the collection on Sundays."""
+    daily = [line for line in crontab() if line.command[1] != "gc"]
+    (weekly,) = [line for line in crontab() if line.command[1] == "gc"]
+    found = {f"{moment:%H:%M}": shlex.join(line.command) for line in daily for moment in times(line.schedule)}
+    assert found == {**RUNS, "04:30": "sot-ingest check --max-age 26h"}
+    assert {len(times(line.schedule)) for line in daily} == {7}
+    assert [f"{moment:%a %H:%M}" for moment in times(weekly.schedule)] == ["Sun 05:00"]
+    assert weekly.command == ("sot-ingest", "gc", "--yes")
+
+
+def command_of(service: str) -> str:
+    """Return a service's command without the directory of its program."""
+    return docker.unit(service).one("Service", "ExecStart").removeprefix("/opt/sot-ingest/bin/")
+
+
+def test_the_timers_say_the_same_as_the_crontab() -> None:
+    """The same commands at the same times, in UTC; a host that was off makes up for what it missed."""
+    found = set()
+    for name in docker.unit_names("timer"):
+        timer = docker.unit(name)
+        assert timer.one("Timer", "Persistent") == "true"
+        assert timer.one("Install", "WantedBy") == "timers.target"
+        for expression in timer.all("Timer", "OnCalendar"):
+            day, hour, minute = re.fullmatch(r"(?:(Sun) )?\*-\*-\* (\d\d):(\d\d):00 UTC", expression).groups()  # type: ignore[union-attr]
+            schedule = f"{int(minute)} {int(hour)} * * {'0' if day else '*'}"
+            found.add((schedule, command_of(name.replace(".timer", ".service"))))
+    assert found == {(line.schedule, shlex.join(line.command)) for line in crontab()}
+
+
+def test_every_service_has_a_timer_and_few_rights() -> None:
+    """All but luigid, which is bound to the loopback interface and started with the host."""
+    services = docker.unit_names("service")
+    without = [name for name in services if name.replace(".service", ".timer") not in docker.unit_names("timer")]
+    assert without == ["sot-ingest-luigid.service"]
+    assert "--address 127.0.0.1 " in command_of(*without)
+    for name in services:
+        service = docker.unit(name)
+        assert service.one("Service", "User") == "sot-ingest"
+        assert service.one("Service", "EnvironmentFile") == "/etc/sot-ingest/env"
+        assert service.one("Service", "NoNewPrivileges") == "yes"
+        assert service.one("Service", "ProtectSystem") == "strict"
+        assert service.one("Service", "CapabilityBoundingSet") == ""
+        assert service.one("Service", "StateDirectory") == "sot-ingest"
+
+
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    """Where it is installed it finds nothing to say about them; what all services have in common is read."""
+    if not shutil.which("systemd-analyze"):
+        return
+    units = tmp_path / "units"
+    shutil.copytree(docker.UNITS, units)
+    for path in units.glob("*.service"):
+        path.write_text(path.read_text().replace("/opt/sot-ingest/bin", str(COMMANDS)))
+
+    def said() -> str:
+        command = ["systemd-analyze", "verify", *map(str, (*units.glob("*.timer"), *units.glob("*.service")))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+    assert said() == ""
+    common = units / docker.COMMON.relative_to(docker.UNITS)
+    common.write_text(common.read_text() + "NoSuchKey=1\n")
+    assert "NoSuchKey" in said()
+
+
+# The commands
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host with the parts that .env.example names at addresses of its own."""
+
+    deployment: Deployment  #: to read the warehouse
+    directory: Path
+    luigid_port: int
+    container: dict[str, str]  #: the environment of the scheduler's container
+    units: dict[str, str]  #: the environment of systemd's services
+
+    def start(self, command: list[str], environment: Mapping[str, str], log: str) -> subprocess.Popen[bytes]:
+        """Start a command with nothing but this environment; its output goes to a file."""
+        base = {"PATH": f"{COMMANDS}{os.pathsep}/usr/bin{os.pathsep}/bin", "HOME": str(self.directory)}
+        with (self.directory / log).open("wb") as output:
+            return subprocess.Popen(
+                command,
+                cwd=self.directory,
+                env={**base, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    def run(self, command: list[str], environment: Mapping[str, str], log: str) -> str:
+        """Run a command to its end and return its output; it must exit with 0."""
+        process = self.start(command, environment, log)
+        code = process.wait(SECONDS)
+        output = (self.directory / log).read_text("utf-8")
+        assert code == 0, output
+        return output
+
+    def luigid(self, command: str, environment: Mapping[str, str], state: str) -> subprocess.Popen[bytes]:
+        """Start luigid as a command line says, at this host's address, and wait as compose does."""
+        words = shlex.split(command)
+        words[words.index("--address") + 1] = "127.0.0.1"
+        words[words.index("--port") + 1] = str(self.luigid_port)
+        words[words.index("--state-path") + 1] = str(self.directory / state)
+        process = self.start(words, environment, f"{state}.log")
+        _, *check = [word.replace("8082", str(self.luigid_port)) for word in SERVICES["luigid"]["healthcheck"]["test"]]
+        deadline = time.monotonic() + SECONDS
+        while subprocess.run(check, env={"PATH": str(COMMANDS)}, capture_output=True, check=False).returncode:
+            assert time.monotonic() < deadline
+            assert process.poll() is None, (self.directory / f"{state}.log").read_text()
+        return process
+
+
+def replaced(environment: dict[str, str], values: dict[str, str]) -> dict[str, str]:
+    """Return an environment with other values for addresses, passwords and paths; those that it has, and no more."""
+    return {**environment, **{name: value for name, value in values.items() if environment.get(name)}}
+
+
+@pytest.fixture(scope="module")
+def host(clickhouse: ClickHouseServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """ClickHouse, an S3 API and the files that the image and the operator put into place."""
+    directory = tmp_path_factory.mktemp("host")
+    (port,) = free_ports(1)
+    s3 = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    s3.start()
+    shutil.copy(ROOT / "luigi.cfg", directory)  # as /etc/luigi/luigi.cfg in the image, which luigi looks for, too
+    address = (docker.DOCKER / "luigi.cfg").read_text().replace("http://luigid:8082", f"http://127.0.0.1:{port}")
+    (directory / "address.cfg").write_text(address)
+    (directory / "password").write_text(f"{clickhouse.password}\n")
+    values = {
+        "SOT_S3_ENDPOINT": "http://{}:{}".format(*s3.get_host_and_port()),
+        "CLICKHOUSE_HOST": clickhouse.host,
+        "CLICKHOUSE_USER": clickhouse.user,
+        "CLICKHOUSE_PASSWORD": clickhouse.password,
+        "CLICKHOUSE_PASSWORD_FILE": str(directory / "password"),
+        "WORK_PATH": str(directory / "work"),
+        "LUIGI_CONFIG_PATH": str(directory / "address.cfg"),
+    }
+    pairs = [line.split("=", 1) for line in docker.unit("sot-ingest-torus.service").all("Service", "Environment")]
+    container = {**docker.image_environment(), **docker.env_example(), **SERVICES["scheduler"]["environment"]}
+    with own_databases(clickhouse) as prefix:
+        reader = ServerReader(clickhouse, prefix)
+        places = {name: value for name, value in reader.environment.items() if "PORT" in name or "DATABASE" in name}
+        yield Host(
+            Deployment({}, reader, directory),
+            directory,
+            port,
+            {**replaced(container, values), **places},
+            {**replaced({**dict(pairs), **docker.env_example()}, values), **places},
+        )
+    s3.stop()
+
+
+def test_the_commands_ingest_a_day_and_find_nothing_to_do_the_second_time(host: Host) -> None:
+    """In a container seed and the image's command, which runs the crontab; then every unit, on the same parts."""
+    host.run(SERVICES["seed"]["command"], host.container, "seed.log")
+    luigid = host.luigid(shlex.join(SERVICES["luigid"]["command"]), docker.image_environment(), "container")
+    first = crontab_run(host)
+    assert tasks(host.luigid_port, "DONE").count("PublishSnapshot") == len(NETWORKS)
+    luigid.terminate()
+    luigid.wait(SECONDS)
+    ended = re.findall(r'Command ended  command="([^"]*)" exit_code=(\d+)', first)
+    assert ended == [(command, "0") for command in dict.fromkeys(shlex.join(line.command) for line in crontab())], first
+    for snapshot in snapshots():
+        assert first.count(f"Published snapshot  network={snapshot.network}") == 1, first
+        assert len(host.deployment.publications(snapshot)) == 1
+    assert [path.name for path in (host.directory / "work").rglob("*.parquet")] == []
+
+    before = {snapshot: host.deployment.written(snapshot.network) for snapshot in snapshots()}
+    luigid = host.luigid(
+        shlex.join(["luigid", *shlex.split(command_of("sot-ingest-luigid.service"))[1:]]), host.units, "unit"
+    )
+    for name in (name for name in docker.unit_names("service") if "luigid" not in name):
+        program, *arguments = shlex.split(docker.unit(name).one("Service", "ExecStart"))
+        assert Path(program).parent == Path("/opt/sot-ingest/bin")
+        second = host.run([Path(program).name, *arguments], host.units, f"{name}.log")
+        assert "step=" not in second
+    luigid.terminate()
+    luigid.wait(SECONDS)
+    assert {snapshot: host.deployment.written(snapshot.network) for snapshot in snapshots()} == before
+    logs = "".join(path.read_text("utf-8") for path in host.directory.glob("*.log"))
+    assert host.deployment.reader.server.password not in logs  # type: ignore[attr-defined]
+
+
+def snapshots() -> list[Snapshot]:
+    """Return the default date's snapshots."""
+    return [Snapshot(network, yesterday(), 195) for network in NETWORKS]
+
+
+def crontab_run(host: Host) -> str:
+    """Run the image's command, as after a week that the host was off, until every command has ended; return the log.
+
+    The image's health check must be content meanwhile.
+    """
+    places = {"/etc/sot-ingest/crontab": str(docker.DOCKER / "crontab"), "/var/lib/sot-ingest": str(host.directory)}
+
+    def here(words: str) -> list[str]:
+        for place, path in places.items():
+            words = words.replace(place, path)
+        return list(map(str, yaml.safe_load(words)))
+
+    beat = host.directory / "cron.beat"
+    beat.touch()
+    os.utime(beat, (time.time() - 8 * 86_400,) * 2)
+    check = here(docker.image("HEALTHCHECK").partition("CMD ")[2])
+    assert subprocess.run(check, check=False).returncode == 1
+    process = host.start(here(docker.image("CMD")), host.container, "cron.log")
+    log, commands = host.directory / "cron.log", {line.command for line in crontab()}
+    deadline = time.monotonic() + SECONDS
+    while log.read_text().count("Command ended") < len(commands):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+    assert subprocess.run(check, check=False).returncode == 0
+    process.terminate()
+    assert process.wait(SECONDS) == 0
+    return log.read_text()

@@ -1,0 +1,325 @@
+"""What every run does beside its work, from both commands: records, messages, pings, metrics; and who reads them.
+
+A week of one network in short: each run is a process, against a real server, with a messenger and a monitor.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click.testing
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pipeline import retry as attempts_of_requests
+from pipeline import settings
+from pipeline.cli import check, history
+from pipeline.graph import context
+from pipeline.graph.journal import journal
+from pipeline.runs import lifecycle, process
+from tests.conftest import own_databases
+from tests.support.brake import Brake
+from tests.support.clickhouse import ClickHouseServer, free_ports
+from tests.support.deployment import (
+    HASTE,
+    SECONDS,
+    Deployment,
+    EmbeddedReader,
+    Result,
+    ServerReader,
+    in_directory,
+    run_of,
+)
+from tests.support.receiver import Receiver
+from tests.support.snapshots import Bucket, SnapshotFiles
+
+HOST = socket.gethostname()
+LATE = "2025-08-02"
+
+
+@dataclass
+class Week:
+    """What happened."""
+
+    deployment: Deployment
+    receiver: Receiver
+    files: SnapshotFiles
+    ended: dict[str, tuple[Result, list[dict[str, Any]], list[str]]] = field(default_factory=dict)
+
+    def run(self, name: str, *command: str) -> None:
+        """Run a command, and keep how it ended, its messages and its pings."""
+        before = len(self.receiver.messages), len(self.receiver.pings)
+        result = self.deployment.command(*command)
+        self.ended[name] = result, self.receiver.messages[before[0] :], self.receiver.pings[before[1] :]
+
+    def metrics(self) -> dict[str, float]:
+        """Return the samples of METRICS_PATH by name and labels."""
+        text = Path(self.deployment.variables["METRICS_PATH"]).read_text("utf-8")
+        return {
+            " ".join((sample.name, *(value for value in sample.labels.values() if value))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+
+def luigi_of(files: SnapshotFiles) -> list[str]:
+    """Return luigi's own command for the snapshot, in forked workers."""
+    task = ["IngestSnapshot", "--network", files.snapshot.network]
+    day = ["--processing-date", files.snapshot.processing_date.isoformat()]
+    return ["luigi", "--module", "pipeline.tasks", *task, *day, "--workers", "2", "--local-scheduler"]
+
+
+@pytest.fixture(scope="module")
+def week(clickhouse: ClickHouseServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Week]:
+    """A bad file, mended; no snapshot; a dead warehouse, and twice nothing to do after it."""
+    directory = tmp_path_factory.mktemp("week")
+    files = Bucket(directory / "bucket").snapshot()
+    good = files.path("raw_alerts").read_bytes()
+    with own_databases(clickhouse) as prefix, Receiver().running() as receiver:
+        deployment = Deployment(in_directory(files.root), ServerReader(clickhouse, prefix), directory / "run")
+        deployment.variables |= {
+            **HASTE,
+            "INGESTION_NETWORKS": "torus",
+            "METRICS_PATH": str(directory / "metrics" / "sot.prom"),
+            **receiver.environment,
+        }
+        made = Week(deployment, receiver, files)
+        files.corrupt("raw_alerts", 100)
+        made.run("bad file", *luigi_of(files))
+        files.overwrite("raw_alerts", good, digest=False)
+        made.run("mended", *luigi_of(files))
+        made.run("missing", "sot-ingest", "run", "--date", LATE, "--network", "torus", "--scheduler", "local")
+        port, deployment.variables["CLICKHOUSE_PORT"] = clickhouse.port, str(*free_ports(1))
+        made.run("dead warehouse", *run_of(files.snapshot))
+        deployment.variables["CLICKHOUSE_PORT"] = str(port)
+        made.run("alive again", *run_of(files.snapshot))
+        made.run("nothing after it", *luigi_of(files))
+        made.run("history", "sot-ingest", "history", "--date", "2025-08-01", "--json")
+        made.run("check", "sot-ingest", "check")
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("name", "exit_code"),
+    [
+        ("bad file", 30),
+        ("mended", 0),
+        ("missing", 20),
+        ("dead warehouse", 35),
+        ("alive again", 0),
+        ("nothing after it", 0),
+    ],
+)
+def test_a_run_pings_its_start_and_its_exit_code(week: Week, name: str, exit_code: int) -> None:
+    """Of whichever command, and the code is the one that the command ended with."""
+    result, _, pings = week.ended[name]
+    assert (result.exit_code, pings) == (exit_code, ["/start", f"/{exit_code}"]), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "titles"),
+    [
+        ("bad file", [("failure", "sot-ingest failed: torus 2025-08-01")]),
+        ("mended", [("success", "sot-ingest recovered: torus 2025-08-01")]),
+        ("missing", [("warning", "sot-ingest found no snapshot: torus 2025-08-02")]),
+        ("dead warehouse", [("failure", "sot-ingest failed: torus 2025-08-01")]),
+        ("alive again", [("success", "sot-ingest recovered: torus 2025-08-01")]),
+        ("nothing after it", []),
+    ],
+)
+def test_a_run_that_failed_or_recovered_sends_one_message(week: Week, name: str, titles: list[tuple[str, str]]) -> None:
+    """A recovery is told once, also by a run that found nothing to do."""
+    _, messages, _ = week.ended[name]
+    assert [(message["type"], message["title"]) for message in messages] == titles
+
+
+def test_a_message_tells_the_cause_of_a_step_in_a_forked_worker(week: Week) -> None:
+    """Host, step, cause, hint, as in the log."""
+    result, (message,), _ = week.ended["bad file"]
+    (error,) = result.errors()
+    cause = error["message"].removeprefix("Step failed: ")
+    lines = message["message"].splitlines()
+    assert lines[0].startswith("torus 2025-08-01: DownloadFile raw_alerts failed after ")
+    assert lines[1:3] == [f"  cause: {cause}", f"  hint: {error['hint']}"]
+    assert lines[-1].startswith(f"host {HOST}, exit code 30 (a step failed), ")
+
+
+def test_a_message_tells_the_cause_when_the_warehouse_is_dead(week: Week) -> None:
+    """What cannot be recorded is told all the same, and recorded when the warehouse is alive again."""
+    result, (message,), _ = week.ended["dead warehouse"]
+    assert "cause: clickhouse at 127.0.0.1:" in message["message"]
+    assert [event["level"] for event in result.log() if "Could not record" in event["message"]] == ["WARNING"]
+    (failed,) = attempts(week)[2]["steps"]
+    assert f"  cause: {failed['error']}\n  hint: {failed['hint']}\n" in message["message"]
+    assert week.deployment.work_files() == {}
+
+
+def test_no_log_holds_a_key_or_a_token(week: Week) -> None:
+    """Of none of the commands."""
+    assert "secret" not in "".join(result.stdout + result.stderr for result, _, _ in week.ended.values())
+
+
+def attempts(week: Week) -> list[dict[str, Any]]:
+    """Return the attempts at the day, the oldest first."""
+    (day,) = json.loads(week.ended["history"][0].stdout)
+    assert (day["network"], day["processing_date"], day["window_days"]) == ("torus", "2025-08-01", 195)
+    assert {load["state"] for load in day["loads"]} == {"loaded"}
+    assert len(day["loads"]) == 4
+    found: list[dict[str, Any]] = day["attempts"][::-1]
+    return found
+
+
+def test_history_knows_every_run_that_did_something(week: Week) -> None:
+    """Those with nothing to do left nothing, but the one that found in order what had failed before."""
+    runs = attempts(week)
+    assert [run["outcome"] for run in runs] == ["failed", "published", "failed", "in order"]
+    assert {run["host"] for run in runs} == {HOST}
+    done = [(step["step"], step["table"]) for run in runs[:2] for step in run["steps"] if step["state"] == "done"]
+    assert len(done) == len(set(done)) == 20
+    steps = [step for run in runs[:2] for step in run["steps"] if step["step"] == "LoadTable"]
+    loads = {step["table"]: step["facts"]["rows"] for step in steps}
+    (publication,) = week.deployment.publications(week.files.snapshot)
+    assert loads == publication["row_counts"]
+
+
+@pytest.fixture
+def reading(week: Week, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., click.testing.Result]]:
+    """Runs a verb that only reads, in this process: what it makes of the week is what matters."""
+    for name, value in week.deployment.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(process, "take_over", lambda _: None)
+    for cached in (settings.settings, context.context):
+        cached.cache_clear()
+    yield lambda verb, *arguments, **env: click.testing.CliRunner().invoke(verb, arguments, env=env)
+    for cached in (settings.settings, context.context):
+        cached.cache_clear()
+
+
+def test_a_person_reads_the_history(reading: Callable[..., click.testing.Result]) -> None:
+    """One line an attempt, the newest day first, and below why steps were not done and what to do."""
+    heading, first, *others = reading(history.command, "--date", LATE, "--days", "2").stdout.splitlines()
+    assert heading.split() == ["date", "network", "started", "(UTC)", "took", "outcome", "step", "host"]
+    assert first.split()[:2] == [LATE, "torus"]
+    assert first.split()[-3:] == ["missing", "FindSnapshot", HOST]
+    assert [line.split()[6] for line in others[:4]] == ["in", "failed", "published", "failed"]
+    assert others[4] == ""
+    assert others[5].endswith(", FindSnapshot:")
+    assert others[6].startswith("  no snapshots/torus/2025-08-02/195 at file://")
+    assert others[7].startswith("  upstream has not finished it")
+
+
+def test_a_person_reads_the_steps_of_a_day(reading: Callable[..., click.testing.Result]) -> None:
+    """Of one network: every step of every attempt in their order, then the loads."""
+    lines = reading(history.command, "--date", "2025-08-01", "--network", "torus").stdout.splitlines()
+    steps, loads = lines[1 : lines.index("")], lines[lines.index("") + 2 :]
+    assert len(steps) == 23  # 20 done, two that failed, and the end of the second failure
+    assert len([line for line in steps if re.search(r"DownloadFile raw_alerts +failed", line)]) == 1
+    assert re.search(r"LoadTable raw_features +done .* 50 +[\d,]+ +" + HOST, "\n".join(steps))
+    assert [line.split()[4] for line in loads[:4]] == ["loaded"] * 4
+    assert "No run did anything" in reading(history.command, "--date", "2025-07-01").stdout
+
+
+def test_check_tells_whether_the_newest_day_is_young_enough(
+    week: Week, reading: Callable[..., click.testing.Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the end of the day, and not by the moment of the publication, which was a minute ago; 35 when nobody knows."""
+    old = week.ended["check"][0]
+    assert (old.exit_code, old.stdout.splitlines()[1].split()[:3]) == (2, ["torus", "too", "old"])
+    patient = ("--max-age", "1000000h")
+    young = reading(check.command, *patient, "--json")
+    (fresh,) = json.loads(young.stdout)
+    assert (young.exit_code, fresh["state"], fresh["processing_date"]) == (0, "fresh", "2025-08-01")
+    empty = reading(check.command, *patient, "--window-days", "7")
+    assert (empty.exit_code, "nothing with a window of 7 days" in empty.stdout) == (2, True)
+    for cached in (settings.settings, context.context):
+        cached.cache_clear()
+    monkeypatch.setattr(attempts_of_requests, "BACKOFF_TRIES", 1)
+    dead = reading(check.command, *patient, CLICKHOUSE_PORT=str(*free_ports(1)))
+    assert (dead.exit_code, "unknown" in dead.stdout) == (35, True)
+
+
+def test_the_metrics_are_those_of_the_week(week: Week) -> None:
+    """Counted over all runs; the file is readable by the node exporter."""
+    found = week.metrics()
+    (publication,) = week.deployment.publications(week.files.snapshot)
+    assert found["sot_ingest_last_run_exit_code torus"] == 0
+    assert time.time() - found["sot_ingest_last_run_timestamp_seconds torus"] < 600
+    assert found["sot_ingest_newest_day_end_timestamp_seconds torus"] == 1_754_092_800  # 2025-08-02T00:00:00Z
+    assert found["sot_ingest_newest_rows torus raw_alerts"] == publication["row_counts"]["raw_alerts"]
+    assert found["sot_ingest_step_failures_total torus DownloadFile raw_alerts"] == 1
+    assert sum(value for name, value in found.items() if name.startswith("sot_ingest_step_failures_total")) == 2
+    assert found["sot_ingest_steps_done_total torus LoadTable raw_alerts"] == 1
+    assert found["sot_ingest_step_rows_total torus LoadTable raw_alerts"] == publication["row_counts"]["raw_alerts"]
+    assert (
+        found["sot_ingest_step_bytes_total torus DownloadFile raw_alerts"]
+        == week.files.path("raw_alerts").stat().st_size
+    )
+    assert Path(week.deployment.variables["METRICS_PATH"]).stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("command", ["sot-ingest", "luigi"])
+def test_a_terminated_run_tells_so(
+    command: str, clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path
+) -> None:
+    """SIGTERM in the middle of a load, which is in a forked worker: message, ping, record; the code is the signal's."""
+    files = Bucket(tmp_path / "bucket").snapshot()
+    with (
+        Receiver().running() as receiver,
+        Brake((clickhouse.host, clickhouse.http_port), limit=20_000).running() as brake,
+    ):
+        deployment = Deployment(in_directory(files.root), ServerReader(clickhouse, database_prefix), tmp_path / "run")
+        deployment.variables |= {"CLICKHOUSE_HTTP_PORT": str(brake.port), **receiver.environment}
+        started = deployment.start(*(run_of(files.snapshot) if command == "sot-ingest" else luigi_of(files)))
+        held = brake.held.wait(SECONDS)
+        os.kill(started.pid, signal.SIGTERM)
+        _, stderr = started.communicate(timeout=SECONDS)
+    assert held, stderr
+    assert (started.returncode, receiver.pings) == (143, ["/start", "/143"]), stderr
+    (message,) = receiver.messages
+    assert "LoadTable raw_" in message["message"]
+    assert "  cause: Interrupted: SIGTERM\n  hint: a rerun goes on from here" in message["message"]
+    query = "SELECT DISTINCT error FROM {db}.sot_steps WHERE state = 'failed'"
+    assert deployment.query("torus", query) == [("Interrupted: SIGTERM",)]
+
+
+def test_services_that_refuse_change_nothing(tmp_path: Path) -> None:
+    """Messenger and monitor answer 500, the metrics' directory cannot be made: three warnings, the same exit code."""
+    files = Bucket(tmp_path / "bucket").snapshot()
+    (tmp_path / "file").touch()
+    with Receiver(status=500).running() as receiver:
+        deployment = Deployment(in_directory(files.root), EmbeddedReader(tmp_path / "warehouse"), tmp_path / "run")
+        deployment.variables |= {"METRICS_PATH": str(tmp_path / "file" / "sot.prom"), **receiver.environment}
+        deployment.variables["NOTIFY_ON_SUCCESS"] = "true"
+        result = deployment.run(files.snapshot)
+    assert result.exit_code == 0
+    warnings = [event["message"] for event in result.log() if event["level"] == "WARNING"]
+    assert warnings[0] == "Could not ping /start: ResponseError"
+    assert warnings[1] == "Could not send the message to service 1 of NOTIFY_URLS (json)"
+    assert warnings[2].startswith("Could not write METRICS_PATH: ")
+    assert warnings[3:] == ["Could not ping /0: ResponseError"]
+    deployment.assert_readers_see(files)
+
+
+def test_an_action_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a run does not wait for it, nor for one that fails."""
+    monkeypatch.setattr(lifecycle, "SECONDS", 0.2)
+    started = time.monotonic()
+    assert lifecycle._bounded("wait", lambda: time.sleep(30)) is None
+    assert lifecycle._bounded("divide", lambda: 1 // 0) is None
+    assert lifecycle._bounded("add", lambda: 1 + 1) == 2
+    assert time.monotonic() - started < 5
+
+
+def test_a_run_within_a_run_has_no_end_of_its_own() -> None:
+    """Several days in one command are one run, with one message."""
+    with journal():
+        assert lifecycle.carried_out(lambda: 30) == 30

@@ -1,0 +1,301 @@
+"""The real luigid, two workers, three networks; and the ``luigi`` command's exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from luigi.rpc import RemoteScheduler
+
+from pipeline.graph import luigi_settings
+from tests.support.brake import Brake
+from tests.support.clickhouse import ClickHouseServer
+from tests.support.deployment import (
+    HASTE,
+    SECONDS,
+    Deployment,
+    EmbeddedReader,
+    ServerReader,
+    a_day,
+    in_bucket,
+    in_directory,
+)
+from tests.support.luigid import free_port, running_luigid
+from tests.support.snapshots import Bucket, SnapshotFiles
+from tests.support.zygote import Command
+
+ROOT = Path(__file__).parents[2]
+NETWORKS = ("ethereum", "bitcoin", "torus")
+LOADS = int(luigi_settings.LUIGI_SETTINGS["resources"]["loads"])  #: at a time
+
+
+@pytest.fixture
+def luigid(tmp_path: Path) -> Iterator[int]:
+    """The port of a luigid with the settings of our luigi.cfg."""
+    with running_luigid(tmp_path / "luigid") as port:
+        yield port
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return when it is so; fail after a while."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def tasks(port: int, status: str) -> list[str]:
+    """Return the families of luigid's tasks of a status."""
+    data = urllib.parse.quote(json.dumps({"status": status, "upstream_status": ""}))
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/task_list?data={data}", timeout=10) as answer:
+        response: dict[str, dict[str, str]] = json.load(answer)["response"]
+    return sorted(task["name"] for task in response.values())
+
+
+@pytest.fixture
+def deployment(server_reader: ServerReader, samples: Path, tmp_path: Path) -> Deployment:
+    """The samples, and a ClickHouse server."""
+    return Deployment(in_directory(samples), server_reader, tmp_path / "run")
+
+
+def with_luigid(deployment: Deployment, port: int) -> Deployment:
+    """Let a deployment's luigi.cfg name a luigid."""
+    deployment.directory.mkdir()
+    (deployment.directory / "luigi.cfg").write_text(f"[core]\ndefault-scheduler-port = {port}\n")
+    return deployment
+
+
+def test_luigid_runs_three_networks_with_two_workers(deployment: Deployment, samples: Path, luigid: int) -> None:
+    """Every task is done once, as its metrics say; each network is published once; a second run does nothing."""
+    with_luigid(deployment, luigid)
+    command = ("sot-ingest", "run", "--date", "2025-08-01", "--workers", "2")
+    result = deployment.command(*command)
+    assert result.exit_code == 0, result.stderr
+    done = tasks(luigid, "DONE")
+    steps = {"DownloadManifest": 3, "DownloadFile": 12, "LoadTable": 12, "PublishSnapshot": 3, "CleanUp": 3}
+    assert {name: done.count(name) for name in steps} == steps
+    assert tasks(luigid, "FAILED") == []
+    with urllib.request.urlopen(f"http://127.0.0.1:{luigid}/metrics", timeout=SECONDS) as answer:
+        metrics = answer.read().decode()
+    assert 'luigi_task_done_total{family="LoadTable",network="torus"} 4.0' in metrics
+    for network in NETWORKS:
+        assert len(deployment.publications(a_day(network=network))) == 1
+        deployment.assert_readers_see(SnapshotFiles(samples, a_day(network=network)))
+    again = deployment.command(*command)
+    assert again.exit_code == 0
+    assert [event for event in again.log() if "step" in event] == []
+
+
+def test_a_failed_run_can_be_repeated_at_once(deployment: Deployment, luigid: int, tmp_path: Path) -> None:
+    """luigid remembers the failure, and refuses neither the rerun nor its result."""
+    files = Bucket(tmp_path / "bucket").snapshot()
+    good = files.path("raw_alerts").read_bytes()
+    files.corrupt("raw_alerts", 100)
+    with_luigid(deployment, luigid)
+    deployment.source = in_directory(files.root)
+    command = ("sot-ingest", "run", "--date", "2025-08-01", "--network", "torus")
+    assert deployment.command(*command).exit_code == 30
+    assert tasks(luigid, "FAILED") == ["DownloadFile"]
+    files.overwrite("raw_alerts", good, digest=False)
+    repeated = deployment.command(*command)
+    assert repeated.exit_code == 0, repeated.stderr
+    deployment.assert_readers_see(files)
+
+
+def test_luigid_is_asked_if_it_answers(deployment: Deployment, samples: Path) -> None:
+    """Without one the run does its work and says so in one line; one that wants luigid and no other ends with 40, at
+    once, where luigi itself would try for minutes.
+    """
+    with_luigid(deployment, free_port())
+    refused = deployment.command("sot-ingest", "run", "--date", "2025-08-01", "--scheduler", "luigid")
+    assert refused.exit_code == 40
+    event, _ = refused.log()
+    assert "luigid" in event["message"]
+    assert "--scheduler auto" in event["hint"]
+    result = deployment.command("sot-ingest", "run", "--date", "2025-08-01", "--network", "torus")
+    assert result.exit_code == 0, result.stderr
+    (warning,) = [event for event in result.log() if event["level"] == "WARNING"]
+    assert "Running without luigid's page" in warning["message"]
+    deployment.assert_readers_see(SnapshotFiles(samples, a_day()))
+
+
+def test_runs_take_turns(deployment: Deployment, luigid: int, clickhouse: ClickHouseServer) -> None:
+    """Two runs at once that ask one luigid: both do all their work, and no three loads are in work at the same time."""
+
+    def loads() -> list[dict[str, Any]]:
+        return [load for network in ("torus", "bitcoin") for load in deployment.ledger(a_day(network=network))]
+
+    with_luigid(deployment, luigid)
+    with Brake((clickhouse.host, clickhouse.http_port), limit=20_000).running() as brake:
+        deployment.variables["CLICKHOUSE_HTTP_PORT"] = str(brake.port)
+        runs = [
+            deployment.start("sot-ingest", "run", "--date", "2025-08-01", "--network", network)
+            for network in ("torus", "bitcoin")
+        ]
+        assert brake.held.wait(SECONDS)
+        wait_until(lambda: tasks(luigid, "DONE").count("ValidateChecksum") > LOADS)  # one more could be loaded
+        wait_until(lambda: len(loads()) >= LOADS)  # the one that is held, and one beside it
+        brake.released.set()
+        ends = [run.communicate(timeout=SECONDS) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], ends
+    times = sorted((load["started_at"], load["recorded_at"]) for load in loads())
+    assert len(times) == 8
+    assert max(sum(begin <= started < end for begin, end in times) for started, _ in times) == LOADS
+
+
+def test_luigi_cfg_says_how_many_at_a_time(deployment: Deployment) -> None:
+    """Also where there is no luigid; what else it says of luigi's settings does not count."""
+    deployment.directory.mkdir()
+    (deployment.directory / "luigi.cfg").write_text("[resources]\nloads = 7\n[retcode]\ntask_failed = 0\n")
+    names = (("resources", "loads"), ("resources", "downloads"), ("retcode", "task_failed"))
+    code = f"""
+import luigi.configuration
+from pipeline import process, settings
+process.take_over(settings.settings())
+print([luigi.configuration.get_config().getint(*name) for name in {names}])
+"""
+    assert deployment.command(sys.executable, "-c", code).stdout == "[7, 2, 30]\n"
+
+
+def test_unblock(deployment: Deployment, luigid: int) -> None:
+    """What luigid disabled is named and may run again, other networks' is left."""
+    with_luigid(deployment, luigid)
+    remote: Any = RemoteScheduler(f"http://127.0.0.1:{luigid}/")
+    policy = {"retry_count": 1, "disable_hard_timeout": 9_999, "disable_window": 3_600}
+    for network in ("torus", "bitcoin"):
+        parameters = {"network": network, "processing_date": "2025-08-01", "window_days": "195", "table": "raw_alerts"}
+        about = {"family": "LoadTable", "params": parameters, "retry_policy_dict": policy}
+        remote.add_task(worker="w", task_id=f"LoadTable_{network}", status="PENDING", **about)
+        assert remote.get_work(worker="w", host="h")["task_id"] == f"LoadTable_{network}"
+        remote.add_task(worker="w", task_id=f"LoadTable_{network}", status="FAILED", **about)
+    assert tasks(luigid, "DISABLED") == ["LoadTable", "LoadTable"]
+    unblocked = deployment.command("sot-ingest", "unblock", "--network", "torus", "--json")
+    assert json.loads(unblocked.stdout) == [
+        {"task_id": "LoadTable_torus", "step": "LoadTable raw_alerts", "network": "torus", "date": "2025-08-01"}
+    ]
+    assert tasks(luigid, "DISABLED") == ["LoadTable"]
+
+
+def test_the_page_shows_the_failure_and_the_way_to_the_report(
+    deployment: Deployment, luigid: int, tmp_path: Path
+) -> None:
+    """The error and its hint without a traceback, a link to the snapshot's entry; and it was not tried again."""
+    files = Bucket(tmp_path / "bucket").snapshot()
+    files.corrupt("raw_alerts", 100)
+    with_luigid(deployment, luigid)
+    deployment.source = in_directory(files.root)
+    deployment.variables |= {"REPORT_URL": "https://reports.internal/sot.html", "INGESTION_RETRY_ATTEMPTS": "3"}
+    result = deployment.command("sot-ingest", "run", "--date", "2025-08-01", "--network", "torus")
+    assert result.exit_code == 30
+    assert len(result.errors()) == 1
+    remote: Any = RemoteScheduler(f"http://127.0.0.1:{luigid}/")
+    ((id_, task),) = remote.task_list("FAILED", "").items()
+    assert task["tracking_url"] == "https://reports.internal/sot.html#torus-2025-08-01"
+    shown = json.loads(remote.fetch_error(id_)["error"])
+    assert "alerts.parquet" in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.slow
+def test_luigid_dies_in_the_middle_of_a_run(
+    deployment: Deployment, luigid: int, clickhouse: ClickHouseServer, samples: Path
+) -> None:
+    """After luigi has tried for a quarter of a minute the run goes on without it, and publishes once."""
+    with_luigid(deployment, luigid)
+    with Brake((clickhouse.host, clickhouse.http_port), limit=20_000).running() as brake:
+        deployment.variables["CLICKHOUSE_HTTP_PORT"] = str(brake.port)
+        run = deployment.start("sot-ingest", "run", "--date", "2025-08-01", "--network", "torus")
+        assert brake.held.wait(SECONDS)
+        for process in psutil.process_iter():
+            if process.name() == "luigid" and str(luigid) in process.cmdline():
+                process.kill()
+        brake.released.set()
+        stdout, stderr = run.communicate(timeout=SECONDS)
+    assert run.returncode == 0, stdout + stderr
+    assert "Going on without luigid" in stderr
+    assert "Traceback" not in stderr
+    assert len(deployment.publications(a_day())) == 1
+    deployment.assert_readers_see(SnapshotFiles(samples, a_day()))
+
+
+def test_a_run_waits_for_a_late_snapshot(tmp_path: Path, server_reader: ServerReader) -> None:
+    """What is there is ingested at once; for the other the run looks until the time is over, then exits 20."""
+    bucket = Bucket(tmp_path / "bucket")
+    bucket.snapshot("bitcoin")
+    deployment = Deployment(in_directory(bucket.root), server_reader, tmp_path / "run")
+    command = (
+        "sot-ingest",
+        "run",
+        "--date",
+        "2025-08-01",
+        "--network",
+        "torus",
+        "--network",
+        "bitcoin",
+        "--wait",
+        "1s",
+    )
+    result = deployment.command(*command, "--scheduler", "local")
+    assert result.exit_code == 20
+    assert len(result.events("Waiting for snapshots to be published")) == 1
+    messages = [event["message"] for event in result.log()]
+    assert messages.index("Published snapshot") < len(messages) - 2
+    assert len(deployment.publications(a_day(network="bitcoin"))) == 1
+
+
+@pytest.mark.parametrize("command", ["sot-ingest", "luigi"])
+def test_both_commands_give_the_same_exit_codes(command: str, samples: Path, tmp_path: Path) -> None:
+    """Done 0, nothing to do 0, missing 20, failed 30, source away 35, configuration 2; luigi.cfg or not."""
+    files = Bucket(tmp_path / "bucket").snapshot("bitcoin")
+    files.corrupt("raw_alerts", 100)
+
+    def started(day: str, network: str, source: dict[str, str], directory: str = "run") -> Command:
+        place = tmp_path / directory
+        deployment = Deployment(source, EmbeddedReader(place / "warehouse"), place, dict(HASTE))
+        one = ["--network", network]
+        ours = ["sot-ingest", "run", "--date", day, *one, "--scheduler", "local"]
+        luigis = ["luigi", "--module", "pipeline.tasks", "IngestSnapshot", "--processing-date", day, *one]
+        return deployment.start(*(ours if command == "sot-ingest" else [*luigis, "--local-scheduler"]))
+
+    def exit_code(run: Command) -> int:
+        run.communicate(timeout=SECONDS)
+        return run.wait()
+
+    whole = dict(in_directory(samples))
+    away = dict(in_bucket("nowhere", f"http://127.0.0.1:{free_port()}"))
+    away |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    asking = started("2025-08-02", "torus", away, "away")  # luigi's command waits between its tries: beside the others
+    assert exit_code(started("2025-08-01", "torus", whole)) == 0
+    assert exit_code(started("2025-08-01", "torus", whole)) == 0
+    assert exit_code(started("2025-08-03", "torus", whole)) == 20
+    assert exit_code(started("2025-08-01", "bitcoin", dict(in_directory(files.root)))) == 30
+    assert exit_code(started("2025-08-01", "torus", {})) == 2
+    assert exit_code(asking) == 35
+
+
+def test_two_runs_at_once_do_the_work_once(deployment: Deployment, samples: Path) -> None:
+    """Two schedulers that do not know of each other, one work directory: one publication, one load a table."""
+    snapshot = a_day()
+    command = ("sot-ingest", "run", "--date", "2025-08-01", "--network", "torus", "--scheduler", "local")
+    processes = [deployment.start(*command) for _ in range(2)]
+    outputs = [process.communicate(timeout=SECONDS) for process in processes]
+    codes = [process.returncode for process in processes]
+    assert 0 in codes, outputs
+    assert len(deployment.publications(snapshot)) == 1
+    assert {table: len(loads) for table, loads in deployment.loads(snapshot).items()} == {
+        "raw_alerts": 1,
+        "raw_features": 1,
+        "raw_clusters": 1,
+        "raw_address_labels": 1,
+    }
+    deployment.assert_readers_see(SnapshotFiles(samples, snapshot))
+    assert deployment.run(snapshot).exit_code == 0

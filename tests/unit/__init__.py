@@ -1,0 +1,1 @@
+"""The test of each module; the folders mirror those of pipeline/."""
