@@ -30,7 +30,7 @@ from loguru import logger
 
 from pipeline import logs
 from pipeline.errors import ConfigError
-from pipeline.settings import settings
+from pipeline.settings import get_settings
 
 Command = tuple[str, ...]
 Stop = SimpleQueue[None]  # not an event, whose lock a signal's handler could find taken by what it interrupts
@@ -168,7 +168,7 @@ def _write_beat(beat: Path, moment: datetime) -> None:
 def main(crontab: Path, beat: Path) -> None:
     """Run the commands of CRONTAB at their times, which are UTC, until TERM."""
     try:
-        chosen, lines = settings(), parse(crontab.read_text("utf-8"))
+        chosen, lines = get_settings(), parse(crontab.read_text("utf-8"))
     except ConfigError as error:
         click.echo(f"{error}\n{error.hint}", err=True)
         sys.exit(2)

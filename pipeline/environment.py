@@ -16,7 +16,7 @@ _MOST_BYTES = 65_536  #: of a file that holds a secret
 
 
 @dataclass(frozen=True)
-class Given:
+class EnvironmentValues:
     """What is set; an empty variable counts as unset."""
 
     values: dict[str, str] = field(default_factory=dict)  #: by variable; a secret from a file under its own name
@@ -24,9 +24,9 @@ class Given:
     mistakes: list[str] = field(default_factory=list)  #: each begins with its variable
 
 
-def read(names: Collection[str], secrets: Collection[str]) -> Given:
+def read(names: Collection[str], secrets: Collection[str]) -> EnvironmentValues:
     """Read these variables, those of single networks, and the files of the secrets, which are some of them."""
-    given = Given()
+    given = EnvironmentValues()
     for name in names:
         if value := os.environ.get(name):
             given.values[name] = value

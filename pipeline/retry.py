@@ -33,7 +33,7 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, PipelineError) and error.transient
 
 
-def with_backoff(call: Callable[[], T]) -> T:
+def retry_call(call: Callable[[], T]) -> T:
     """Call until it succeeds, a few seconds at the most. Raises the last error."""
     return Retrying(
         retry=retry_if_exception(is_transient),
@@ -43,7 +43,7 @@ def with_backoff(call: Callable[[], T]) -> T:
     )(call)
 
 
-def with_attempts(call: Callable[[], T], *, attempts: int, delay: float) -> T:
+def retry_step(call: Callable[[], T], *, attempts: int, delay: float) -> T:
     """Call up to ``attempts`` times, ``delay`` seconds apart. Raises the last error."""
 
     def say(state: RetryCallState) -> None:

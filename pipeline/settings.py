@@ -334,6 +334,6 @@ def _is_secret(annotation: Any) -> bool:
 
 
 @cache
-def settings() -> Settings:
+def get_settings() -> Settings:
     """Return the settings of this process, read once. Raises ConfigError."""
     return load_settings()

@@ -18,12 +18,12 @@ from loguru import logger
 from pipeline.errors import SourceUnavailableError
 from pipeline.graph import interrupts, luigi_program, parameters, remaining, steps, targets
 from pipeline.graph.base import SnapshotTask, TableTask
-from pipeline.graph.context import context
+from pipeline.graph.context import get_context
 from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES
 from pipeline.warehouse.claims import Claim
 
-#: The urgency of a day's ordinary run: more than that of any day of a range, and short enough for luigid's page.
+#: The priority of a day's ordinary run: more than that of any day of a range, and short enough for luigid's page.
 TODAY = 10_000
 
 
@@ -31,7 +31,7 @@ class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # a
     """Upstream's: META.json is at the source."""
 
     def output(self) -> luigi.Target:
-        return targets.ReadySnapshot(context(), self.snapshot)
+        return targets.ReadySnapshot(get_context(), self.snapshot)
 
     def complete(self) -> bool:
         """Look; when it is not there say what is missing, for nothing after this step runs.
@@ -40,9 +40,9 @@ class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # a
         """
         found: bool = super().complete()
         if not found:
-            with self.telling("Could not find the snapshot"):
-                what, hint = context().source.absence(self.snapshot)
-                none = SourceUnavailableError(f"no {what} at {context().source.uri}", hint=hint)
+            with self.report_errors("Could not find the snapshot"):
+                what, hint = get_context().source.absence(self.snapshot)
+                none = SourceUnavailableError(f"no {what} at {get_context().source.uri}", hint=hint)
                 logger.bind(hint=hint).error("Found {}", none)
                 self.record("missing", time.monotonic(), error=none)
         else:
@@ -59,10 +59,10 @@ class DownloadManifest(SnapshotTask):
         return self.clone(FindSnapshot)
 
     def output(self) -> luigi.Target:
-        return targets.ManifestOnDisk(context(), self.snapshot)
+        return targets.ManifestOnDisk(get_context(), self.snapshot)
 
     def work(self) -> steps.Facts:
-        return steps.download_manifest(context(), self.snapshot, self.reporter)
+        return steps.download_manifest(get_context(), self.snapshot, self.reporter)
 
 
 class ValidateManifest(SnapshotTask):
@@ -74,10 +74,10 @@ class ValidateManifest(SnapshotTask):
         return self.clone(DownloadManifest)
 
     def output(self) -> luigi.Target:
-        return targets.ValidManifest(context(), self.snapshot)
+        return targets.ValidManifest(get_context(), self.snapshot)
 
     def work(self) -> steps.Facts:
-        return steps.validate_manifest(context(), self.snapshot)
+        return steps.validate_manifest(get_context(), self.snapshot)
 
 
 class DownloadFile(TableTask):
@@ -90,10 +90,10 @@ class DownloadFile(TableTask):
         return self.clone(ValidateManifest)
 
     def output(self) -> luigi.Target:
-        return targets.FileOnDisk(context(), self.snapshot, self.table_facts)
+        return targets.FileOnDisk(get_context(), self.snapshot, self.table_facts)
 
     def work(self) -> steps.Facts:
-        return steps.download_file(context(), self.snapshot, self.table_facts, self.reporter)
+        return steps.download_file(get_context(), self.snapshot, self.table_facts, self.reporter)
 
 
 class ValidateFile(TableTask):
@@ -105,10 +105,10 @@ class ValidateFile(TableTask):
         return self.clone(DownloadFile)
 
     def output(self) -> luigi.Target:
-        return targets.ValidFile(context(), self.snapshot, self.table_facts, "validate-file")
+        return targets.ValidFile(get_context(), self.snapshot, self.table_facts, "validate-file")
 
     def work(self) -> steps.Facts:
-        return steps.validate_file(context(), self.snapshot, self.table_facts)
+        return steps.validate_file(get_context(), self.snapshot, self.table_facts)
 
 
 class ValidateChecksum(TableTask):
@@ -120,10 +120,10 @@ class ValidateChecksum(TableTask):
         return self.clone(ValidateFile)
 
     def output(self) -> luigi.Target:
-        return targets.ValidFile(context(), self.snapshot, self.table_facts, "validate-checksum")
+        return targets.ValidFile(get_context(), self.snapshot, self.table_facts, "validate-checksum")
 
     def work(self) -> steps.Facts:
-        return steps.validate_checksum(context(), self.snapshot, self.table_facts, self.reporter)
+        return steps.validate_checksum(get_context(), self.snapshot, self.table_facts, self.reporter)
 
 
 class LoadTable(TableTask):
@@ -134,7 +134,7 @@ class LoadTable(TableTask):
     @property
     def resources(self) -> dict[str, int]:  # type: ignore[override]  # luigi takes an attribute or a property
         """luigi.cfg says how many loads into a server, and how many downloads, are at work at a time."""
-        chosen, usual = context().settings, context().settings.clickhouse_host
+        chosen, usual = get_context().settings, get_context().settings.clickhouse_host
         server = chosen.server(self.network)
         return {"loads" if server is None or server.host == usual else f"loads {server.host}:{server.port}": 1}
 
@@ -142,10 +142,10 @@ class LoadTable(TableTask):
         return self.clone(ValidateChecksum)
 
     def output(self) -> luigi.Target:
-        return targets.TableLoad(context(), self.snapshot, self.table_facts)
+        return targets.TableLoad(get_context(), self.snapshot, self.table_facts)
 
     def work(self) -> steps.Facts:
-        return steps.load_table(context(), self.snapshot, self.table_facts, self.reporter)
+        return steps.load_table(get_context(), self.snapshot, self.table_facts, self.reporter)
 
 
 class PublishSnapshot(SnapshotTask):
@@ -157,10 +157,10 @@ class PublishSnapshot(SnapshotTask):
         return [self.clone(LoadTable, table=table.name) for table in TABLES]
 
     def output(self) -> luigi.Target:
-        return targets.PublishedSnapshot(context(), self.snapshot)
+        return targets.PublishedSnapshot(get_context(), self.snapshot)
 
     def work(self) -> steps.Facts:
-        return steps.publish_snapshot(context(), self.snapshot)
+        return steps.publish_snapshot(get_context(), self.snapshot)
 
 
 class CleanUp(SnapshotTask):
@@ -172,11 +172,11 @@ class CleanUp(SnapshotTask):
         return self.clone(PublishSnapshot)
 
     def output(self) -> luigi.Target:
-        return targets.CleanedUp(context(), self.snapshot)
+        return targets.CleanedUp(get_context(), self.snapshot)
 
     def work(self) -> steps.Facts:
-        facts = steps.clean_up(context(), self.snapshot)
-        if claims := context().claims:
+        facts = steps.clean_up(get_context(), self.snapshot)
+        if claims := get_context().claims:
             claims.release(self.snapshot)
         return facts
 
@@ -192,10 +192,10 @@ class IngestSnapshot(luigi.WrapperTask, SnapshotTask):
         """
         if super().complete():
             return True
-        claims = context().claims
+        claims = get_context().claims
         if claims is None or interrupts.is_worker() or self.clone(PublishSnapshot).complete():
             return False
-        with self.telling("Could not claim the snapshot"):
+        with self.report_errors("Could not claim the snapshot"):
             while not claims.hold(self.snapshot):
                 if super().complete():
                     return True
@@ -204,11 +204,11 @@ class IngestSnapshot(luigi.WrapperTask, SnapshotTask):
     def run(self) -> None:
         """Do nothing: luigi has just asked the last step."""
 
-    def other(self) -> Claim | None:
+    def competing_claim(self) -> Claim | None:
         """Return the claim of another deployment that is at work. Raises WarehouseError, which the log has told."""
-        claims = context().claims
-        with self.telling("Could not tell who is at work on the snapshot"):
-            return claims.other(self.snapshot) if claims else None
+        claims = get_context().claims
+        with self.report_errors("Could not tell who is at work on the snapshot"):
+            return claims.competing_claim(self.snapshot) if claims else None
 
     def requires(self) -> luigi.Task:
         return self.clone(CleanUp)
@@ -217,7 +217,7 @@ class IngestSnapshot(luigi.WrapperTask, SnapshotTask):
     def bulk_complete(cls, parameter_tuples: Iterable[tuple[str, date, int]]) -> list[tuple[str, date, int]]:
         """Return those that are published, with one query a network; the source is not asked."""
         keys = {Snapshot(*key): key for key in parameter_tuples}
-        return [keys[snapshot] for snapshot in remaining.settled_ones(context(), keys)]
+        return [keys[snapshot] for snapshot in remaining.up_to_date(get_context(), keys)]
 
 
 class IngestDaily(luigi.WrapperTask):
@@ -230,7 +230,7 @@ class IngestDaily(luigi.WrapperTask):
     priority = TODAY
 
     def requires(self) -> list[luigi.Task]:
-        return [self.clone(IngestSnapshot, network=network, urgency=TODAY) for network in self.networks]
+        return [self.clone(IngestSnapshot, network=network, snapshot_priority=TODAY) for network in self.networks]
 
 
 class IngestRange(luigi.WrapperTask):
@@ -246,18 +246,19 @@ class IngestRange(luigi.WrapperTask):
     def requires(self) -> list[luigi.Task]:
         ordered = sorted(self._to_do, key=lambda snapshot: snapshot.processing_date, reverse=self.reverse)
         return [
-            IngestSnapshot(*astuple(snapshot), urgency=len(ordered) - place) for place, snapshot in enumerate(ordered)
+            IngestSnapshot(*astuple(snapshot), snapshot_priority=len(ordered) - place)
+            for place, snapshot in enumerate(ordered)
         ]
 
     def complete(self) -> bool:
         """One query a network, where luigi would ask for each snapshot."""
-        return not remaining.missing(context(), self._to_do, check_source=self.check_source)
+        return not remaining.remaining_snapshots(get_context(), self._to_do, check_source=self.check_source)
 
     @cached_property
     def _to_do(self) -> list[Snapshot]:
-        asked = remaining.snapshots_of(self.networks, self.first, self.last, self.window_days)
-        return remaining.missing(context(), asked, check_source=self.check_source)
+        asked = remaining.snapshots_in_range(self.networks, self.first, self.last, self.window_days)
+        return remaining.remaining_snapshots(get_context(), asked, check_source=self.check_source)
 
 
 if luigi_program.is_luigi_command():
-    luigi_program.take_over_luigi()
+    luigi_program.reexec_luigi()

@@ -7,22 +7,15 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
-from mypy_boto3_s3 import S3Client
 
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.schema import ensure_schema
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User, given_server
 from tests.support.deployment import EmbeddedReader, Reader, ServerReader
 from tests.support.warehouses import Databases, embedded, on_server
-from tests.torture.site import Ground, ground
-
-REGION = "us-east-1"
 
 #: The variables that the project, and what it is built on, read. TEST_CLICKHOUSE_* are the tests' own.
 _READ = re.compile(
@@ -128,49 +121,3 @@ def own_clickhouse(tmp_path: Path) -> Iterator[Callable[..., OwnClickHouse]]:
     yield start
     for server in servers:
         server.stop()
-
-
-@pytest.fixture(scope="module")
-def torture_ground() -> Iterator[Ground]:
-    """A server and an S3 API for harm, where readers look less often than ``scripts/torture`` lets them."""
-    with ground(pause=1.5) as made:
-        yield made
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """A bucket that answers over HTTP, and a client that may do everything with it."""
-
-    name: str
-    endpoint: str  #: URL
-    client: S3Client
-
-    def upload(self, directory: Path) -> None:
-        """Store every file under ``directory``; its path in there, with slashes, is the key."""
-        for path in sorted(directory.rglob("*")):
-            if path.is_file():
-                key = path.relative_to(directory).as_posix()
-                self.client.put_object(Bucket=self.name, Key=key, Body=path.read_bytes())
-
-
-@pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """The URL of an S3 API."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """An empty bucket of this test's own; the environment holds credentials for it."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test-access-key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret-key")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    # A session of its own: boto3's default one would keep the first test's credentials.
-    client = boto3.session.Session().client("s3", endpoint_url=s3, region_name=REGION)
-    name = f"test-{secrets.token_hex(6)}"
-    client.create_bucket(Bucket=name)
-    return Bucket(name, s3, client)

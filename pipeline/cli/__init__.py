@@ -50,14 +50,14 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sot-ingest")
-def cli() -> None:
+def sot_ingest() -> None:
     """Load verified daily snapshots into ClickHouse."""
 
 
 def main() -> None:
     """Run the command; errors are one line on stderr, with the exit code that says what they are."""
     try:
-        cli.main(standalone_mode=False)
+        sot_ingest.main(standalone_mode=False)
     except click.Abort:
         click.echo("Nothing was done.", err=True)
         sys.exit(exit_codes.CONFIG)

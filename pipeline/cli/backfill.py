@@ -28,15 +28,15 @@ def command(first: date, last: date, as_json: bool, **given: Any) -> None:
     A day without a snapshot at the source, or with a bad one, does not stop the others: they are told at the end, with
     exit code 20 when all that is left is not at the source, and 30 when something failed.
     """
-    from pipeline.graph.remaining import snapshots_of  # noqa: PLC0415
-    from pipeline.runs.backfill import Backfill, carry_out  # noqa: PLC0415  # luigi, drivers and all: not for --help
+    from pipeline.graph.remaining import snapshots_in_range  # noqa: PLC0415
+    from pipeline.runs.backfill import Backfill, run_backfill  # noqa: PLC0415  # luigi, drivers and all: not for --help
 
     if last < first:
         raise click.BadParameter(f"{last} is before {first}", param_hint="--to")
-    chosen = options.take_over()
+    chosen = options.load_settings()
     networks = options.chosen_networks(chosen, given.pop("networks"))
-    snapshots = snapshots_of(networks, first, last, given.pop("window_days") or chosen.window_days)
-    result = carry_out(Backfill(snapshots, **given))
+    snapshots = snapshots_in_range(networks, first, last, given.pop("window_days") or chosen.window_days)
+    result = run_backfill(Backfill(snapshots, **given))
     if result.exit_code not in {exit_codes.UNKNOWN, exit_codes.LUIGI}:
         _print(len(snapshots), result, as_json=as_json)
     sys.exit(result.exit_code)

@@ -9,7 +9,7 @@ import click
 
 from pipeline import exit_codes
 from pipeline.cli import options, output
-from pipeline.operations.freshness import Freshness, check, hours
+from pipeline.operations.freshness import Freshness, check_freshness, hours
 
 
 @click.command(epilog="\b\nExample:\n  sot-ingest check --max-age 26h --network torus")
@@ -28,8 +28,8 @@ def command(max_age: float, networks: tuple[str, ...], window_days: int | None, 
 
     Exit code 0 when all are, 2 when one is too old or has nothing published, 35 when the warehouse does not tell.
     """
-    chosen = options.take_over()
-    found = check(
+    chosen = options.load_settings()
+    found = check_freshness(
         options.chosen_networks(chosen, networks),
         window_days=window_days or chosen.window_days,
         max_age=timedelta(seconds=max_age),

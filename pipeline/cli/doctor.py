@@ -18,11 +18,11 @@ def command(*, offline: bool, as_json: bool) -> None:
     Exits with 0, with 2 when something has to be set right, or with 35 when something does not answer. Changes nothing,
     and shows no secret.
     """
-    from pipeline.graph.context import context  # noqa: PLC0415
+    from pipeline.graph.context import get_context  # noqa: PLC0415
     from pipeline.operations import doctor  # noqa: PLC0415  # luigi, drivers and all: not for --help
     from pipeline.operations.doctor import local, services  # noqa: PLC0415
 
-    chosen = options.take_over()
+    chosen = options.load_settings()
     here = {
         "luigi.cfg": local.check_luigi_cfg,
         "work directory": local.check_work_directory,
@@ -34,7 +34,7 @@ def command(*, offline: bool, as_json: bool) -> None:
         "luigid": services.check_luigid,
         "clock": services.check_clock,
     }
-    findings = doctor.examine(context(), here if offline else {**asked, **here})
+    findings = doctor.examine(get_context(), here if offline else {**asked, **here})
     shown = doctor.shown_settings(chosen)
     if as_json:
         output.print_json({"findings": [finding.as_dict() for finding in findings], "settings": shown})

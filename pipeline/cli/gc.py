@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from pipeline.cli import options, output
-from pipeline.graph.context import context
+from pipeline.graph.context import get_context
 from pipeline.operations import gc
 from pipeline.operations.gc import Garbage, Policy
 
@@ -35,16 +35,16 @@ def command(keep_versions: int, keep_days: int | None, dry_run: bool, yes: bool,
     With --keep-days also what is published of older days: readers see no rows of them any more. Readers in the middle
     of a query keep what they read. Snapshots that a run is at work on are left alone.
     """
-    options.take_over()
+    options.load_settings()
     now = datetime.now(UTC)
     oldest = now.date() - timedelta(days=keep_days) if keep_days else None
     policy = Policy(keep_versions, oldest, now)
-    found = gc.find(context(), policy)
+    found = gc.find(get_context(), policy)
     if not dry_run and (found.loads or found.files or found.retired):
         if not as_json and not yes:
             _print(found, "would be removed")
         output.confirm(f"Remove {_totals(found)}?", yes=yes)
-        found = gc.remove_garbage(context(), policy, found)
+        found = gc.remove_garbage(get_context(), policy, found)
     if as_json:
         output.print_json({"dry_run": dry_run, **_as_dict(found)})
     else:

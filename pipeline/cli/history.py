@@ -26,7 +26,7 @@ def command(
     day: date | None, days: int | None, networks: tuple[str, ...], window_days: int | None, as_json: bool
 ) -> None:
     """Show what runs did about each day: when, how long, what came of it, and why not more."""
-    chosen = options.take_over()
+    chosen = options.load_settings()
     named = options.chosen_networks(chosen, networks)
     span = days or (1 if day else 7)
     found = collect(named, days=span, last=day or yesterday(), window_days=window_days or chosen.window_days)

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from pipeline.errors import ConfigError
 from pipeline.runs import process
-from pipeline.settings import Settings, settings
+from pipeline.settings import Settings, get_settings
 from pipeline.snapshot import NETWORK_PATTERN
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -46,7 +46,7 @@ class NetworkType(click.ParamType[str]):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002  # click's signature
         """Offer the configured networks."""
         try:
-            return [CompletionItem(name) for name in settings().networks if name.startswith(incomplete)]
+            return [CompletionItem(name) for name in get_settings().networks if name.startswith(incomplete)]
         except ConfigError:
             return []
 
@@ -98,10 +98,10 @@ scheduler = click.option(
 )
 
 
-def take_over() -> Settings:
+def load_settings() -> Settings:
     """Read the settings and set the process up. Raises ConfigError."""
-    chosen = settings()
-    process.take_over(chosen)
+    chosen = get_settings()
+    process.configure_process(chosen)
     return chosen
 
 

@@ -23,14 +23,14 @@ from pipeline.snapshot import Snapshot
 @options.as_json
 def command(**given: Any) -> None:
     """Show what a run would do and why: its steps, bytes to download, rows to load. Does nothing."""
-    from pipeline.graph.context import context  # noqa: PLC0415  # drivers and all: not for --help
-    from pipeline.operations.plan import plan  # noqa: PLC0415
+    from pipeline.graph.context import get_context  # noqa: PLC0415  # drivers and all: not for --help
+    from pipeline.operations.plan import make_plan  # noqa: PLC0415
 
-    chosen = options.take_over()
+    chosen = options.load_settings()
     day, window = given["day"] or yesterday(), given["window_days"] or chosen.window_days
     networks = options.chosen_networks(chosen, given["networks"])
     try:
-        found = [plan(context(), Snapshot(network, day, window)) for network in networks]
+        found = [make_plan(get_context(), Snapshot(network, day, window)) for network in networks]
     except PipelineError as error:
         logger.bind(hint=error.hint).error("Could not tell what is to be done: {}", error)
         sys.exit(exit_codes.UNKNOWN)

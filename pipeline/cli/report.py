@@ -16,13 +16,13 @@ from pipeline.dates import yesterday
 @options.as_json
 def command(html: Path | None, days: int, as_json: bool) -> None:
     """Write one page: calendar, rows, durations, failures; or print what is on it as JSON."""
-    from pipeline.graph.context import context  # noqa: PLC0415  # drivers and all: not for --help
+    from pipeline.graph.context import get_context  # noqa: PLC0415  # drivers and all: not for --help
     from pipeline.operations.report import collected, render, write_page  # noqa: PLC0415
 
     if html is None and not as_json:
         raise click.UsageError("say where the page goes, --html FILE, or ask for --json")
-    options.take_over()
-    found = collected(context(), days=days, last=yesterday())
+    options.load_settings()
+    found = collected(get_context(), days=days, last=yesterday())
     if html is not None and str(html) == "-":
         click.echo(render(found))
     elif html is not None:

@@ -33,14 +33,14 @@ def command(**given: Any) -> None:
     Readers see what they saw until the new publication takes its place. Without a snapshot at the source nothing is
     forgotten.
     """
-    from pipeline.runs.ingest import ingest, result_of  # noqa: PLC0415  # luigi, drivers and all: not for --help
+    from pipeline.runs.ingest import ingest_snapshots, result_of  # noqa: PLC0415  # luigi, drivers and all: not for --help
 
-    chosen = options.take_over()
+    chosen = options.load_settings()
     chosen.check_networks((given["network"],))
     snapshot = Snapshot(given["network"], given["day"], given["window_days"] or chosen.window_days)
     tables = given["tables"] or tuple(BY_NAME)
     output.confirm(f"Download {snapshot} and load {', '.join(tables)} anew?", yes=given["yes"])
-    code = ingest([snapshot], workers=given["workers"], scheduler=given["scheduler"], anew=tables)
+    code = ingest_snapshots([snapshot], workers=given["workers"], scheduler=given["scheduler"], force_tables=tables)
     if given["as_json"]:
         output.print_json(result_of(code, [snapshot]))
     sys.exit(code)

@@ -7,8 +7,8 @@ from datetime import date
 import click
 
 from pipeline.cli import options, output
-from pipeline.graph.context import context
-from pipeline.operations.rollback import Rollback, plan, roll_back
+from pipeline.graph.context import get_context
+from pipeline.operations.rollback import Rollback, plan_rollback, roll_back
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse.publish import Publication
 
@@ -25,14 +25,14 @@ def command(day: date, network: str, window_days: int | None, to: str | None, ye
 
     Nothing is loaded. Later runs leave it so until upstream publishes a new manifest, or you say rerun.
     """
-    chosen = options.take_over()
+    chosen = options.load_settings()
     chosen.check_networks((network,))
     snapshot = Snapshot(network, day, window_days or chosen.window_days)
-    planned = plan(context(), snapshot, to)
+    planned = plan_rollback(get_context(), snapshot, to)
     if not as_json:
         _print_plan(planned)
     output.confirm(f"Show readers of {snapshot} publication {planned.target.publication_id} again?", yes=yes)
-    published = roll_back(context(), planned)
+    published = roll_back(get_context(), planned)
     if as_json:
         output.print_json(_as_dict(planned, published))
     else:

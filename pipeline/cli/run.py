@@ -27,13 +27,13 @@ from pipeline.snapshot import Snapshot
 @options.as_json
 def command(**given: Any) -> None:
     """Ingest a day: the steps that are not proven yet, and no others."""
-    from pipeline.runs.ingest import ingest, result_of  # noqa: PLC0415  # luigi, drivers and all: not for --help
+    from pipeline.runs.ingest import ingest_snapshots, result_of  # noqa: PLC0415  # luigi, drivers and all: not for --help
 
-    chosen = options.take_over()
+    chosen = options.load_settings()
     day = given["day"] or yesterday()
     window = given["window_days"] or chosen.window_days
     snapshots = [Snapshot(network, day, window) for network in options.chosen_networks(chosen, given["networks"])]
-    code = ingest(snapshots, workers=given["workers"], scheduler=given["scheduler"], wait=given["wait"])
+    code = ingest_snapshots(snapshots, workers=given["workers"], scheduler=given["scheduler"], wait=given["wait"])
     if given["as_json"]:
         output.print_json(result_of(code, snapshots))
     sys.exit(code)

@@ -21,7 +21,7 @@ def command(network: str | None, day: date | None, as_json: bool) -> None:
     """
     from pipeline.graph import luigid  # noqa: PLC0415  # luigi: not for --help
 
-    options.take_over()
+    options.load_settings()
     unblocked = luigid.unblock(network, day.isoformat() if day else None)
     if as_json:
         output.print_json([asdict(task) for task in unblocked])

@@ -13,10 +13,10 @@ from pipeline import exit_codes
 from pipeline.cli import options, output
 from pipeline.dates import yesterday
 from pipeline.errors import PipelineError
-from pipeline.graph.context import context
+from pipeline.graph.context import get_context
 from pipeline.logs import printable
 from pipeline.operations.findings import Finding
-from pipeline.operations.verify import Verified, count_rows, verify
+from pipeline.operations.verify import Verified, count_rows, verify_publications
 
 
 @click.command(epilog="\b\nExample:\n  sot-ingest verify --days 7 --network torus")
@@ -33,12 +33,14 @@ def command(
 
     Exit code 0 when all is as it should be, 2 when something is found, 35 when it could not be told.
     """
-    chosen = options.take_over()
+    chosen = options.load_settings()
     last = day or yesterday()
     first = last - timedelta(days=(days or (1 if day else 7)) - 1)
     names = options.chosen_networks(chosen, networks)
     try:
-        found = list(verify(context(), names, first, last, window_days or chosen.window_days, deep=deep))
+        found = list(
+            verify_publications(get_context(), names, first, last, window_days or chosen.window_days, deep=deep)
+        )
     except PipelineError as error:
         logger.bind(hint=error.hint).error("Could not verify: {}", error)
         sys.exit(exit_codes.UNKNOWN)

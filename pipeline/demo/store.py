@@ -18,7 +18,7 @@ from botocore.config import Config
 
 from pipeline.dates import yesterday
 from pipeline.demo.bucket import MARKER, write_bucket
-from pipeline.settings import Settings, settings
+from pipeline.settings import Settings, get_settings
 from pipeline.snapshot import MANIFEST_NAME, Snapshot
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _upload(chosen: Settings, client: S3Client, snapshot: Snapshot) -> None:
 @click.option("--days", type=click.IntRange(1, 30), default=2, show_default=True, help="Days back from yesterday.")
 def main(days: int) -> None:
     """Put demo snapshots into the bucket that SOT_S3_BUCKET names."""
-    chosen = settings()
+    chosen = get_settings()
     if not chosen.s3_bucket:
         raise click.UsageError("SOT_S3_BUCKET is not set")
     for snapshot in fill(chosen, days):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.files.conversion import SCALE, WHOLE_DIGITS, Conversion
-from pipeline.files.parquet import parquet
+from pipeline.files.parquet import open_parquet
 from pipeline.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _EXACT = Context(prec=80)  # more digits than a Parquet decimal has
 _ALWAYS_FIT = {"String", "Bool", "Float64"}  # unless NULL, or an integer in Float64
 
 
-def first_refused(path: Path, name: str, conversions: tuple[Conversion, ...], snapshot: Snapshot) -> str | None:
+def find_bad_value(path: Path, name: str, conversions: tuple[Conversion, ...], snapshot: Snapshot) -> str | None:
     """Return what is wrong with the first value of the file that does not fit, or None when none is found.
 
     For example ``degree_in is -1 in row 17 (the first is 0), expected a whole number from 0 to 4294967295``. Raises
@@ -36,7 +36,7 @@ def first_refused(path: Path, name: str, conversions: tuple[Conversion, ...], sn
     of_snapshot = {
         c.column.name: getattr(snapshot, c.column.name) for c in conversions if c.read_as and c.value.startswith("{")
     }
-    with parquet(path, name) as file:
+    with open_parquet(path, name) as file:
         row = 0
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(wanted)):
             places = {column: _first(batch[column], wanted[column], of_snapshot.get(column)) for column in wanted}
@@ -55,7 +55,7 @@ def _first(values: pa.Array, stored: str, of_snapshot: object) -> int | None:
         return None
     for at, scalar in enumerate(values):
         value = _python(scalar)
-        if not (fits(value, stored) if of_snapshot is None else is_of_snapshot(value, of_snapshot)):
+        if not (fits_type(value, stored) if of_snapshot is None else is_of_snapshot(value, of_snapshot)):
             return at
     return None
 
@@ -74,7 +74,7 @@ def _described(name: str, value: Any, row: int, stored: str, of_snapshot: object
     """Return what a value is and what it should have been."""
     element = re.fullmatch(r"Array\((.*)\)", stored)
     if element and value is not None:
-        at = next(at for at, item in enumerate(value) if not fits(item, element[1]))
+        at = next(at for at, item in enumerate(value) if not fits_type(item, element[1]))
         return _described(f"{name}[{at}]", value[at], row, element[1], None)
     expected = f"{_meaning(stored, value)} ({stored})" if of_snapshot is None else f"{of_snapshot}, the snapshot's own"
     return f"{name} is {_shown(value)} in row {row} (the first is 0), expected {expected}"
@@ -116,12 +116,12 @@ def is_of_snapshot(value: Any, expected: object) -> bool:
     return bool(value in (expected, expected.isoformat()))
 
 
-def fits(value: Any, stored: str) -> bool:
+def fits_type(value: Any, stored: str) -> bool:
     """Tell whether a value can be stored in a column of a ClickHouse type without changing it."""
     if value is None:
         return False
     if element := re.fullmatch(r"Array\((.*)\)", stored):
-        return all(fits(item, element[1]) for item in value)
+        return all(fits_type(item, element[1]) for item in value)
     if integer := re.fullmatch(r"UInt(\d+)", stored):
         return math.isfinite(value) and value == int(value) and 0 <= value < 2 ** int(integer[1])
     if stored.startswith("Decimal"):

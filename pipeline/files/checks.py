@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import ASK_UPSTREAM, FileError, RefusedValueError, RowCountError, SchemaError
 from pipeline.files import atomic
 from pipeline.files.conversion import is_convertible, read_type
-from pipeline.files.parquet import Footer, parquet
+from pipeline.files.parquet import Footer, open_parquet
 from pipeline.manifest import FileEntry
 from pipeline.tables import Table
 
@@ -90,7 +90,7 @@ def check_lists(path: Path, table: Table, name: str) -> None:
     those of a column that is encrypted, or of a footer that is damaged.
     """
     lists = [column.name for column in table.file_columns if column.type.startswith("Array")]
-    with parquet(path, name) as file:
+    with open_parquet(path, name) as file:
         there = [column for column in lists if column in file.schema_arrow.names]
         row = 0
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=there) if there else ():

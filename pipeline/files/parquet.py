@@ -28,7 +28,7 @@ class Footer:
 
 def read_footer(path: Path, name: str) -> Footer:
     """Return a Parquet file's row count and columns. Raises FileError when it is not Parquet."""
-    with parquet(path, name) as file:
+    with open_parquet(path, name) as file:
         schema = file.schema.to_arrow_schema()
         twice = sorted({column for column in schema.names if schema.names.count(column) > 1})
         if twice:
@@ -40,7 +40,7 @@ def read_footer(path: Path, name: str) -> Footer:
 
 
 @contextmanager
-def parquet(path: Path, name: str) -> Iterator[pq.ParquetFile]:
+def open_parquet(path: Path, name: str) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file. Raises FileError, also inside the block, when pyarrow cannot read what is in it.
 
     pyarrow's own defaults hold all columns of a row group at once, and upstream writes one row group a file: reading

@@ -13,11 +13,11 @@ from loguru import logger
 
 from pipeline.errors import PipelineError
 from pipeline.graph import interrupts, journal, luigid_page, parameters, progress, spool, steps
-from pipeline.graph.context import context
-from pipeline.retry import with_attempts
+from pipeline.graph.context import get_context
+from pipeline.retry import retry_step
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, Table
-from pipeline.warehouse.step_log import State
+from pipeline.warehouse.step_log import StepState
 
 
 class SnapshotTask(luigi.Task):
@@ -26,14 +26,14 @@ class SnapshotTask(luigi.Task):
     network: str = parameters.network()
     processing_date: date = parameters.processing_date()
     window_days: int = parameters.window_days()
-    urgency: int = parameters.urgency()
+    snapshot_priority: int = parameters.snapshot_priority()
 
     done = "Done"  #: the log event after the step, in the past tense
 
     @property
     def priority(self) -> float:  # type: ignore[override]  # luigi takes an attribute or a property
-        """A snapshot of more urgency is finished before one of less is begun."""
-        return self.urgency
+        """A snapshot of a higher priority is finished before one of a lower priority is begun."""
+        return self.snapshot_priority
 
     @property
     def snapshot(self) -> Snapshot:
@@ -47,16 +47,16 @@ class SnapshotTask(luigi.Task):
 
     def complete(self) -> bool:
         """Ask the target; while a service is unavailable, wait for the next attempt."""
-        journal.ask(self.snapshot)
-        with self.telling("Could not tell whether the step is done"):
+        journal.add_requested(self.snapshot)
+        with self.report_errors("Could not tell whether the step is done"):
             return self._attempts(super().complete)
 
     def run(self) -> None:
         """Do the step, unless another process of this host did it while we waited for it."""
-        with self.telling("Step failed"), context().workspace(self.snapshot).lock(self.step):
+        with self.report_errors("Step failed"), get_context().workspace(self.snapshot).lock(self.step):
             if self.complete():
                 return
-            luigid_page.link(self, context().settings.report_url, self.snapshot)
+            luigid_page.link(self, get_context().settings.report_url, self.snapshot)
             started = time.monotonic()
             facts = self._attempts(self.work)
             logger.bind(**facts, seconds=round(time.monotonic() - started, 3)).info(self.done)
@@ -82,11 +82,11 @@ class SnapshotTask(luigi.Task):
         return progress.reporter(str(self.snapshot), self.step, self.report)
 
     def _attempts(self, call: Any) -> Any:
-        settings = context().settings
-        return with_attempts(call, attempts=settings.retry_attempts, delay=settings.retry_delay)
+        settings = get_context().settings
+        return retry_step(call, attempts=settings.retry_attempts, delay=settings.retry_delay)
 
     @contextmanager
-    def telling(self, what: str) -> Iterator[None]:
+    def report_errors(self, what: str) -> Iterator[None]:
         """Put the snapshot and the step on every event; tell an error on one line with what to do, and record it."""
         table, started = getattr(self, "table", None), time.monotonic()
         with logger.contextualize(
@@ -110,11 +110,13 @@ class SnapshotTask(luigi.Task):
                 raise
 
     def record(
-        self, state: State, started: float, *, facts: steps.Facts | None = None, error: BaseException | None = None
+        self, state: StepState, started: float, *, facts: steps.Facts | None = None, error: BaseException | None = None
     ) -> None:
         """Record what became of the step since ``started`` on the monotonic clock."""
         step = (self.task_family, getattr(self, "table", ""))
-        spool.keep(context(), spool.record_of(context(), self.snapshot, step, state, started, facts, error))
+        spool.record_step(
+            get_context(), spool.record_of(get_context(), self.snapshot, step, state, started, facts, error)
+        )
 
 
 class TableTask(SnapshotTask):

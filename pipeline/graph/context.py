@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from pipeline.clickhouse import ANSWER_SECONDS, ClickHouse
 from pipeline.files.workspace import Workspace
-from pipeline.settings import ServerAddress, Settings, settings
+from pipeline.settings import ServerAddress, Settings, get_settings
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import ROLE
 from pipeline.warehouse.claim_holder import Claims
@@ -32,7 +32,7 @@ class Context:
     """What every step of a run shares."""
 
     settings: Settings
-    _warehouses: dict[tuple[str, bool], Warehouse] = field(default_factory=dict)
+    _warehouses: dict[tuple[str, float], Warehouse] = field(default_factory=dict)
     run_id: str = field(default_factory=lambda: uuid4().hex)  #: the same in all processes that luigi forks for a run
 
     @cached_property
@@ -73,11 +73,11 @@ class Context:
         """The embedded ClickHouse of this process, if that is where tables go."""
         return Engine(self.settings.warehouse_path) if self.settings.warehouse_path else None
 
-    def warehouse(self, network: str, *, patient: bool = True) -> Warehouse:
-        """Return where the network's tables go; an impatient one is for what must not hold up a run."""
-        key = (network, patient)
+    def warehouse(self, network: str, *, timeout: float = ANSWER_SECONDS) -> Warehouse:
+        """Return where the network's tables go; ``timeout`` is how many seconds an answer may take."""
+        key = (network, timeout)
         if key not in self._warehouses:
-            self._warehouses[key] = self._connect(network, ANSWER_SECONDS if patient else QUICK_SECONDS)
+            self._warehouses[key] = self._connect(network, timeout)
         return self._warehouses[key]
 
     def _connect(self, network: str, answer_seconds: float) -> Warehouse:
@@ -99,7 +99,7 @@ class Context:
         if self.is_embedded:
             return None
         owner = f"{socket.gethostname()}:{self.settings.work_path.absolute()} {verb}".strip()
-        return Claims(lambda network: self.warehouse(network, patient=False), Claimant(owner, self.run_id))
+        return Claims(lambda network: self.warehouse(network, timeout=QUICK_SECONDS), Claimant(owner, self.run_id))
 
     def workspace(self, snapshot: Snapshot) -> Workspace:
         """Return the snapshot's work directory."""
@@ -112,6 +112,6 @@ class Context:
 
 
 @cache
-def context() -> Context:
+def get_context() -> Context:
     """Return the context of this process. Raises ConfigError."""
-    return Context(settings())
+    return Context(get_settings())

@@ -30,7 +30,7 @@ _SOON = 0.02
 
 
 @dataclass
-class _State:
+class _ProcessState:
     """What the signal handler knows of this process; it gets no arguments of ours."""
 
     root: int = field(default_factory=os.getpid)  #: the process that the others were forked from
@@ -39,11 +39,11 @@ class _State:
     interrupt: Interrupted | None = None  #: the one that this process was sent; the first counts
 
 
-_state = _State()
+_state = _ProcessState()
 _other_drops = sys.unraisablehook  #: what is told of dropped exceptions that are no interrupts
 
 
-def take_over() -> None:
+def install_signal_handlers() -> None:
     """Make signals to this process, and to what it forks, raise Interrupted.
 
     To be called after all that registers callbacks of its own around a fork: they then stand between ours.

@@ -48,7 +48,7 @@ _journal: Journal | None = None
 
 
 @contextmanager
-def journal() -> Iterator[Journal]:
+def open_journal() -> Iterator[Journal]:
     """Open the journal of a run for this process and those that it forks."""
     global _journal  # noqa: PLW0603  # one a process, inherited by forks
     with contextlib.ExitStack() as stack:
@@ -77,19 +77,19 @@ def is_open() -> bool:
     return _journal is not None
 
 
-def keep(record: StepRecord) -> None:
+def append_record(record: StepRecord) -> None:
     """Append what a step did; nothing where no run keeps a journal."""
     if _journal is not None:
         os.write(_journal.handle, json.dumps(record.as_dict(), default=str).encode() + b"\n")
 
 
-def ask(snapshot: Snapshot) -> None:
+def add_requested(snapshot: Snapshot) -> None:
     """Note that the run is about a snapshot."""
     if _journal is not None:
         _journal.asked.add(snapshot)
 
 
-def explain(cause: str, hint: str) -> None:
+def set_cause(cause: str, hint: str) -> None:
     """Note why the run ended when no step can tell."""
     if _journal is not None:
         _journal.cause, _journal.hint = cause, hint

@@ -14,7 +14,7 @@ def is_luigi_command() -> bool:
     return program.name == "luigi" or program.parts[-2:] == ("luigi", "__main__.py")
 
 
-def take_over_luigi() -> NoReturn:
+def reexec_luigi() -> NoReturn:
     """Make a process that was started as ``luigi`` ours from its start: the same process, the same arguments.
 
     Without -P the current directory could bring other modules than those that are installed.

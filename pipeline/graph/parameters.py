@@ -11,7 +11,7 @@ import luigi
 from pipeline import exit_codes
 from pipeline.dates import yesterday
 from pipeline.errors import ConfigError
-from pipeline.settings import settings
+from pipeline.settings import get_settings
 from pipeline.snapshot import NETWORK_PATTERN
 
 
@@ -52,7 +52,7 @@ def _check_networks(what: str | None, networks: tuple[Any, ...]) -> None:
         if not (isinstance(name, str) and NETWORK_PATTERN.fullmatch(name)):
             _refuse(f"{what}: found {name!r}, expected the form {NETWORK_PATTERN.pattern}")
     try:
-        settings().check_networks(networks)
+        get_settings().check_networks(networks)
     except ConfigError as error:
         _refuse(f"{error}\n{error.hint}")
 
@@ -94,12 +94,14 @@ def processing_date() -> Any:
 
 def window_days() -> Any:
     """Return the parameter for the days of history; INGESTION_WINDOW_DAYS by default."""
-    return _Window(lambda: settings().window_days, description="--window-days (days of history; as configured)")
+    return _Window(lambda: get_settings().window_days, description="--window-days (days of history; as configured)")
 
 
 def networks() -> Any:
     """Return the parameter for the networks; INGESTION_NETWORKS by default."""
-    return _Networks(lambda: settings().networks, description='--networks (JSON, for example ["torus"]; as configured)')
+    return _Networks(
+        lambda: get_settings().networks, description='--networks (JSON, for example ["torus"]; as configured)'
+    )
 
 
 def day_of_range(description: str) -> Any:
@@ -107,7 +109,7 @@ def day_of_range(description: str) -> Any:
     return _Date(lambda: _refuse(f"{description}: expected a date, for example 2025-08-01"), description=description)
 
 
-def urgency() -> Any:
+def snapshot_priority() -> Any:
     """Return the parameter that puts snapshots into an order; tasks that differ only by it are the same task."""
     return luigi.IntParameter(
         default=0, significant=False, positional=False, visibility=luigi.parameter.ParameterVisibility.HIDDEN

@@ -14,7 +14,7 @@ from pipeline.warehouse.publish import Publication
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingStep:
     """A step without a proof."""
 
     step: str  #: the task's name
@@ -32,9 +32,9 @@ class Upstream:
     manifest: Manifest | None  #: None where nobody knows before the step that fetches it
 
 
-def pending(
+def pending_steps(
     shared: Context, workspace: Workspace, publication: Publication | None, upstream: Upstream | None = None
-) -> Iterator[Pending]:
+) -> Iterator[PendingStep]:
     """Yield the steps that a run would do, the next one first; without ``upstream`` the manifest on disk counts.
 
     ``publication`` is what readers see. Asks the warehouse only when it comes to the loads. Raises WarehouseError.
@@ -43,39 +43,39 @@ def pending(
     if on_disk and upstream and on_disk.uri != upstream.uri:
         on_disk = None
     if on_disk and publication and not publication.forgotten and publication.manifest_sha256 == on_disk.sha256:
-        yield Pending("CleanUp")
+        yield PendingStep("CleanUp")
         return
     if on_disk is None:
-        yield Pending("DownloadManifest")
+        yield PendingStep("DownloadManifest")
     if on_disk is None or not workspace.is_manifest_valid():
-        yield Pending("ValidateManifest")
+        yield PendingStep("ValidateManifest")
     if on_disk and workspace.is_manifest_valid():
         yield from _of_files(shared, workspace, workspace.manifest())
     else:
         yield from _of_files(shared, workspace, upstream.manifest if upstream else None)
-    yield Pending("PublishSnapshot")
-    yield Pending("CleanUp")
+    yield PendingStep("PublishSnapshot")
+    yield PendingStep("CleanUp")
 
 
-def _of_files(shared: Context, workspace: Workspace, manifest: Manifest | None) -> Iterator[Pending]:
+def _of_files(shared: Context, workspace: Workspace, manifest: Manifest | None) -> Iterator[PendingStep]:
     """Yield what is to be done with the files that ``manifest`` lists; all of it when that is not known."""
     files = {table: proven_digest(workspace, table, manifest) for table in TABLES}
     if missing := tuple(table.name for table, digest in files.items() if digest is None):
-        yield Pending("DownloadFile", missing)
+        yield PendingStep("DownloadFile", missing)
     for step, name in (("validate-file", "ValidateFile"), ("validate-checksum", "ValidateChecksum")):
         if unproven := tuple(
             table.name for table in TABLES if table.name in missing or not workspace.is_file_valid(step, table)
         ):
-            yield Pending(name, unproven)
+            yield PendingStep(name, unproven)
     digests = {table: digest or _listed_digest(manifest, table) for table, digest in files.items()}
     warehouse = shared.warehouse(workspace.snapshot.network)
     loads = tuple(
         table.name
         for table, digest in digests.items()
-        if digest is None or not ledger.loaded(warehouse, workspace.snapshot, {table.name: digest})
+        if digest is None or not ledger.find_proven_loads(warehouse, workspace.snapshot, {table.name: digest})
     )
     if loads:
-        yield Pending("LoadTable", loads)
+        yield PendingStep("LoadTable", loads)
 
 
 def proven_digest(workspace: Workspace, table: Table, manifest: Manifest | None) -> str | None:

@@ -9,15 +9,15 @@ from datetime import date, timedelta
 from typing import Any
 
 from pipeline.graph.context import Context
-from pipeline.graph.pending import pending
+from pipeline.graph.pending import pending_steps
 from pipeline.snapshot import Snapshot
-from pipeline.warehouse.publish import Publication, histories, newest, settled
+from pipeline.warehouse.publish import Publication, effective_publications, newest_publication, publications_by_date
 
 NO_SNAPSHOT, FAILED, UNFINISHED = "not at the source", "failed", "not finished"
 
 
 @dataclass(frozen=True)
-class Left:
+class RemainingSnapshot:
     """A snapshot that a backfill left unpublished."""
 
     snapshot: Snapshot
@@ -35,13 +35,13 @@ class Left:
         }
 
 
-def snapshots_of(networks: Iterable[str], first: date, last: date, window_days: int) -> list[Snapshot]:
+def snapshots_in_range(networks: Iterable[str], first: date, last: date, window_days: int) -> list[Snapshot]:
     """Return the snapshots of all networks and days from ``first`` to ``last``, the oldest day first."""
     days = [first + timedelta(days=after) for after in range((last - first).days + 1)]
     return [Snapshot(network, day, window_days) for day in days for network in dict.fromkeys(networks)]
 
 
-def settled_ones(shared: Context, snapshots: Iterable[Snapshot]) -> dict[Snapshot, list[Publication]]:
+def up_to_date(shared: Context, snapshots: Iterable[Snapshot]) -> dict[Snapshot, list[Publication]]:
     """Return those that left nothing to do here, with the publications that settled them; one query a network.
 
     The source is not asked whether upstream has published a snapshot anew since. Raises WarehouseError.
@@ -52,21 +52,21 @@ def settled_ones(shared: Context, snapshots: Iterable[Snapshot]) -> dict[Snapsho
     found: dict[Snapshot, list[Publication]] = {}
     for (network, window_days), group in groups.items():
         days = [snapshot.processing_date for snapshot in group]
-        past = histories(shared.warehouse(network), min(days), max(days), window_days)
+        past = publications_by_date(shared.warehouse(network), min(days), max(days), window_days)
         for snapshot in group:
-            published = settled(past.get(snapshot.processing_date, []))
+            published = effective_publications(past.get(snapshot.processing_date, []))
             if published and not shared.workspace(snapshot).path.exists():
                 found[snapshot] = published
     return found
 
 
-def missing(shared: Context, snapshots: Sequence[Snapshot], *, check_source: bool) -> list[Snapshot]:
+def remaining_snapshots(shared: Context, snapshots: Sequence[Snapshot], *, check_source: bool) -> list[Snapshot]:
     """Return those that a run has something to do for, in the order given.
 
     With ``check_source`` also those that upstream published anew: one request for each that is published. Raises
     WarehouseError, and SourceError when the source is asked.
     """
-    published = settled_ones(shared, snapshots)
+    published = up_to_date(shared, snapshots)
     return [
         snapshot
         for snapshot in snapshots
@@ -80,15 +80,15 @@ def _is_current(shared: Context, snapshot: Snapshot, published: Sequence[Publica
     return shared.source.is_current(snapshot, known)
 
 
-def why_left(shared: Context, snapshots: Iterable[Snapshot], *, ended: bool) -> list[Left]:
+def explain_remaining(shared: Context, snapshots: Iterable[Snapshot], *, ended: bool) -> list[RemainingSnapshot]:
     """Tell why each is not published after a run, which ``ended`` by itself or not. Raises SourceError."""
     left = []
     for snapshot in snapshots:
         workspace = shared.workspace(snapshot)
         if shared.source.peek(snapshot) is None:
-            left.append(Left(snapshot, NO_SNAPSHOT, "FindSnapshot"))
+            left.append(RemainingSnapshot(snapshot, NO_SNAPSHOT, "FindSnapshot"))
             continue
-        publication = newest(shared.warehouse(snapshot.network), snapshot)
-        step = str(next(pending(shared, workspace, publication)))
-        left.append(Left(snapshot, FAILED if ended else UNFINISHED, step))
+        publication = newest_publication(shared.warehouse(snapshot.network), snapshot)
+        step = str(next(pending_steps(shared, workspace, publication)))
+        left.append(RemainingSnapshot(snapshot, FAILED if ended else UNFINISHED, step))
     return left

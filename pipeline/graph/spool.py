@@ -21,10 +21,10 @@ from loguru import logger
 from pipeline.errors import PipelineError
 from pipeline.files import atomic
 from pipeline.graph import journal
-from pipeline.graph.context import Context
+from pipeline.graph.context import QUICK_SECONDS, Context
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import step_log
-from pipeline.warehouse.step_log import State, StepRecord, step_of
+from pipeline.warehouse.step_log import StepRecord, StepState, step_of
 
 QUIET_SECONDS = 60  #: after a record that was not taken, further ones wait without asking
 MOST, AT_ONCE = 1_000, 50  #: files that wait, and of them in one INSERT
@@ -35,7 +35,7 @@ def record_of(
     context: Context,
     snapshot: Snapshot,
     step: tuple[str, str],
-    state: State,
+    state: StepState,
     started: float | None = None,
     facts: Mapping[str, Any] | None = None,
     error: BaseException | None = None,
@@ -57,19 +57,19 @@ def record_of(
     )
 
 
-def keep(context: Context, record: StepRecord) -> None:
+def record_step(context: Context, record: StepRecord) -> None:
     """Tell the end of the run what a step did, and the warehouse: soon, or now when nothing is :func:`sending`.
 
     A failure to do so is a warning.
     """
     is_told = _is_sending(context)
     try:
-        journal.keep(record)
+        journal.append_record(record)
     except OSError as error:  # no memory, or no room on the disk where there are no files in memory
         logger.warning("Could not tell the end of the run what a step did: {}", error)
         is_told = False
     if not is_told:
-        deliver(context, [record])
+        send_or_store(context, [record])
 
 
 def _is_sending(context: Context) -> bool:
@@ -89,8 +89,8 @@ def sending(context: Context, kept: journal.Journal) -> Iterator[None]:
 
     def send() -> None:
         while not stop.wait(EVERY_SECONDS):
-            deliver(context, kept.take())
-        deliver(context, kept.take())
+            send_or_store(context, kept.take())
+        send_or_store(context, kept.take())
 
     thread = threading.Thread(target=send, name="spool", daemon=True)
     thread.start()
@@ -101,7 +101,7 @@ def sending(context: Context, kept: journal.Journal) -> Iterator[None]:
         thread.join(LAST_SECONDS)
 
 
-def deliver(context: Context, records: Sequence[StepRecord]) -> None:
+def send_or_store(context: Context, records: Sequence[StepRecord]) -> None:
     """Send records to their warehouses, or keep them in files; a failure to do so is a warning."""
     for network in dict.fromkeys(record.snapshot.network for record in records):
         own = [record for record in records if record.snapshot.network == network]
@@ -118,7 +118,7 @@ def deliver(context: Context, records: Sequence[StepRecord]) -> None:
 def _send(context: Context, network: str, records: Sequence[StepRecord]) -> None:
     try:
         flush(context, network)
-        step_log.record(context.warehouse(network, patient=False), *records)
+        step_log.insert_records(context.warehouse(network, timeout=QUICK_SECONDS), *records)
     except PipelineError as error:
         directory = _directory(context, network)
         _store(directory, records)
@@ -134,7 +134,7 @@ def flush(context: Context, network: str) -> None:
     for start in range(0, len(waiting), AT_ONCE):
         paths = waiting[start : start + AT_ONCE]
         found = [record for path in paths if (record := _read(path))]
-        step_log.record(context.warehouse(network, patient=False), *found)
+        step_log.insert_records(context.warehouse(network, timeout=QUICK_SECONDS), *found)
         atomic.remove(*paths)
     if waiting:
         with contextlib.suppress(OSError):  # another process may have put something there

@@ -18,8 +18,8 @@ from pipeline.snapshot import Snapshot
 from pipeline.sources import Report, download
 from pipeline.tables import TABLES, Table
 from pipeline.warehouse import ledger
-from pipeline.warehouse.load import ProvenFile, load
-from pipeline.warehouse.publish import publish
+from pipeline.warehouse.load import ProvenFile, load_file
+from pipeline.warehouse.publish import publish_loads
 from pipeline.warehouse.schema import ensure_schema
 
 Facts = dict[str, Any]
@@ -120,7 +120,7 @@ def load_table(context: Context, snapshot: Snapshot, table: Table, report: Repor
     file = proven_file(workspace, table)
     context.source.confirm(snapshot, table, file.content_digest)
     try:
-        entry = load(warehouse, snapshot, file, _rows_told(file, report))
+        entry = load_file(warehouse, snapshot, file, _rows_told(file, report))
     except FileError:
         discard_file(context, snapshot, table)
         raise
@@ -156,7 +156,7 @@ def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
     workspace, warehouse = context.workspace(snapshot), context.warehouse(snapshot.network)
     manifest = manifest_on_disk(workspace)
     loads = proven_loads(context, snapshot)
-    publication = publish(
+    publication = publish_loads(
         warehouse,
         snapshot,
         manifest_sha256=manifest.sha256,
@@ -195,7 +195,7 @@ def clean_up(context: Context, snapshot: Snapshot) -> Facts:
 
 def forget(context: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> None:
     """Take back what is proven of the files and of these tables' loads; readers see what they saw."""
-    ledger.forget(context.warehouse(snapshot.network), snapshot, tables)
+    ledger.forget_loads(context.warehouse(snapshot.network), snapshot, tables)
     context.source.discard(snapshot)
     context.workspace(snapshot).discard()
 
@@ -208,7 +208,7 @@ def proven_loads(context: Context, snapshot: Snapshot) -> dict[str, tuple[str, i
     workspace = context.workspace(snapshot)
     entries, files = workspace.manifest().files, {table: downloaded(workspace, table) for table in TABLES}
     sha256s = {table.name: file.sha256 for table, file in files.items()}
-    found = ledger.loaded(context.warehouse(snapshot.network), snapshot, sha256s)
+    found = ledger.find_proven_loads(context.warehouse(snapshot.network), snapshot, sha256s)
     for table, file in files.items():
         if table.name not in found:
             raise FileError(f"{table.name}: no proven load of its file", hint="run again: the table is loaded anew")

@@ -13,7 +13,7 @@ from pipeline.graph.context import Context
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
 from pipeline.warehouse import ledger
-from pipeline.warehouse.publish import history, settled
+from pipeline.warehouse.publish import effective_publications, publications_of
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class TableLoad(ProofOnDisk):
         if file is None:
             return False
         warehouse = self.context.warehouse(self.snapshot.network)
-        return bool(ledger.loaded(warehouse, self.snapshot, {self.table.name: file.sha256}))
+        return bool(ledger.find_proven_loads(warehouse, self.snapshot, {self.table.name: file.sha256}))
 
 
 class PublishedSnapshot(SnapshotTarget):
@@ -121,7 +121,9 @@ class PublishedSnapshot(SnapshotTarget):
 
     def exists(self) -> bool:
         """Compare what was published with the manifest on disk, else with the one at the source."""
-        published = settled(history(self.context.warehouse(self.snapshot.network), self.snapshot))
+        published = effective_publications(
+            publications_of(self.context.warehouse(self.snapshot.network), self.snapshot)
+        )
         if not published:
             return False
         if ManifestOnDisk(self.context, self.snapshot).exists():

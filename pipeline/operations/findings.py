@@ -20,12 +20,12 @@ class Finding:
     is_fault: bool = True  #: else it is only told
 
 
-def anew(snapshot: Snapshot, table: str = "") -> str:
+def rerun_command(snapshot: Snapshot, table: str = "") -> str:
     """Return the command that loads a snapshot or one of its tables anew."""
-    return command("rerun", snapshot) + (f" --table {table}" if table else "")
+    return command_for("rerun", snapshot) + (f" --table {table}" if table else "")
 
 
-def command(verb: str, snapshot: Snapshot) -> str:
+def command_for(verb: str, snapshot: Snapshot) -> str:
     """Return the command that does something with one snapshot."""
     day, window = snapshot.processing_date.isoformat(), snapshot.window_days
     return f"sot-ingest {verb} --date {day} --network {snapshot.network} --window-days {window}"

@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from pipeline.dates import day_end
 from pipeline.errors import PipelineError
-from pipeline.graph.context import context
-from pipeline.warehouse.publish import Publication, latest
+from pipeline.graph.context import QUICK_SECONDS, get_context
+from pipeline.warehouse.publish import Publication, newest_date_publication
 
-State = Literal["fresh", "too old", "nothing", "unknown"]
+FreshnessState = Literal["fresh", "too old", "nothing", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Freshness:
     """How old the newest that readers see of a network is."""
 
     network: str
-    state: State  #: nothing: nothing is published; unknown: the warehouse did not tell
+    state: FreshnessState  #: nothing: nothing is published; unknown: the warehouse did not tell
     age: timedelta | None = None  #: since the end of the newest date
     publication: Publication | None = None  #: the newest of the newest date
     problem: str = ""
@@ -43,14 +43,14 @@ class Freshness:
         }
 
 
-def check(networks: Sequence[str], *, window_days: int, max_age: timedelta, now: datetime) -> list[Freshness]:
+def check_freshness(networks: Sequence[str], *, window_days: int, max_age: timedelta, now: datetime) -> list[Freshness]:
     """Return how fresh each network is; one query a network."""
     return [_check(network, window_days, max_age, now) for network in networks]
 
 
 def _check(network: str, window_days: int, max_age: timedelta, now: datetime) -> Freshness:
     try:
-        newest = latest(context().warehouse(network, patient=False), window_days)
+        newest = newest_date_publication(get_context().warehouse(network, timeout=QUICK_SECONDS), window_days)
     except PipelineError as error:
         return Freshness(network, "unknown", problem=f"{error} ({error.hint})")
     if newest is None:

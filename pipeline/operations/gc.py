@@ -21,8 +21,8 @@ from pipeline.operations import work_files
 from pipeline.operations.work_files import WorkFile
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import collect
-from pipeline.warehouse.collect import Named, StoredLoad
-from pipeline.warehouse.retire import retire
+from pipeline.warehouse.collect import PublishedLoads, StoredLoad
+from pipeline.warehouse.retire import retire_snapshot
 
 #: A proven load that was not published yet saves a rerun the loading for so long.
 KEEP_UNPUBLISHED = timedelta(days=7)
@@ -73,13 +73,13 @@ def find(context: Context, policy: Policy) -> Garbage:
 def _of_network(context: Context, network: str, policy: Policy) -> tuple[list[GarbageLoad], list[Snapshot]]:
     warehouse = context.warehouse(network)
     loads = collect.stored_loads(warehouse, network)  # before the publications: these name no load that is newer
-    published = collect.publications_of_all(warehouse, network)
+    published = collect.all_publications(warehouse, network)
     retired = [snapshot for snapshot, past in published.items() if past[-1].load_ids and _is_past(snapshot, policy)]
     return list(choose(loads, published, policy)), retired
 
 
 def choose(
-    loads: Sequence[StoredLoad], published: dict[Snapshot, list[Named]], policy: Policy
+    loads: Sequence[StoredLoad], published: dict[Snapshot, list[PublishedLoads]], policy: Policy
 ) -> Iterator[GarbageLoad]:
     """Yield the loads that may be removed, each with the reason."""
     for load in loads:
@@ -98,12 +98,12 @@ def _is_past(snapshot: Snapshot, policy: Policy) -> bool:
     return policy.oldest is not None and snapshot.processing_date < policy.oldest
 
 
-def _kept(past: Sequence[Named], policy: Policy) -> Sequence[Named]:
+def _kept(past: Sequence[PublishedLoads], policy: Policy) -> Sequence[PublishedLoads]:
     """Return the publications whose loads are kept; of a day that was retired none."""
     return past[-policy.versions :] if past and past[-1].load_ids else []
 
 
-def _is_dead(load: StoredLoad, past: Sequence[Named], policy: Policy) -> bool:
+def _is_dead(load: StoredLoad, past: Sequence[PublishedLoads], policy: Policy) -> bool:
     """Tell whether no run can use a load that was never published."""
     age = policy.now - load.recorded_at
     if load.state == "started":
@@ -139,7 +139,7 @@ def _keep(context: Context, snapshot: Snapshot, stack: ExitStack, left: list[str
 
 
 def _retire(context: Context, snapshot: Snapshot) -> bool:
-    return retire(context.warehouse(snapshot.network), snapshot, run_id=context.run_id)
+    return retire_snapshot(context.warehouse(snapshot.network), snapshot, run_id=context.run_id)
 
 
 def _collect(context: Context, snapshots: Sequence[Snapshot], policy: Policy, pause: float) -> list[GarbageLoad]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from pipeline.graph.context import context
+from pipeline.graph.context import get_context
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse.load_log import LoadAttempt, load_attempts
 from pipeline.warehouse.step_log import StepRecord, step_records
@@ -102,7 +102,7 @@ def collect(networks: Sequence[str], *, days: int, last: date, window_days: int)
     first = last - timedelta(days=days - 1)
     found = []
     for network in networks:
-        warehouse = context().warehouse(network)
+        warehouse = get_context().warehouse(network)
         steps = step_records(warehouse, network, first, last, window_days)
         loads = load_attempts(warehouse, network, first, last, window_days)
         for snapshot in {step.snapshot for step in steps} | {load.snapshot for load in loads}:

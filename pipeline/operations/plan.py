@@ -8,11 +8,11 @@ from typing import Any
 
 from pipeline.errors import FileError, ManifestError
 from pipeline.graph.context import Context
-from pipeline.graph.pending import Pending, Upstream, pending
+from pipeline.graph.pending import PendingStep, Upstream, pending_steps
 from pipeline.manifest import Manifest, parse_manifest
 from pipeline.snapshot import Snapshot
 from pipeline.sources.download import locate
-from pipeline.warehouse.publish import Publication, history, settled
+from pipeline.warehouse.publish import Publication, effective_publications, publications_of
 
 NO_SNAPSHOT = "snapshot not at the source"
 PUBLISHED = "published, nothing to do"
@@ -67,12 +67,12 @@ def total(counts: Iterable[int | None]) -> int | None:
     return None if None in known else sum(count for count in known if count is not None)
 
 
-def plan(shared: Context, snapshot: Snapshot) -> Plan:
+def make_plan(shared: Context, snapshot: Snapshot) -> Plan:
     """Return what a run would do now. Raises SourceError, WarehouseError."""
-    past = history(shared.warehouse(snapshot.network), snapshot)
+    past = publications_of(shared.warehouse(snapshot.network), snapshot)
     publication = past[-1] if past else None
     workspace = shared.workspace(snapshot)
-    known = {each.source: each.manifest_sha256 for each in settled(past)}
+    known = {each.source: each.manifest_sha256 for each in effective_publications(past)}
     if known and shared.source.is_current(snapshot, known):
         left_over = (PlannedStep("CleanUp", (), "work files are left"),) if workspace.path.exists() else ()
         return Plan(snapshot, left_over, "published" if left_over else PUBLISHED)
@@ -87,7 +87,7 @@ def plan(shared: Context, snapshot: Snapshot) -> Plan:
     reason = _reason(publication, changed=bool(on_disk and on_disk.uri != found.uri))
     steps = [
         _measured(shared, snapshot, manifest, step, reason)
-        for step in pending(shared, workspace, publication, Upstream(found.uri, manifest))
+        for step in pending_steps(shared, workspace, publication, Upstream(found.uri, manifest))
     ]
     return Plan(snapshot, tuple(steps), reason)
 
@@ -103,7 +103,7 @@ def _until_refused(error: ManifestError) -> tuple[PlannedStep, ...]:
 
 
 def _measured(
-    shared: Context, snapshot: Snapshot, manifest: Manifest | None, step: Pending, reason: str
+    shared: Context, snapshot: Snapshot, manifest: Manifest | None, step: PendingStep, reason: str
 ) -> PlannedStep:
     """Add bytes and rows to a step, where the manifest and the source know them."""
     planned = PlannedStep(step.step, step.tables, reason)

@@ -11,7 +11,7 @@ from pipeline.errors import RequestError, WarehouseError
 from pipeline.graph.context import Context
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse.ledger import HOST
-from pipeline.warehouse.publish import Publication, follow, history, new_id, require_rows
+from pipeline.warehouse.publish import Publication, new_id, publications_of, publish_after, require_rows
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Rollback:
         return self.past[-1]
 
 
-def plan(context: Context, snapshot: Snapshot, to: str | None) -> Rollback:
+def plan_rollback(context: Context, snapshot: Snapshot, to: str | None) -> Rollback:
     """Choose the publication with the id ``to``, else the one that the newest superseded.
 
     Raises RequestError when there is no such one, and WarehouseError when its rows are not all there any more.
     """
     warehouse = context.warehouse(snapshot.network)
-    past = history(warehouse, snapshot)
+    past = publications_of(warehouse, snapshot)
     target = _superseded(snapshot, past) if to is None else _named(snapshot, past, to)
     require_rows(warehouse, snapshot, target, hint=f"its loads were collected; choose another: {_listed(past)}")
     return Rollback(snapshot, past, target)
@@ -46,7 +46,7 @@ def roll_back(context: Context, chosen: Rollback) -> Publication:
     wanted = replace(
         target, publication_id=new_id(warehouse), action="rollback", published_by=HOST, run_id=context.run_id
     )
-    published = follow(warehouse, chosen.snapshot, wanted, after=chosen.seen)
+    published = publish_after(warehouse, chosen.snapshot, wanted, after=chosen.seen)
     if published is None:
         raise WarehouseError(
             f"{chosen.snapshot}: another publication came first; nothing was rolled back",

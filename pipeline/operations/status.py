@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-from pipeline.graph.context import Context, context
-from pipeline.graph.pending import pending
+from pipeline.graph.context import Context, get_context
+from pipeline.graph.pending import pending_steps
 from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES
 from pipeline.warehouse import ledger
-from pipeline.warehouse.publish import Publication, histories
+from pipeline.warehouse.publish import Publication, publications_by_date
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,14 @@ def collect(*, days: int, last: date, window_days: int) -> list[Status]:
 
     Two queries a network. Raises WarehouseError.
     """
-    shared = context()
+    shared = get_context()
     first = last - timedelta(days=days - 1)
     found = []
     for network in shared.settings.networks:
-        seen = {day: past[-1] for day, past in histories(shared.warehouse(network), first, last, window_days).items()}
+        seen = {
+            day: past[-1]
+            for day, past in publications_by_date(shared.warehouse(network), first, last, window_days).items()
+        }
         loaded = ledger.loaded_tables(shared.warehouse(network), first, last, window_days)
         for day in (last - timedelta(days=back) for back in range(days)):
             snapshot = Snapshot(network, day, window_days)
@@ -64,7 +67,7 @@ def status_of(shared: Context, snapshot: Snapshot, publication: Publication | No
     if publication and publication.action == "retire":
         return Status(snapshot, "retired", None, None)
     if workspace.path.exists() or (publication and publication.forgotten):
-        return Status(snapshot, "half done", str(next(pending(shared, workspace, publication))), publication)
+        return Status(snapshot, "half done", str(next(pending_steps(shared, workspace, publication))), publication)
     if publication is None and loaded is not None:  # on another host, or its work directory is gone
         missing = [table.name for table in TABLES if table.name not in loaded]
         return Status(snapshot, "half done", f"LoadTable {', '.join(missing)}" if missing else "PublishSnapshot", None)

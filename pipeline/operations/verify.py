@@ -11,15 +11,15 @@ from datetime import date
 from typing import Any
 
 from pipeline.graph.context import Context
-from pipeline.operations.findings import Finding, anew, command
+from pipeline.operations.findings import Finding, command_for, rerun_command
 from pipeline.operations.verify_files import compare_files
 from pipeline.snapshot import Snapshot
 from pipeline.sources import Source
 from pipeline.tables import BY_NAME, TABLES, Table
 from pipeline.warehouse import MissingTableError, Warehouse
-from pipeline.warehouse.compare import measure
-from pipeline.warehouse.ledger import Recorded, recorded
-from pipeline.warehouse.publish import Publication, histories, history, settled
+from pipeline.warehouse.compare import measure_load
+from pipeline.warehouse.ledger import RecordedLoad, recorded_loads
+from pipeline.warehouse.publish import Publication, effective_publications, publications_by_date, publications_of
 from pipeline.warehouse.schema import altered_views
 
 
@@ -48,7 +48,7 @@ class Verified:
         }
 
 
-def verify(
+def verify_publications(
     context: Context, networks: Sequence[str], first: date, last: date, window_days: int, *, deep: bool = False
 ) -> Iterator[Verified]:
     """Yield what came of each published snapshot from ``first`` to ``last``, the oldest first.
@@ -58,12 +58,12 @@ def verify(
     """
     for network in networks:
         warehouse = context.warehouse(network)
-        for day, past in histories(warehouse, first, last, window_days).items():
+        for day, past in publications_by_date(warehouse, first, last, window_days).items():
             if past[-1].action == "retire":
                 continue  # readers see nothing, as they should
             snapshot = Snapshot(network, day, window_days)
             found = _of_snapshot(context, snapshot, past, deep=deep)
-            now = history(warehouse, snapshot) if found.faults else past
+            now = publications_of(warehouse, snapshot) if found.faults else past
             if now and len(now) != len(past):  # what readers see changed under our eyes
                 found = _of_snapshot(context, snapshot, now, deep=deep)
             yield found
@@ -72,7 +72,7 @@ def verify(
 def _of_snapshot(context: Context, snapshot: Snapshot, past: Sequence[Publication], *, deep: bool) -> Verified:
     """Look at what readers see of one snapshot."""
     warehouse, found = context.warehouse(snapshot.network), Verified(snapshot, past[-1])
-    loads = recorded(warehouse, snapshot)
+    loads = recorded_loads(warehouse, snapshot)
     found.findings += _of_publication(warehouse, found, loads)
     found.findings += _of_source(context, snapshot, past)
     if deep:
@@ -80,7 +80,7 @@ def _of_snapshot(context: Context, snapshot: Snapshot, past: Sequence[Publicatio
     return found
 
 
-def _of_publication(warehouse: Warehouse, found: Verified, loads: Mapping[str, Recorded]) -> Iterator[Finding]:
+def _of_publication(warehouse: Warehouse, found: Verified, loads: Mapping[str, RecordedLoad]) -> Iterator[Finding]:
     """Look at the publication's row, then at each table's load."""
     publication = found.publication
     names = [table.name for table in TABLES]
@@ -98,12 +98,12 @@ def _of_publication(warehouse: Warehouse, found: Verified, loads: Mapping[str, R
         if load_id:
             yield from _of_load(warehouse, found, table, loads.get(load_id), is_seen=table.name not in altered)
         if table.name in altered:
-            hint = f"DROP VIEW {warehouse.database}.{table.name}, then {anew(found.snapshot, table.name)}"
+            hint = f"DROP VIEW {warehouse.database}.{table.name}, then {rerun_command(found.snapshot, table.name)}"
             yield Finding("view", "another query", "the one that this version makes", hint, table.name, load_id or "")
 
 
 def _of_load(
-    warehouse: Warehouse, found: Verified, table: Table, load: Recorded | None, *, is_seen: bool
+    warehouse: Warehouse, found: Verified, table: Table, load: RecordedLoad | None, *, is_seen: bool
 ) -> Iterator[Finding]:
     """Compare a load with the ledger, its rows with both, and what our view, if it is seen, shows with that."""
     snapshot, load_id = found.snapshot, found.publication.load_ids[table.name]
@@ -115,20 +115,22 @@ def _of_load(
         yield Finding("ledger", state, f"a load of {table.name}, loaded", hint, **about)
         return
     if load.row_count != rows:
-        hint = f"the publication's row or the ledger was changed: {anew(snapshot, table.name)}"
+        hint = f"the publication's row or the ledger was changed: {rerun_command(snapshot, table.name)}"
         yield Finding("publication", f"{rows:,} rows published", f"{load.row_count:,} rows loaded", hint, **about)
     difference = _difference(warehouse, snapshot, table, load)
     if difference is None and is_seen:
         difference = _of_view(warehouse, snapshot, table, load.row_count)
     if difference is not None:
         kind, shown, expected = difference
-        yield Finding(kind, shown, expected, anew(snapshot, table.name), **about)
+        yield Finding(kind, shown, expected, rerun_command(snapshot, table.name), **about)
 
 
-def _difference(warehouse: Warehouse, snapshot: Snapshot, table: Table, load: Recorded) -> tuple[str, str, str] | None:
+def _difference(
+    warehouse: Warehouse, snapshot: Snapshot, table: Table, load: RecordedLoad
+) -> tuple[str, str, str] | None:
     """Return how a load's rows differ from the recorded ones: kind, found, expected."""
     try:
-        rows, keys, digest = measure(warehouse, snapshot, table, load.load_id)
+        rows, keys, digest = measure_load(warehouse, snapshot, table, load.load_id)
     except MissingTableError:
         return "rows", f"there is no table {table.loads}", f"{load.row_count:,} rows"
     if rows != load.row_count:
@@ -162,11 +164,13 @@ def _of_source(context: Context, snapshot: Snapshot, past: Sequence[Publication]
         hint = "nothing to do; the day could not be loaded anew"
         yield Finding("gone upstream", f"no {source.absence(snapshot)[0]}", seen.source, hint, is_fault=False)
     elif not source.is_current(snapshot, {seen.source: seen.manifest_sha256}):
-        if source.is_current(snapshot, {other.source: other.manifest_sha256 for other in settled(past)}):
-            hint = f"it stays so until upstream publishes a new one, or {anew(snapshot)}"
+        if source.is_current(snapshot, {other.source: other.manifest_sha256 for other in effective_publications(past)}):
+            hint = f"it stays so until upstream publishes a new one, or {rerun_command(snapshot)}"
             yield Finding("rolled back", _newest_at(source, snapshot), seen.source, hint, is_fault=False)
         else:
-            yield Finding("superseded upstream", _newest_at(source, snapshot), seen.source, command("run", snapshot))
+            yield Finding(
+                "superseded upstream", _newest_at(source, snapshot), seen.source, command_for("run", snapshot)
+            )
 
 
 def _newest_at(source: Source, snapshot: Snapshot) -> str:
@@ -175,7 +179,7 @@ def _newest_at(source: Source, snapshot: Snapshot) -> str:
 
 
 def _back_or_anew(snapshot: Snapshot) -> str:
-    return f"{command('rollback', snapshot)}, or {anew(snapshot)}"
+    return f"{command_for('rollback', snapshot)}, or {rerun_command(snapshot)}"
 
 
 def count_rows(found: Sequence[Verified]) -> int:

@@ -14,18 +14,18 @@ from pipeline.errors import FileError, WarehouseError
 from pipeline.files.atomic import locked, remove_directory
 from pipeline.graph import steps
 from pipeline.graph.context import Context
-from pipeline.operations.findings import Finding, anew
+from pipeline.operations.findings import Finding, rerun_command
 from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES, Table
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.compare import differences
-from pipeline.warehouse.ledger import Recorded, count_rows
-from pipeline.warehouse.load import ProvenFile, scratch
+from pipeline.warehouse.ledger import RecordedLoad, count_rows
+from pipeline.warehouse.load import ProvenFile, temporary_load
 from pipeline.warehouse.publish import Publication
 
 
 def compare_files(
-    context: Context, snapshot: Snapshot, publication: Publication, loads: Mapping[str, Recorded]
+    context: Context, snapshot: Snapshot, publication: Publication, loads: Mapping[str, RecordedLoad]
 ) -> Iterator[Finding]:
     """Yield how the published rows differ from those of the files; what cannot be compared is told.
 
@@ -61,7 +61,7 @@ def _elsewhere(context: Context) -> Iterator[Context]:
 
 
 def _of_file(
-    context: Context, warehouse: Warehouse, snapshot: Snapshot, table: Table, load: Recorded
+    context: Context, warehouse: Warehouse, snapshot: Snapshot, table: Table, load: RecordedLoad
 ) -> Iterator[Finding]:
     """Fetch a table's file and compare it."""
     about: dict[str, Any] = {"table": table.name, "load_id": load.load_id}
@@ -80,9 +80,9 @@ def _of_file(
     context.workspace(snapshot).discard_file(table)
 
 
-def _of_rows(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, load: Recorded) -> Iterator[Finding]:
+def _of_rows(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, load: RecordedLoad) -> Iterator[Finding]:
     """Compare every row. Raises WarehouseError when ours were taken away meanwhile."""
-    with scratch(warehouse, snapshot, file) as load_id:
+    with temporary_load(warehouse, snapshot, file) as load_id:
         published, ours, keys = differences(warehouse, snapshot, file.table, load.load_id, load_id)
         if count_rows(warehouse, snapshot, [(file.table.name, load_id)]) != [file.footer.rows]:
             raise WarehouseError(
@@ -93,7 +93,7 @@ def _of_rows(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, load: R
             "rows of the file",
             f"{published:,} rows that the file does not have, without {ours:,} that it has; keys: {', '.join(keys)}",
             f"the {file.footer.rows:,} rows of {file.name}",
-            anew(snapshot, file.table.name),
+            rerun_command(snapshot, file.table.name),
             table=file.table.name,
             load_id=load.load_id,
         )

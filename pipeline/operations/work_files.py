@@ -12,7 +12,7 @@ from loguru import logger
 from pipeline.files import atomic
 from pipeline.graph.context import Context
 from pipeline.snapshot import Snapshot
-from pipeline.warehouse.publish import history, settled
+from pipeline.warehouse.publish import effective_publications, publications_of
 
 #: A file that is written is renamed, and an export is loaded, within this time; one that is older is of a dead run.
 DEAD_PART, DEAD_EXPORT = timedelta(days=1), timedelta(days=7)
@@ -75,8 +75,10 @@ def _snapshots(root: Path) -> Iterator[Snapshot]:
 def _is_published(context: Context, snapshot: Snapshot) -> bool:
     """Tell whether only CleanUp is missing."""
     manifest = context.workspace(snapshot).downloaded_manifest()
-    past = history(context.warehouse(snapshot.network), snapshot)
-    return manifest is not None and manifest.sha256 in {publication.manifest_sha256 for publication in settled(past)}
+    past = publications_of(context.warehouse(snapshot.network), snapshot)
+    return manifest is not None and manifest.sha256 in {
+        publication.manifest_sha256 for publication in effective_publications(past)
+    }
 
 
 def _age(path: Path, now: datetime) -> timedelta:

@@ -13,11 +13,11 @@ from loguru import logger
 from pipeline import exit_codes
 from pipeline.errors import SourceError, WarehouseError
 from pipeline.graph import journal
-from pipeline.graph.context import Context, context
+from pipeline.graph.context import Context, get_context
 from pipeline.graph.luigid import Scheduler
-from pipeline.graph.remaining import NO_SNAPSHOT, Left, missing, why_left
+from pipeline.graph.remaining import NO_SNAPSHOT, RemainingSnapshot, explain_remaining, remaining_snapshots
 from pipeline.runs import display, lifecycle
-from pipeline.runs.ingest import run_task, say_outcome
+from pipeline.runs.ingest import log_outcome, run_task
 from pipeline.snapshot import Snapshot
 
 #: How many snapshots luigi is given at once, about: 13 steps each.
@@ -39,54 +39,54 @@ class Backfill:
 
 
 @dataclass(frozen=True)
-class Backfilled:
+class BackfillResult:
     """How a backfill ended."""
 
     exit_code: int
     published_before: int
     published_now: int
-    left: Sequence[Left]
+    left: Sequence[RemainingSnapshot]
 
 
-def carry_out(wanted: Backfill) -> Backfilled:
+def run_backfill(wanted: Backfill) -> BackfillResult:
     """Ingest what is missing. Raises Interrupted."""
-    results: list[Backfilled] = []
+    results: list[BackfillResult] = []
 
     def work() -> int:
         results.append(_ingest(wanted))
         return results[0].exit_code
 
-    lifecycle.carried_out(work)
+    lifecycle.run_with_lifecycle(work)
     return results[0]
 
 
-def _ingest(wanted: Backfill) -> Backfilled:
+def _ingest(wanted: Backfill) -> BackfillResult:
     first, last = wanted.snapshots[0].processing_date, wanted.snapshots[-1].processing_date
     facts = {"first": first.isoformat(), "last": last.isoformat(), "networks": ",".join(_networks(wanted.snapshots))}
     try:
-        result = _ingest_missing(context(), wanted)
+        result = _ingest_missing(get_context(), wanted)
     except (SourceError, WarehouseError) as error:
         logger.bind(hint=error.hint).error("Could not tell what is missing: {}", error)
-        journal.explain(str(error), error.hint)
-        result = Backfilled(exit_codes.UNKNOWN, 0, 0, [])
-    say_outcome(result.exit_code, **facts, published=result.published_now, left=len(result.left))
+        journal.set_cause(str(error), error.hint)
+        result = BackfillResult(exit_codes.UNKNOWN, 0, 0, [])
+    log_outcome(result.exit_code, **facts, published=result.published_now, left=len(result.left))
     return result
 
 
-def _ingest_missing(shared: Context, wanted: Backfill) -> Backfilled:
-    to_do = missing(shared, wanted.snapshots, check_source=wanted.check_source)
+def _ingest_missing(shared: Context, wanted: Backfill) -> BackfillResult:
+    to_do = remaining_snapshots(shared, wanted.snapshots, check_source=wanted.check_source)
     before = len(wanted.snapshots) - len(to_do)
     for snapshot in to_do:
-        journal.ask(snapshot)
+        journal.add_requested(snapshot)
     code = 0
     with display.bars(shared.settings):
         for part in parts(to_do, reverse=wanted.reverse):
             code = max(code, run_task(shared, _task(part, wanted), wanted.workers, wanted.scheduler))
             if code in {exit_codes.UNKNOWN, exit_codes.LUIGI}:
                 break  # a service does not answer, and would not for the next part either
-    still = missing(shared, to_do, check_source=wanted.check_source) if to_do else []
-    left = why_left(shared, still, ended=code in _ENDED)
-    return Backfilled(_exit_code(code, left), before, len(to_do) - len(still), left)
+    still = remaining_snapshots(shared, to_do, check_source=wanted.check_source) if to_do else []
+    left = explain_remaining(shared, still, ended=code in _ENDED)
+    return BackfillResult(_exit_code(code, left), before, len(to_do) - len(still), left)
 
 
 def parts(to_do: Sequence[Snapshot], *, reverse: bool) -> Iterator[list[Snapshot]]:
@@ -121,7 +121,7 @@ def _networks(snapshots: Sequence[Snapshot]) -> list[str]:
     return list(dict.fromkeys(snapshot.network for snapshot in snapshots))
 
 
-def _exit_code(code: int, left: Sequence[Left]) -> int:
+def _exit_code(code: int, left: Sequence[RemainingSnapshot]) -> int:
     """Return luigi's exit code, unless what is left says more than it: days may have come or gone meanwhile."""
     if code not in _ENDED:
         return code

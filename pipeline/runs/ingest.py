@@ -15,51 +15,51 @@ from loguru import logger
 from pipeline import exit_codes
 from pipeline.errors import PipelineError, WarehouseError
 from pipeline.graph import journal, steps
-from pipeline.graph.context import Context, context
+from pipeline.graph.context import QUICK_SECONDS, Context, get_context
 from pipeline.graph.luigid import Scheduler
 from pipeline.graph.targets import PublishedSnapshot
 from pipeline.runs import display, lifecycle, process
 from pipeline.snapshot import Snapshot
 from pipeline.tasks import IngestSnapshot
-from pipeline.warehouse.publish import newest
+from pipeline.warehouse.publish import newest_publication
 
 #: Seconds between two looks for snapshots that are not there yet, and what chance adds to them at the most.
 LOOK_SECONDS, LOOK_JITTER = 45.0, 15.0
 
 
-def ingest(
+def ingest_snapshots(
     snapshots: Sequence[Snapshot],
     *,
     workers: int | None = None,
     scheduler: Scheduler = "auto",
-    anew: tuple[str, ...] = (),
+    force_tables: tuple[str, ...] = (),
     wait: float = 0,
 ) -> int:
     """Bring the snapshots, all of one date and window, into the warehouse; return the exit code. Raises Interrupted.
 
-    Tables named in ``anew`` are loaded whether or not that is proven. ``wait`` is how many seconds to wait for
+    Tables named in ``force_tables`` are loaded whether or not that is proven. ``wait`` is how many seconds to wait for
     snapshots that are not at the source.
     """
-    return lifecycle.carried_out(lambda: _ingest(snapshots, workers, scheduler, anew, wait))
+    return lifecycle.run_with_lifecycle(lambda: _ingest(snapshots, workers, scheduler, force_tables, wait))
 
 
 def _ingest(
-    snapshots: Sequence[Snapshot], workers: int | None, scheduler: Scheduler, anew: tuple[str, ...], wait: float
+    snapshots: Sequence[Snapshot], workers: int | None, scheduler: Scheduler, force_tables: tuple[str, ...], wait: float
 ) -> int:
-    shared = context()
+    shared = get_context()
     for snapshot in snapshots:
-        journal.ask(snapshot)
+        journal.add_requested(snapshot)
     with ExitStack() as stack, display.bars(shared.settings):
-        free, code = _keep(shared, snapshots, stack)
-        if anew and not all(_forget(shared, snapshot, anew) for snapshot in free):
+        free, code = _lock_snapshots(shared, snapshots, stack)
+        if force_tables and not all(_forget(shared, snapshot, force_tables) for snapshot in free):
             return exit_codes.MISSING
         code = max(code, _ingest_as_they_come(shared, free, workers, scheduler, wait))
     networks = ",".join(snapshot.network for snapshot in snapshots)
-    say_outcome(code, date=snapshots[0].processing_date.isoformat(), networks=networks)
+    log_outcome(code, date=snapshots[0].processing_date.isoformat(), networks=networks)
     return code
 
 
-def _keep(shared: Context, snapshots: Sequence[Snapshot], stack: ExitStack) -> tuple[list[Snapshot], int]:
+def _lock_snapshots(shared: Context, snapshots: Sequence[Snapshot], stack: ExitStack) -> tuple[list[Snapshot], int]:
     """Return the snapshots that nobody is at work on, and the exit code for the others.
 
     Other runs of this deployment are kept from them.
@@ -87,7 +87,7 @@ def _owner(snapshot: Snapshot) -> str | None:
     """Return which other deployment is at work on the snapshot. Raises WarehouseError when the warehouse refuses."""
     claim = IngestSnapshot(
         network=snapshot.network, processing_date=snapshot.processing_date, window_days=snapshot.window_days
-    ).other()
+    ).competing_claim()
     return claim.owner if claim else None
 
 
@@ -148,7 +148,7 @@ def run_task(shared: Context, task: Sequence[str], workers: int | None, schedule
         logger.warning("Embedded ClickHouse belongs to one process: running one step at a time")
     name, *options = task
     arguments = [name, "--module", "pipeline.tasks", "--no-lock", *options]
-    return process.run([*arguments, "--workers", "1" if shared.is_embedded else str(workers or 2)], scheduler)
+    return process.run_scheduled([*arguments, "--workers", "1" if shared.is_embedded else str(workers or 2)], scheduler)
 
 
 def result_of(code: int, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def result_of(code: int, snapshots: Sequence[Snapshot]) -> dict[str, Any]:
 
 def _seen(snapshot: Snapshot) -> dict[str, Any]:
     try:
-        seen = newest(context().warehouse(snapshot.network, patient=False), snapshot)
+        seen = newest_publication(get_context().warehouse(snapshot.network, timeout=QUICK_SECONDS), snapshot)
     except WarehouseError:
         seen = None
     return {
@@ -175,7 +175,7 @@ def _seen(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def say_outcome(code: int, **facts: Any) -> None:
+def log_outcome(code: int, **facts: Any) -> None:
     """Log how the run ended, on one line."""
     level = "INFO" if code == 0 else "ERROR"
     logger.bind(**facts, exit_code=code).log(level, "Run ended: {}", exit_codes.MEANINGS.get(code, "unknown"))

@@ -17,7 +17,7 @@ from loguru import logger
 from pipeline import exit_codes
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.graph import interrupts, journal, spool
-from pipeline.graph.context import Context, context
+from pipeline.graph.context import Context, get_context
 from pipeline.runs import metrics, notify, ping
 from pipeline.runs.outcome import Outcome, outcome_of, with_history
 from pipeline.settings import Settings
@@ -31,7 +31,7 @@ def _write_report(chosen: Settings, _outcome: Outcome) -> None:
     if chosen.report_path:
         from pipeline.operations.report import write_report  # noqa: PLC0415  # Jinja: not for a run without a report
 
-        write_report(context(), chosen.report_path)
+        write_report(get_context(), chosen.report_path)
 
 
 #: What is done at the end of a run, in this order.
@@ -43,15 +43,15 @@ ACTIONS: dict[str, Callable[[Settings, Outcome], None]] = {
 }
 
 
-def carried_out(work: Callable[[], int]) -> int:
+def run_with_lifecycle(work: Callable[[], int]) -> int:
     """Do the work of a run with its start and its end, and return its exit code. Raises what the work raises.
 
     Runs within a run belong to it.
     """
     if journal.is_open():
         return work()
-    shared, started_at = context(), datetime.now(UTC)
-    with journal.journal() as kept:
+    shared, started_at = get_context(), datetime.now(UTC)
+    with journal.open_journal() as kept:
         _bounded("ping PING_URL", lambda: ping.start(shared.settings))
         code = exit_codes.LUIGI
         try:
@@ -59,15 +59,15 @@ def carried_out(work: Callable[[], int]) -> int:
                 code = work()
         except interrupts.Interrupted as interrupt:
             code = interrupt.exit_code
-            journal.explain(f"ended by {interrupt}", "a rerun goes on from here")
+            journal.set_cause(f"ended by {interrupt}", "a rerun goes on from here")
             raise
         except PipelineError as error:
             code = exit_codes.CONFIG if isinstance(error, ConfigError) else exit_codes.TASK_FAILED
-            journal.explain(str(error), error.hint)
+            journal.set_cause(str(error), error.hint)
             raise
         except Exception as error:
             code = 1
-            journal.explain(f"{type(error).__name__}: {error}", "this is a bug: see the log")
+            journal.set_cause(f"{type(error).__name__}: {error}", "this is a bug: see the log")
             raise
         finally:
             _end(shared, kept, code, started_at)

@@ -13,16 +13,16 @@ from pipeline import exit_codes
 from pipeline.errors import ConfigError
 from pipeline.graph import interrupts
 from pipeline.runs import lifecycle, process
-from pipeline.settings import settings
+from pipeline.settings import get_settings
 
 
 def main() -> int:
     """Run luigi with this process's arguments and return the exit code."""
     try:
-        process.take_over(settings())
+        process.configure_process(get_settings())
         if {"-h", "--help", "--help-all"} & set(sys.argv):
             return process.run_luigi(sys.argv[1:])  # no run, and nobody is told of one
-        return lifecycle.carried_out(lambda: process.run_luigi(sys.argv[1:]))
+        return lifecycle.run_with_lifecycle(lambda: process.run_luigi(sys.argv[1:]))
     except ConfigError as error:
         sys.stderr.write(f"{error}\n{error.hint}\n")
         return exit_codes.CONFIG

@@ -98,10 +98,10 @@ def send(settings: Settings, outcome: Outcome) -> None:
     urls = settings.notify_urls.get_secret_value()
     message = message_about(outcome, on_success=settings.notify_on_success, when_missing=settings.notify_missing)
     if urls and message:
-        deliver(urls, message)
+        send_message(urls, message)
 
 
-def deliver(urls: str, message: Message) -> list[str]:
+def send_message(urls: str, message: Message) -> list[str]:
     """Send a message to each service and return the names of those that did not take it, with a warning for each.
 
     URLs hold tokens, and what Apprise logs holds URLs: neither is logged.

@@ -10,13 +10,13 @@ from loguru import logger
 
 from pipeline.errors import PipelineError
 from pipeline.graph import spool
-from pipeline.graph.context import Context
+from pipeline.graph.context import QUICK_SECONDS, Context
 from pipeline.graph.journal import Journal
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import step_log
 from pipeline.warehouse.ledger import HOST
-from pipeline.warehouse.publish import Publication, latest
-from pipeline.warehouse.step_log import StepRecord, Total
+from pipeline.warehouse.publish import Publication, newest_date_publication
+from pipeline.warehouse.step_log import StepRecord, StepTotal
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class NetworkFacts:
     """What the warehouse holds about a network at the end of a run."""
 
     publication: Publication | None  #: of the newest date
-    totals: tuple[Total, ...]
+    totals: tuple[StepTotal, ...]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,9 @@ def with_history(context: Context, outcome: Outcome, networks: Iterable[str]) ->
     recovered, facts, wanted = [], {}, set(networks)
     for network in dict.fromkeys((*networks, *(snapshot.network for snapshot in outcome.asked))):
         try:
-            context.warehouse(network, patient=False).execute("SELECT 1")  # asked once: a dead one is not waited for
+            context.warehouse(network, timeout=QUICK_SECONDS).execute(
+                "SELECT 1"
+            )  # asked once: a dead one is not waited for
             spool.flush(context, network)
             recovered += _recovered(context, outcome, network)
             if network in wanted:
@@ -101,7 +103,7 @@ def _recovered(context: Context, outcome: Outcome, network: str) -> list[Snapsho
     asked = [snapshot for snapshot in outcome.asked if snapshot.network == network and _is_in_order(outcome, snapshot)]
     if not asked:
         return []
-    warehouse = context.warehouse(network, patient=False)
+    warehouse = context.warehouse(network, timeout=QUICK_SECONDS)
     first, last = asked[0].processing_date, asked[-1].processing_date
     before = [
         record
@@ -116,7 +118,7 @@ def _recovered(context: Context, outcome: Outcome, network: str) -> list[Snapsho
     for snapshot in found:
         if snapshot not in told:
             step = ("IngestSnapshot", "")
-            spool.deliver(context, [spool.record_of(context, snapshot, step, "done")])
+            spool.send_or_store(context, [spool.record_of(context, snapshot, step, "done")])
     return found
 
 
@@ -135,5 +137,7 @@ def last_states(records: list[StepRecord]) -> set[str]:
 
 
 def _facts(context: Context, network: str) -> NetworkFacts:
-    warehouse = context.warehouse(network, patient=False)
-    return NetworkFacts(latest(warehouse, context.settings.window_days), tuple(step_log.totals(warehouse)))
+    warehouse = context.warehouse(network, timeout=QUICK_SECONDS)
+    return NetworkFacts(
+        newest_date_publication(warehouse, context.settings.window_days), tuple(step_log.totals(warehouse))
+    )

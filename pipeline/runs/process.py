@@ -27,10 +27,10 @@ _DEAD_WORKER_SECONDS, _TRY_SECONDS = (
 )
 
 
-def take_over(chosen: Settings) -> None:
+def configure_process(chosen: Settings) -> None:
     """Make this process ours: events through loguru, signals that end work in order, luigi's settings."""
     logs.configure(chosen.log_format, chosen.log_level)
-    interrupts.take_over()
+    interrupts.install_signal_handlers()
     multiprocessing.set_start_method("fork", force=True)  # luigi's workers inherit the pipe and the signal handlers
     worker.install()
     config = luigi.configuration.get_config()
@@ -62,7 +62,7 @@ def run_luigi(arguments: Sequence[str]) -> int:
     return 0
 
 
-def run(arguments: Sequence[str], scheduler: Scheduler) -> int:
+def run_scheduled(arguments: Sequence[str], scheduler: Scheduler) -> int:
     """Run ``luigi`` with these arguments and return its exit code. Raises Interrupted.
 
     With ``auto`` luigid is asked, and done without when it does not answer, now or in the middle of the run. The caller
@@ -75,7 +75,7 @@ def run(arguments: Sequence[str], scheduler: Scheduler) -> int:
     if why:
         hint = "start luigid, or say --scheduler auto or local"
         logger.bind(hint=hint).error("{}", why)
-        journal.explain(why, hint)
+        journal.set_cause(why, hint)
         return exit_codes.LUIGI
     code = _run_with_luigid(arguments)
     if scheduler == "auto" and code in {exit_codes.NOT_RUN, exit_codes.LUIGI} and (why := luigid.problem()):

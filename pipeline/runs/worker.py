@@ -57,7 +57,7 @@ class Results:
         self._sender.close()
 
 
-class PatientWorker(Worker):
+class IngestWorker(Worker):
     """Stays while a step of its own waits for nothing but a resource that another run uses.
 
     luigi's worker leaves when it is given nothing to do, and its keep_alive stays after a failure, too.
@@ -131,7 +131,7 @@ class Factory(luigi.interface._WorkerSchedulerFactory):  # noqa: SLF001  # what 
 
     def create_worker(self, scheduler: Any, worker_processes: Any, assistant: Any = False) -> Worker:
         """Return a worker."""
-        return PatientWorker(scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
+        return IngestWorker(scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
 
 
 def install() -> None:

@@ -19,7 +19,7 @@ from pipeline.errors import SourceUnavailableError
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """Tries and waits; every duration is in seconds.
 
     The default gives a store 15 to 20 s to come back. A longer outage is the scheduler's to wait out, which

@@ -10,7 +10,7 @@ from pipeline.errors import FileError, SourceError, SourceUnavailableError
 from pipeline.manifest import MAX_MANIFEST_BYTES
 from pipeline.snapshot import Snapshot
 from pipeline.sources import PIECE_BYTES, ManifestAtSource, ManifestText, RemoteFile, newest_first, too_large
-from pipeline.sources.retry import Patience
+from pipeline.sources.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from pipeline.sources.s3_client import Client, Facts
@@ -37,14 +37,14 @@ class S3Source(ManifestAtSource):
         region: str | None,
         prefix: str = "",
         anonymous: bool = False,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
     ) -> None:
         self._bucket = bucket
         self._endpoint = endpoint
         self._region = region
         self._root = f"{prefix.strip('/')}/".removeprefix("/")
         self._anonymous = anonymous
-        self._patience = patience or Patience()
+        self._patience = patience or RetryPolicy()
         self._opened: tuple[int, Client] | None = None
 
     @property

@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
 from pipeline.errors import SourceError
-from pipeline.sources.retry import Patience
+from pipeline.sources.retry import RetryPolicy
 from pipeline.sources.s3_errors import BUCKET_HINT, AbsentError, explained
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Client:
         endpoint: str | None,
         region: str | None,
         anonymous: bool,
-        patience: Patience,
+        patience: RetryPolicy,
         session: Session | None = None,
     ) -> None:
         self._bucket = bucket

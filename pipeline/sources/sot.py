@@ -25,7 +25,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.sources import RUN_LATER, ManifestText, RemoteFile, Report, newest_first
 from pipeline.sources.directory import DirectorySource
 from pipeline.sources.sot_export import Export, dated, version_of
-from pipeline.sources.sot_tables import SOT_TABLES, SotTables, State, TableState
+from pipeline.sources.sot_tables import SOT_TABLES, SnapshotState, SotTables, TableState
 from pipeline.tables import TABLES, Table
 
 _RECENT_SECONDS = 10.0
@@ -39,7 +39,7 @@ class _Seen:
     """What the SOT said about a snapshot."""
 
     at: float  #: seconds of the monotonic clock
-    state: State
+    state: SnapshotState
     has_settled: bool  #: whether it had said the same before, long enough ago
 
     @property
@@ -183,7 +183,7 @@ class SotSource:
         self._seen[snapshot] = _Seen(time.monotonic(), state, has_settled)
         return self._seen[snapshot]
 
-    def _empty(self, state: State) -> list[str]:
+    def _empty(self, state: SnapshotState) -> list[str]:
         """Return the tables that have no rows and should."""
         return [name for name, table in state.items() if not table.rows and name not in self._may_be_empty]
 
@@ -198,7 +198,7 @@ class SotSource:
         logger.bind(table=table.name, rows=expected.rows, bytes=size).info("Exported table")
         return size
 
-    def _require_unchanged(self, snapshot: Snapshot, before: State) -> None:
+    def _require_unchanged(self, snapshot: Snapshot, before: SnapshotState) -> None:
         """Raise SourceUnavailableError, after throwing the files of what changed away, unless nothing did."""
         after = self._tables.state(snapshot)
         changed = [table for table in TABLES if after[table.name] != before[table.name]]
@@ -212,7 +212,7 @@ class SotSource:
             )
             raise SourceUnavailableError(f"{self.uri}: {said}", hint=_STILL_WRITING)
 
-    def _manifest_uri(self, snapshot: Snapshot, state: State) -> str:
+    def _manifest_uri(self, snapshot: Snapshot, state: SnapshotState) -> str:
         return f"{self._tables.uri(snapshot.network)}/{snapshot}#{version_of(state)}"
 
 

@@ -23,11 +23,11 @@ from typing import Any
 from pipeline.files import atomic
 from pipeline.files.parquet import read_footer
 from pipeline.snapshot import MANIFEST_NAME, Snapshot
-from pipeline.sources.sot_tables import State, TableState
+from pipeline.sources.sot_tables import SnapshotState, TableState
 from pipeline.tables import TABLES, Table
 
 
-def version_of(state: State) -> str:
+def version_of(state: SnapshotState) -> str:
     """Return a digest of what the tables hold, those of the date before the shared ones: ``{hex}.{hex}``."""
     shared = {table.name for table in TABLES if table.shared}
     return ".".join(
@@ -40,7 +40,7 @@ def dated(version: str) -> str:
     return version.partition(".")[0]
 
 
-def _digest(state: State) -> str:
+def _digest(state: SnapshotState) -> str:
     text = json.dumps({name: asdict(table) for name, table in sorted(state.items())})
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -51,7 +51,7 @@ class Export:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def seconds_unchanged(self, snapshot: Snapshot, state: State) -> float:
+    def seconds_unchanged(self, snapshot: Snapshot, state: SnapshotState) -> float:
         """Return for how long the tables have been seen to hold this, and remember it if never."""
         path, version = self._folder(snapshot) / "seen.json", version_of(state)
         seen = atomic.read_proof(path)
@@ -83,14 +83,14 @@ class Export:
             return False
         return _state_in(proof) == state
 
-    def state(self, snapshot: Snapshot) -> State | None:
+    def state(self, snapshot: Snapshot) -> SnapshotState | None:
         """Return what the tables held that the manifest is about; None when there is none."""
         proofs = {table.name: atomic.read_proof(self._proof(snapshot, table)) for table in TABLES}
         if not (self._folder(snapshot) / MANIFEST_NAME).exists():
             return None
         return {name: _state_in(proof) for name, proof in proofs.items() if proof}
 
-    def write_manifest(self, snapshot: Snapshot, state: State) -> None:
+    def write_manifest(self, snapshot: Snapshot, state: SnapshotState) -> None:
         """Write META.json in upstream's current dialect, with the digests of the rows beside those of the files."""
         proofs = {table: atomic.read_proof(self._proof(snapshot, table)) or {} for table in TABLES}
         document = {

@@ -16,7 +16,7 @@ from pipeline.clickhouse import ClickHouse, Role
 from pipeline.errors import SourceError, SourceUnavailableError
 from pipeline.files.conversion import SCALE, WHOLE_DIGITS
 from pipeline.files.digest import content_digest
-from pipeline.retry import with_backoff
+from pipeline.retry import retry_call
 from pipeline.snapshot import Snapshot
 from pipeline.tables import CREATED_AT, TABLES, Table
 
@@ -49,7 +49,7 @@ class TableState:
     content_digest: str  #: hex; see pipeline.files.digest
 
 
-State = dict[str, TableState]  #: by the name of our table
+SnapshotState = dict[str, TableState]  #: by the name of our table
 
 
 class SotTables:
@@ -67,7 +67,7 @@ class SotTables:
         database = self._database.replace("{network}", network) if network else self._database
         return f"clickhouse://{self._server.address.host}:{self._server.address.port}/{database}"
 
-    def state(self, snapshot: Snapshot, tables: Iterable[Table] = TABLES) -> State:
+    def state(self, snapshot: Snapshot, tables: Iterable[Table] = TABLES) -> SnapshotState:
         """Ask for the count and the digest of each table's rows: one scan a table."""
         return {table.name: self.table_state(snapshot, table) for table in tables}
 
@@ -112,7 +112,7 @@ class SotTables:
         return f"`{self._database.replace('{network}', snapshot.network)}`.{SOT_TABLES[table.name]}"
 
     def _query(self, snapshot: Snapshot, statement: str) -> list[tuple[Any, ...]]:
-        return with_backoff(lambda: self._server.query(statement, _parameters(snapshot)))
+        return retry_call(lambda: self._server.query(statement, _parameters(snapshot)))
 
 
 def _parameters(snapshot: Snapshot) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Claims:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def other(self, snapshot: Snapshot) -> Claim | None:
+    def competing_claim(self, snapshot: Snapshot) -> Claim | None:
         """Return the claim of another deployment that is at work on the snapshot, as far as the warehouse answers.
 
         Raises WarehouseError when it refuses to.
@@ -64,7 +64,7 @@ class Claims:
         if snapshot in self._held or os.getpid() != self._process:
             return True
         try:
-            claim = claims.take(self._warehouse(snapshot.network), snapshot, self.who, self._lasts)
+            claim = claims.take_claim(self._warehouse(snapshot.network), snapshot, self.who, self._lasts)
             if claim.keeps_out(self.who):
                 self._wait_for(claim, snapshot)
                 return False
@@ -73,19 +73,19 @@ class Claims:
                 "Could not claim the snapshot, another host may do the same work: {}", error
             )
         else:
-            self._keep(snapshot)
+            self._start_renewing(snapshot)
         return True
 
     @contextmanager
     def held(self, snapshot: Snapshot) -> Iterator[None]:
         """Keep a snapshot for the block. Raises ClaimedError when another deployment has it, and WarehouseError."""
-        claim = claims.take(self._warehouse(snapshot.network), snapshot, self.who, self._lasts)
+        claim = claims.take_claim(self._warehouse(snapshot.network), snapshot, self.who, self._lasts)
         if claim.keeps_out(self.who):
             raise ClaimedError(
                 f"{snapshot}: {claim.owner} is at work on it since {claim.claimed_at:%H:%M:%S} UTC",
                 hint="wait until it is done; the claim of one that died ends by itself after two minutes",
             )
-        self._keep(snapshot)
+        self._start_renewing(snapshot)
         try:
             yield
         finally:
@@ -95,7 +95,7 @@ class Claims:
         """Give a snapshot back; from whichever process of the run. A claim that is not given back runs out."""
         self._held.discard(snapshot)
         try:
-            claims.release(self._warehouse(snapshot.network), snapshot, self.who)
+            claims.release_claim(self._warehouse(snapshot.network), snapshot, self.who)
         except WarehouseError as error:
             logger.debug("Could not give the claim of {} back: {}", snapshot, error)
 
@@ -111,10 +111,10 @@ class Claims:
         logger.bind(owner=claim.owner, since=f"{claim.claimed_at:%Y-%m-%dT%H:%M:%SZ}").info(
             "Waiting for another deployment to finish its work on the snapshot"
         )
-        while self.other(snapshot):
+        while self.competing_claim(snapshot):
             time.sleep(self._poll)
 
-    def _keep(self, snapshot: Snapshot) -> None:
+    def _start_renewing(self, snapshot: Snapshot) -> None:
         self._held.add(snapshot)
         if self._thread is None or not self._thread.is_alive():
             atexit.register(self.release_all)
@@ -131,7 +131,7 @@ class Claims:
                     logger.bind(snapshot=str(snapshot)).debug("Could not renew a claim: {}", error)
 
     def _renew(self, snapshot: Snapshot) -> None:
-        claim = claims.renew(self._warehouse(snapshot.network), snapshot, self.who, self._lasts)
+        claim = claims.renew_claim(self._warehouse(snapshot.network), snapshot, self.who, self._lasts)
         if claim is None or claim.keeps_out(self.who):
             self._held.discard(snapshot)
             logger.bind(snapshot=str(snapshot), owner=claim.owner if claim else None).warning(

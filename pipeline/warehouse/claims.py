@@ -13,7 +13,7 @@ from pipeline.errors import WarehouseError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import CLAIMS
 from pipeline.warehouse import MissingTableError, Warehouse
-from pipeline.warehouse.ledger import OF_SNAPSHOT, moment, of_snapshot
+from pipeline.warehouse.ledger import SNAPSHOT_FILTER, moment, snapshot_params
 from pipeline.warehouse.schema import ensure_claims
 
 #: Seconds that a claim lasts, and between two renewals of it: a host may miss three of them.
@@ -58,11 +58,11 @@ def newest_claim(warehouse: Warehouse, snapshot: Snapshot) -> Claim | None:
             f"""
             SELECT number, owner, run_id, toUnixTimestamp64Micro(claimed_at), until > now64(6), until <= claimed_at
             FROM {{database}}.{CLAIMS}
-            WHERE {OF_SNAPSHOT}
+            WHERE {SNAPSHOT_FILTER}
             ORDER BY number DESC
             LIMIT 1
             """,
-            **of_snapshot(snapshot),
+            **snapshot_params(snapshot),
         )
     except MissingTableError:
         return None
@@ -71,20 +71,22 @@ def newest_claim(warehouse: Warehouse, snapshot: Snapshot) -> Claim | None:
     return None
 
 
-def take(warehouse: Warehouse, snapshot: Snapshot, who: Claimant, seconds: float = LASTS_SECONDS) -> Claim:
+def take_claim(warehouse: Warehouse, snapshot: Snapshot, who: Claimant, seconds: float = LASTS_SECONDS) -> Claim:
     """Claim a snapshot unless another deployment has it; return the claim that is alive. Raises WarehouseError."""
     for attempt in range(_TRIES):
         current = newest_claim(warehouse, snapshot)
         if current and current.alive and (current.is_of(who) or current.keeps_out(who)):
             return current
-        _follow(warehouse, snapshot, current, who, seconds, attempt)
+        _claim_after(warehouse, snapshot, current, who, seconds, attempt)
     raise WarehouseError(
         f"{CLAIMS}: ClickHouse takes no claim of {snapshot}",
         hint="see its log, and that the table has the setting non_replicated_deduplication_window",
     )
 
 
-def renew(warehouse: Warehouse, snapshot: Snapshot, who: Claimant, seconds: float = LASTS_SECONDS) -> Claim | None:
+def renew_claim(
+    warehouse: Warehouse, snapshot: Snapshot, who: Claimant, seconds: float = LASTS_SECONDS
+) -> Claim | None:
     """Claim for longer; return the claim that counts, which is another's when ours was lost. Raises WarehouseError.
 
     What this run gave back stays so: a step in another process of the run may have done it.
@@ -94,18 +96,18 @@ def renew(warehouse: Warehouse, snapshot: Snapshot, who: Claimant, seconds: floa
         return current
     if current.alive and not current.is_of(who):
         return current  # another run of this deployment renews it
-    _follow(warehouse, snapshot, current, who, seconds)
+    _claim_after(warehouse, snapshot, current, who, seconds)
     return newest_claim(warehouse, snapshot)
 
 
-def release(warehouse: Warehouse, snapshot: Snapshot, who: Claimant) -> None:
+def release_claim(warehouse: Warehouse, snapshot: Snapshot, who: Claimant) -> None:
     """Give a snapshot back if this run has it. Raises WarehouseError."""
     current = newest_claim(warehouse, snapshot)
     if current and current.is_of(who) and not current.released:
-        _follow(warehouse, snapshot, current, who, seconds=0)
+        _claim_after(warehouse, snapshot, current, who, seconds=0)
 
 
-def _follow(
+def _claim_after(
     warehouse: Warehouse, snapshot: Snapshot, current: Claim | None, who: Claimant, seconds: float, attempt: int = 0
 ) -> None:
     """Append a claim that takes effect only if it is the first that follows ``current``.
@@ -127,7 +129,7 @@ def _follow(
             claimed_at + toIntervalMillisecond({{milliseconds:UInt32}})
     """
     values = {
-        **of_snapshot(snapshot),
+        **snapshot_params(snapshot),
         "number": number + 1,
         "owner": who.owner,
         "run_id": who.run_id,

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS, TABLES
 from pipeline.warehouse import MissingTableError, Warehouse
-from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, copied_columns, moment, partition
+from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, copied_columns, moment, partition_params
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class StoredLoad:
 
 
 @dataclass(frozen=True)
-class Named:
+class PublishedLoads:
     """A publication, as far as it matters here."""
 
     action: str
@@ -69,7 +69,7 @@ def _counted(table_name: str) -> str:
     """
 
 
-def publications_of_all(warehouse: Warehouse, network: str) -> dict[Snapshot, list[Named]]:
+def all_publications(warehouse: Warehouse, network: str) -> dict[Snapshot, list[PublishedLoads]]:
     """Return all publications of every snapshot, the oldest first, as the views choose. Raises WarehouseError."""
     try:
         rows = warehouse.query(
@@ -83,10 +83,10 @@ def publications_of_all(warehouse: Warehouse, network: str) -> dict[Snapshot, li
         )
     except MissingTableError:
         return {}
-    found: dict[Snapshot, list[Named]] = {}
+    found: dict[Snapshot, list[PublishedLoads]] = {}
     for day, window, action, at, load_ids in rows:
         snapshot = Snapshot(network, date.fromisoformat(day), window)
-        found.setdefault(snapshot, []).append(Named(action, moment(at), frozenset(load_ids)))
+        found.setdefault(snapshot, []).append(PublishedLoads(action, moment(at), frozenset(load_ids)))
     return found
 
 
@@ -136,5 +136,5 @@ def drop(warehouse: Warehouse, load: StoredLoad) -> None:
         DROP PARTITION ({{processing_date:Date}}, {{window_days:UInt16}}, {{load_id:UUID}})
         SETTINGS max_partition_size_to_drop = 0
         """,
-        **partition(load.snapshot, load.load_id),
+        **partition_params(load.snapshot, load.load_id),
     )

@@ -6,18 +6,18 @@ from pipeline.files.digest import content_digest
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
 from pipeline.warehouse import Warehouse
-from pipeline.warehouse.ledger import PARTITION, partition
+from pipeline.warehouse.ledger import PARTITION_FILTER, partition_params
 
 
-def measure(warehouse: Warehouse, snapshot: Snapshot, table: Table, load_id: str) -> tuple[int, int, str]:
+def measure_load(warehouse: Warehouse, snapshot: Snapshot, table: Table, load_id: str) -> tuple[int, int, str]:
     """Return how many rows a load has, how many keys they have, and the digest of their content."""
     ((row_count, keys, digest),) = warehouse.query(
         f"""
         SELECT count(), uniqExact({", ".join(table.key)}), {content_digest(table)}
         FROM {{database}}.{table.loads}
-        WHERE {PARTITION}
+        WHERE {PARTITION_FILTER}
         """,
-        **partition(snapshot, load_id),
+        **partition_params(snapshot, load_id),
     )
     return int(row_count), int(keys), str(digest)
 
@@ -47,7 +47,7 @@ def differences(
             HAVING surplus != 0
         )
         """,
-        **partition(snapshot, load_id),
+        **partition_params(snapshot, load_id),
         other_id=other_id,
     )
     return int(ours), int(theirs), list(keys)

@@ -10,26 +10,26 @@ from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import version
 from typing import Literal
 
-from pipeline.retry import with_backoff
+from pipeline.retry import retry_call
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS
 from pipeline.warehouse import MissingTableError, Warehouse
 
-State = Literal["started", "loaded", "failed", "forgotten", "compared", "collected"]
+LoadState = Literal["started", "loaded", "failed", "forgotten", "compared", "collected"]
 
 HOST = socket.gethostname()
 PIPELINE_VERSION = version("sot-ingest")
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """An attempt and its newest state."""
 
     processing_date: date
     window_days: int
     table_name: str
     load_id: str  #: UUID
-    state: State
+    state: LoadState
     started_at: datetime  #: UTC, by the warehouse's clock
     manifest_sha256: str  #: of the META.json that the attempt was made for
     file_name: str  #: as the manifest spells it
@@ -42,24 +42,24 @@ class Entry:
     content_digest: str = ""  #: hex, over all cells of all rows, in any order
     error: str = ""
 
-    def now(self, state: State, *, error: str = "", row_count: int = 0, content_digest: str = "") -> Entry:
+    def now(self, state: LoadState, *, error: str = "", row_count: int = 0, content_digest: str = "") -> LedgerEntry:
         """Return the entry in another state."""
         return replace(self, state=state, error=error[:2_000], row_count=row_count, content_digest=content_digest)
 
 
 #: The rows about one snapshot, and those of one load, which are one partition.
-OF_SNAPSHOT = "processing_date = {processing_date:Date} AND window_days = {window_days:UInt16}"
-PARTITION = f"{OF_SNAPSHOT} AND load_id = {{load_id:UUID}}"
+SNAPSHOT_FILTER = "processing_date = {processing_date:Date} AND window_days = {window_days:UInt16}"
+PARTITION_FILTER = f"{SNAPSHOT_FILTER} AND load_id = {{load_id:UUID}}"
 
 
-def of_snapshot(snapshot: Snapshot) -> dict[str, object]:
-    """Return the parameters of :data:`OF_SNAPSHOT`."""
+def snapshot_params(snapshot: Snapshot) -> dict[str, object]:
+    """Return the parameters of :data:`SNAPSHOT_FILTER`."""
     return {"processing_date": snapshot.processing_date.isoformat(), "window_days": snapshot.window_days}
 
 
-def partition(snapshot: Snapshot, load_id: str) -> dict[str, object]:
-    """Return the parameters of :data:`PARTITION`."""
-    return {**of_snapshot(snapshot), "load_id": load_id}
+def partition_params(snapshot: Snapshot, load_id: str) -> dict[str, object]:
+    """Return the parameters of :data:`PARTITION_FILTER`."""
+    return {**snapshot_params(snapshot), "load_id": load_id}
 
 
 _STARTED_AT = "fromUnixTimestamp64Micro({started_at:Int64}, 'UTC')"
@@ -73,14 +73,14 @@ _PARAMETERS = {
     # An interrupted client leaves its INSERT to the server, which may run it after the one that tells of the end.
     "recorded_at": f"if({{state:String}} = 'started', {_STARTED_AT}, now64(6, 'UTC'))",
 }
-_COLUMNS = (*(field.name for field in fields(Entry)), "recorded_at", "host", "pipeline_version")
+_COLUMNS = (*(field.name for field in fields(LedgerEntry)), "recorded_at", "host", "pipeline_version")
 _RECORD = (
     f"INSERT INTO {{database}}.{LEDGER} ({', '.join(_COLUMNS)})\n"
     f"SELECT {', '.join(_PARAMETERS.get(name, f'{{{name}:String}}') for name in _COLUMNS)}"
 )
 
 
-def record(warehouse: Warehouse, entry: Entry) -> None:
+def record_load(warehouse: Warehouse, entry: LedgerEntry) -> None:
     """Append an entry. Twice the same does no harm: the newest row of a load counts."""
     values = {
         **asdict(entry),
@@ -89,7 +89,7 @@ def record(warehouse: Warehouse, entry: Entry) -> None:
         "host": HOST,
         "pipeline_version": PIPELINE_VERSION,
     }
-    with_backoff(lambda: warehouse.execute(_RECORD, **values))
+    retry_call(lambda: warehouse.execute(_RECORD, **values))
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -105,7 +105,7 @@ def moment(count: int | str) -> datetime:
     return _EPOCH + timedelta(microseconds=int(count))
 
 
-def loaded(warehouse: Warehouse, snapshot: Snapshot, files: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+def find_proven_loads(warehouse: Warehouse, snapshot: Snapshot, files: Mapping[str, str]) -> dict[str, tuple[str, int]]:
     """Return load_id and row count of the newest proven load of files, whose SHA-256 are given by table name.
 
     Proven: counted and compared after the insert, not forgotten since, and all its rows are still there. Tables
@@ -116,14 +116,14 @@ def loaded(warehouse: Warehouse, snapshot: Snapshot, files: Mapping[str, str]) -
             f"""
             SELECT toString(table_name), toString(load_id), argMax(row_count, recorded_at) AS row_count
             FROM {{database}}.{LEDGER}
-            WHERE {OF_SNAPSHOT}
+            WHERE {SNAPSHOT_FILTER}
                 AND has(splitByChar(',', {{files:String}}), concat(table_name, ':', file_sha256))
             GROUP BY table_name, load_id
             HAVING argMax(state, recorded_at) = 'loaded'
             ORDER BY max(recorded_at) DESC
             LIMIT 1 BY table_name
             """,
-            **of_snapshot(snapshot),
+            **snapshot_params(snapshot),
             files=",".join(f"{name}:{sha256}" for name, sha256 in files.items()),
         )
         found = count_rows(warehouse, snapshot, [(name, load_id) for name, load_id, _ in rows])
@@ -133,7 +133,7 @@ def loaded(warehouse: Warehouse, snapshot: Snapshot, files: Mapping[str, str]) -
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedLoad:
     """What the ledger says of a load."""
 
     load_id: str
@@ -145,7 +145,7 @@ class Recorded:
     file_sha256: str
 
 
-def recorded(warehouse: Warehouse, snapshot: Snapshot) -> dict[str, Recorded]:
+def recorded_loads(warehouse: Warehouse, snapshot: Snapshot) -> dict[str, RecordedLoad]:
     """Return what the ledger says of each load of a snapshot, by load_id."""
     try:
         found = warehouse.query(
@@ -159,15 +159,15 @@ def recorded(warehouse: Warehouse, snapshot: Snapshot) -> dict[str, Recorded]:
                 argMaxIf(content_digest, recorded_at, state = 'loaded'),
                 argMaxIf(file_sha256, recorded_at, state = 'loaded')
             FROM {{database}}.{LEDGER}
-            WHERE {OF_SNAPSHOT}
+            WHERE {SNAPSHOT_FILTER}
             GROUP BY load_id
             """,
-            **of_snapshot(snapshot),
+            **snapshot_params(snapshot),
         )
     except MissingTableError:
         return {}
     return {
-        id_: Recorded(id_, name, state, bool(was_loaded), rows, digest, sha256)
+        id_: RecordedLoad(id_, name, state, bool(was_loaded), rows, digest, sha256)
         for id_, name, state, was_loaded, rows, digest, sha256 in found
     }
 
@@ -202,10 +202,10 @@ def count_rows(warehouse: Warehouse, snapshot: Snapshot, loads: Sequence[tuple[s
         return []
     ids = {f"load_{place}": load_id for place, (_, load_id) in enumerate(loads)}
     counts = [
-        f"(SELECT count() FROM {{database}}.{BY_NAME[name].loads} WHERE {OF_SNAPSHOT} AND load_id = {{{id_}:UUID}})"
+        f"(SELECT count() FROM {{database}}.{BY_NAME[name].loads} WHERE {SNAPSHOT_FILTER} AND load_id = {{{id_}:UUID}})"
         for id_, (name, _) in zip(ids, loads, strict=True)
     ]
-    ((*found,),) = warehouse.query(f"SELECT {', '.join(counts)}", **of_snapshot(snapshot), **ids)
+    ((*found,),) = warehouse.query(f"SELECT {', '.join(counts)}", **snapshot_params(snapshot), **ids)
     return [int(count) for count in found]
 
 
@@ -214,7 +214,7 @@ def copied_columns() -> list[str]:
     return [name for name in _COLUMNS if name not in {"state", "recorded_at", "host", "pipeline_version"}]
 
 
-def forget(warehouse: Warehouse, snapshot: Snapshot, tables: tuple[str, ...]) -> None:
+def forget_loads(warehouse: Warehouse, snapshot: Snapshot, tables: tuple[str, ...]) -> None:
     """Append a row for each load of these tables that was ever proven, which takes its proof back.
 
     Loads whose proof was taken back before are among them: a rollback may have brought them back to readers. The row
@@ -228,15 +228,22 @@ def forget(warehouse: Warehouse, snapshot: Snapshot, tables: tuple[str, ...]) ->
             'forgotten',
             greatest(
                 now64(6, 'UTC'),
-                (SELECT max(recorded_at) FROM {{database}}.{LEDGER} WHERE {OF_SNAPSHOT}) + INTERVAL 1 MICROSECOND,
-                (SELECT max(published_at) FROM {{database}}.{PUBLICATIONS} WHERE {OF_SNAPSHOT}) + INTERVAL 1 MICROSECOND
+                (SELECT max(recorded_at) FROM {{database}}.{LEDGER} WHERE {SNAPSHOT_FILTER}) + INTERVAL 1 MICROSECOND,
+                (
+                    SELECT max(published_at) FROM {{database}}.{PUBLICATIONS} WHERE {SNAPSHOT_FILTER}
+                ) + INTERVAL 1 MICROSECOND
             ),
             {{host:String}},
             {{pipeline_version:String}}
         FROM {{database}}.{LEDGER}
-        WHERE {OF_SNAPSHOT} AND has(splitByChar(',', {{tables:String}}), table_name) AND state = 'loaded'
+        WHERE {SNAPSHOT_FILTER} AND has(splitByChar(',', {{tables:String}}), table_name) AND state = 'loaded'
         LIMIT 1 BY load_id
     """
-    values = {**of_snapshot(snapshot), "tables": ",".join(tables), "host": HOST, "pipeline_version": PIPELINE_VERSION}
+    values = {
+        **snapshot_params(snapshot),
+        "tables": ",".join(tables),
+        "host": HOST,
+        "pipeline_version": PIPELINE_VERSION,
+    }
     with contextlib.suppress(MissingTableError):
-        with_backoff(lambda: warehouse.execute(statement, **values))
+        retry_call(lambda: warehouse.execute(statement, **values))

@@ -24,16 +24,16 @@ from pipeline.errors import (
     RowDigestError,
     WarehouseError,
 )
-from pipeline.files.bad_value import first_refused
+from pipeline.files.bad_value import find_bad_value
 from pipeline.files.checks import check_sha256
 from pipeline.files.conversion import Conversion, convert, select, structure
 from pipeline.files.parquet import Footer
-from pipeline.retry import with_backoff
+from pipeline.retry import retry_call
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
 from pipeline.warehouse import MissingTableError, ParquetInsert, RowsRefusedError, Warehouse
-from pipeline.warehouse.compare import measure
-from pipeline.warehouse.ledger import PARTITION, Entry, moment, partition, record
+from pipeline.warehouse.compare import measure_load
+from pipeline.warehouse.ledger import PARTITION_FILTER, LedgerEntry, moment, partition_params, record_load
 
 
 @dataclass(frozen=True)
@@ -53,37 +53,37 @@ class ProvenFile:
     content_digest: str | None  #: over the cells, where the manifest lists it
 
 
-def load(
+def load_file(
     warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, report: Callable[[int], None] = lambda _: None
-) -> Entry:
+) -> LedgerEntry:
     """Load a file and return the ledger's entry about it.
 
     Transient faults are tried again, each time under a new load_id. Raises RefusedValueError, RowCountError,
     DuplicateKeyError for what the file holds, FileError when the file is not the one that was proven, and
     WarehouseError.
     """
-    return with_backoff(lambda: _attempt(warehouse, snapshot, file, report))
+    return retry_call(lambda: _attempt(warehouse, snapshot, file, report))
 
 
-def _attempt(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, report: Callable[[int], None]) -> Entry:
+def _attempt(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, report: Callable[[int], None]) -> LedgerEntry:
     entry = _started(warehouse, snapshot, file)
     try:
-        record(warehouse, entry)
+        record_load(warehouse, entry)
         if file.footer.columns:
             _insert(warehouse, snapshot, file, entry, report)
         row_count, content_digest = _compare(warehouse, snapshot, file, entry.load_id)
     except BaseException as error:
         failed = entry.now("failed", error=f"{type(error).__name__}: {error}")
-        _take_back(warehouse, snapshot, file.table, entry, failed)
+        _abort_load(warehouse, snapshot, file.table, entry, failed)
         raise
     entry = entry.now("loaded", row_count=row_count, content_digest=content_digest)
-    record(warehouse, entry)
+    record_load(warehouse, entry)
     return entry
 
 
-def _started(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile) -> Entry:
+def _started(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile) -> LedgerEntry:
     ((load_id, now),) = warehouse.query("SELECT toString(generateUUIDv7()), toUnixTimestamp64Micro(now64(6))")
-    return Entry(
+    return LedgerEntry(
         processing_date=snapshot.processing_date,
         window_days=snapshot.window_days,
         table_name=file.table.name,
@@ -101,7 +101,7 @@ def _started(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile) -> Entr
 
 
 def _insert(
-    warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, entry: Entry, report: Callable[[int], None]
+    warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, entry: LedgerEntry, report: Callable[[int], None]
 ) -> None:
     conversions = convert(file.table, file.footer.columns)
     insert = insert_of(snapshot, file.table, file.path, conversions, entry.load_id, entry.started_at)
@@ -135,7 +135,7 @@ def insert_of(
         select=select(conversions),
         structure=structure(conversions),
         parameters={
-            **partition(snapshot, load_id),
+            **partition_params(snapshot, load_id),
             "network": snapshot.network,
             "created_at": int(created_at.timestamp()),
         },
@@ -149,7 +149,7 @@ def _refusal(
 
     ClickHouse has many codes for a damaged file, those of a damaged table among them: pyarrow judges, too.
     """
-    found = first_refused(file.path, file.name, conversions, snapshot)
+    found = find_bad_value(file.path, file.name, conversions, snapshot)
     if not isinstance(error, RowsRefusedError):
         return error
     if found is None:
@@ -160,7 +160,7 @@ def _refusal(
 
 def _compare(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, load_id: str) -> tuple[int, str]:
     """Return the count and the content digest of the rows that arrived; raise unless they are the file's."""
-    row_count, keys, digest = measure(warehouse, snapshot, file.table, load_id)
+    row_count, keys, digest = measure_load(warehouse, snapshot, file.table, load_id)
     if row_count != file.footer.rows:
         raise RowCountError(
             f"{file.name}: {row_count} rows arrived in {file.table.loads}, the file has {file.footer.rows}",
@@ -182,19 +182,19 @@ def _compare(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, load_id
 
 
 @contextmanager
-def scratch(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile) -> Iterator[str]:
+def temporary_load(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile) -> Iterator[str]:
     """Load a file under a load_id that proves nothing, yield that, and drop the rows in the end.
 
     The ledger knows of it from the start, so that what is left of it when we are killed can be collected.
     """
     entry = _started(warehouse, snapshot, file)
     try:
-        record(warehouse, entry)
+        record_load(warehouse, entry)
         if file.footer.columns:
             _insert(warehouse, snapshot, file, entry, lambda _: None)
         yield entry.load_id
     finally:
-        _take_back(warehouse, snapshot, file.table, entry, entry.now("compared"))
+        _abort_load(warehouse, snapshot, file.table, entry, entry.now("compared"))
 
 
 def _repeated(warehouse: Warehouse, snapshot: Snapshot, table: Table, load_id: str) -> str:
@@ -204,18 +204,18 @@ def _repeated(warehouse: Warehouse, snapshot: Snapshot, table: Table, load_id: s
         f"""
         SELECT toString(tuple({key})), count()
         FROM {{database}}.{table.loads}
-        WHERE {PARTITION}
+        WHERE {PARTITION_FILTER}
         GROUP BY {key}
         HAVING count() > 1
         ORDER BY {key}
         LIMIT 3
         """,
-        **partition(snapshot, load_id),
+        **partition_params(snapshot, load_id),
     )
     return ", ".join(f"{value} {times} times" for value, times in rows)
 
 
-def _take_back(warehouse: Warehouse, snapshot: Snapshot, table: Table, entry: Entry, ended: Entry) -> None:
+def _abort_load(warehouse: Warehouse, snapshot: Snapshot, table: Table, entry: LedgerEntry, ended: LedgerEntry) -> None:
     """Stop the insert, drop its rows, and say in the ledger how it ended; each as far as the warehouse lets us."""
     statement = (
         f"ALTER TABLE {{database}}.{table.loads} DROP PARTITION "
@@ -223,8 +223,8 @@ def _take_back(warehouse: Warehouse, snapshot: Snapshot, table: Table, entry: En
     )
     undoing: list[Callable[[], None]] = [
         lambda: warehouse.kill(_query_id(entry)),
-        lambda: warehouse.execute(statement, **partition(snapshot, entry.load_id)),
-        lambda: record(warehouse, ended),
+        lambda: warehouse.execute(statement, **partition_params(snapshot, entry.load_id)),
+        lambda: record_load(warehouse, ended),
     ]
     problems = []
     for undo in undoing:
@@ -238,5 +238,5 @@ def _take_back(warehouse: Warehouse, snapshot: Snapshot, table: Table, entry: En
         )
 
 
-def _query_id(entry: Entry) -> str:
+def _query_id(entry: LedgerEntry) -> str:
     return f"load-{entry.load_id}"

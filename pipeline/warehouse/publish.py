@@ -13,11 +13,11 @@ from datetime import UTC, date, datetime
 from typing import Literal
 
 from pipeline.errors import WarehouseError, WarehouseUnavailableError
-from pipeline.retry import with_backoff
+from pipeline.retry import retry_call
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS
 from pipeline.warehouse import MissingTableError, Warehouse
-from pipeline.warehouse.ledger import HOST, OF_SNAPSHOT, PIPELINE_VERSION, count_rows, moment, of_snapshot
+from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, SNAPSHOT_FILTER, count_rows, moment, snapshot_params
 from pipeline.warehouse.schema import check_schema
 
 Action = Literal["publish", "rollback", "retire"]
@@ -85,7 +85,9 @@ _PUBLICATIONS = f"""
 """
 
 
-def histories(warehouse: Warehouse, first: date, last: date, window_days: int) -> dict[date, list[Publication]]:
+def publications_by_date(
+    warehouse: Warehouse, first: date, last: date, window_days: int
+) -> dict[date, list[Publication]]:
     """Return the publications of each date from ``first`` to ``last``, the oldest first, with one query.
 
     Readers see the last one. Dates without any are left out.
@@ -118,27 +120,27 @@ def histories(warehouse: Warehouse, first: date, last: date, window_days: int) -
     return found
 
 
-def publications(warehouse: Warehouse, first: date, last: date, window_days: int) -> list[Publication]:
+def visible_publications(warehouse: Warehouse, first: date, last: date, window_days: int) -> list[Publication]:
     """Return what readers see of each date from ``first`` to ``last``, with one query.
 
     Dates of which they see nothing are left out, those that were retired among them.
     """
-    newest_ones = [history[-1] for history in histories(warehouse, first, last, window_days).values()]
+    newest_ones = [history[-1] for history in publications_by_date(warehouse, first, last, window_days).values()]
     return [publication for publication in newest_ones if publication.action != "retire"]
 
 
-def history(warehouse: Warehouse, snapshot: Snapshot) -> list[Publication]:
+def publications_of(warehouse: Warehouse, snapshot: Snapshot) -> list[Publication]:
     """Return the publications of a snapshot, the oldest first; readers see the last one."""
     day = snapshot.processing_date
-    return histories(warehouse, day, day, snapshot.window_days).get(day, [])
+    return publications_by_date(warehouse, day, day, snapshot.window_days).get(day, [])
 
 
-def newest(warehouse: Warehouse, snapshot: Snapshot) -> Publication | None:
+def newest_publication(warehouse: Warehouse, snapshot: Snapshot) -> Publication | None:
     """Return what readers see of the snapshot, or None."""
-    return next(reversed(history(warehouse, snapshot)), None)
+    return next(reversed(publications_of(warehouse, snapshot)), None)
 
 
-def settled(past: Sequence[Publication]) -> list[Publication]:
+def effective_publications(past: Sequence[Publication]) -> list[Publication]:
     """Return the publications whose manifests a run need not publish, given all of a snapshot, the oldest first.
 
     That is the newest; after a rollback it is every one before it too, for an operator did not want what they show.
@@ -149,12 +151,12 @@ def settled(past: Sequence[Publication]) -> list[Publication]:
     return list(past[::-1]) if past[-1].action == "rollback" else [past[-1]]
 
 
-def latest(warehouse: Warehouse, window_days: int) -> Publication | None:
+def newest_date_publication(warehouse: Warehouse, window_days: int) -> Publication | None:
     """Return what readers see of the newest date that is published, or None."""
-    return next(iter(publications(warehouse, date(1970, 1, 1), date(2149, 6, 6), window_days)[-1:]), None)
+    return next(iter(visible_publications(warehouse, date(1970, 1, 1), date(2149, 6, 6), window_days)[-1:]), None)
 
 
-def publish(
+def publish_loads(
     warehouse: Warehouse,
     snapshot: Snapshot,
     *,
@@ -186,13 +188,15 @@ def publish(
     require_rows(warehouse, snapshot, wanted, hint="run again: the table is loaded anew")
     known: int | None = None
     for _ in range(_TRIES):
-        past = history(warehouse, snapshot)
+        past = publications_of(warehouse, snapshot)
         known = len(past) if known is None else known
-        if any(publication.is_of(source, manifest_sha256) for publication in (*settled(past), *past[known:])):
+        if any(
+            publication.is_of(source, manifest_sha256) for publication in (*effective_publications(past), *past[known:])
+        ):
             return past[-1]
         if past and not past[-1].is_of(source, manifest_sha256) and _is_late(wanted, past, is_upstreams):
             return past[-1]
-        if (published := follow(warehouse, snapshot, wanted, after=past[-1] if past else None)) is not None:
+        if (published := publish_after(warehouse, snapshot, wanted, after=past[-1] if past else None)) is not None:
             return published
     raise WarehouseUnavailableError(
         f"{PUBLICATIONS}: others published {snapshot} {_TRIES} times before we could",
@@ -229,7 +233,7 @@ def require_rows(warehouse: Warehouse, snapshot: Snapshot, publication: Publicat
 
 def collected(warehouse: Warehouse, snapshot: Snapshot) -> set[str]:
     """Return the loads that are removed, or about to be."""
-    rows = warehouse.query(f"SELECT toString(arrayJoin(({_COLLECTED})))", **of_snapshot(snapshot))
+    rows = warehouse.query(f"SELECT toString(arrayJoin(({_COLLECTED})))", **snapshot_params(snapshot))
     return {id_ for (id_,) in rows}
 
 
@@ -240,14 +244,14 @@ _COLLECTED = f"""
     (
         SELECT load_id
         FROM {{database}}.{LEDGER}
-        WHERE {OF_SNAPSHOT}
+        WHERE {SNAPSHOT_FILTER}
         GROUP BY load_id
         HAVING argMaxIf(state, recorded_at, state != 'forgotten') = 'collected'
     )
 """
 
 
-def follow(
+def publish_after(
     warehouse: Warehouse, snapshot: Snapshot, wanted: Publication, *, after: Publication | None
 ) -> Publication | None:
     """Publish upon ``after``, the newest when this was decided; None when another publication came first.
@@ -257,8 +261,8 @@ def follow(
     """
     for generation in range(_TRIES):
         token = f"{snapshot} after {after.publication_id if after else 'nothing'} #{generation}"
-        with_backoff(lambda token=token: _insert(warehouse, wanted, token))  # type: ignore[misc]  # bound at once
-        now = history(warehouse, snapshot)
+        retry_call(lambda token=token: _insert(warehouse, wanted, token))  # type: ignore[misc]  # bound at once
+        now = publications_of(warehouse, snapshot)
         ours = [publication for publication in now if publication.publication_id == wanted.publication_id]
         if ours:
             return ours[0]
@@ -297,7 +301,7 @@ def _insert(warehouse: Warehouse, wanted: Publication, token: str) -> None:
                 (
                     SELECT max(published_at)
                     FROM {{database}}.{PUBLICATIONS}
-                    WHERE {OF_SNAPSHOT}
+                    WHERE {SNAPSHOT_FILTER}
                 ) + toIntervalMicrosecond(1)
             ),
             {{published_by:String}},

@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.ledger import HOST
-from pipeline.warehouse.publish import Publication, follow, history, new_id
+from pipeline.warehouse.publish import Publication, new_id, publications_of, publish_after
 
 
-def retire(warehouse: Warehouse, snapshot: Snapshot, *, run_id: str) -> bool:
+def retire_snapshot(warehouse: Warehouse, snapshot: Snapshot, *, run_id: str) -> bool:
     """Publish nothing upon what readers see; tell whether it was done. Raises WarehouseError.
 
     It was not when there is nothing to retire, or when another publication came first.
     """
-    past = history(warehouse, snapshot)
+    past = publications_of(warehouse, snapshot)
     if not past or past[-1].action == "retire":
         return False
     nothing = Publication(
@@ -31,4 +31,4 @@ def retire(warehouse: Warehouse, snapshot: Snapshot, *, run_id: str) -> bool:
         published_by=HOST,
         run_id=run_id,
     )
-    return follow(warehouse, snapshot, nothing, after=past[-1]) is not None
+    return publish_after(warehouse, snapshot, nothing, after=past[-1]) is not None

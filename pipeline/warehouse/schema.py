@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.errors import WarehouseError
-from pipeline.retry import with_backoff
+from pipeline.retry import retry_call
 from pipeline.tables import CLAIMS, LEDGER, PUBLICATIONS, STEPS, TABLES, Column, columns_of, schema_sql
 from pipeline.warehouse import Warehouse
 
@@ -34,7 +34,7 @@ def ensure_schema(warehouse: Warehouse) -> None:
     if len(missing) == len(OBJECTS):
         _create_database(warehouse)
     for name in missing:
-        with_backoff(lambda name=name: warehouse.execute(schema_sql(name)))  # type: ignore[misc]  # bound at once
+        retry_call(lambda name=name: warehouse.execute(schema_sql(name)))  # type: ignore[misc]  # bound at once
 
 
 def check_schema(warehouse: Warehouse) -> set[str]:
@@ -68,14 +68,14 @@ def ensure_claims(warehouse: Warehouse) -> None:
     Raises WarehouseError, and creates nothing, when a table or view exists in another shape.
     """
     if CLAIMS not in check_schema(warehouse):
-        with_backoff(lambda: ensure_table(warehouse, CLAIMS))
+        retry_call(lambda: ensure_table(warehouse, CLAIMS))
 
 
 def _create_database(warehouse: Warehouse) -> None:
     """Create the database unless it is there: a user without the grant to create may find it made for them."""
     found = warehouse.query("SELECT 1 FROM system.databases WHERE name = {name:String}", name=warehouse.database)
     if not found:
-        with_backoff(lambda: warehouse.execute("CREATE DATABASE IF NOT EXISTS {database}"))
+        retry_call(lambda: warehouse.execute("CREATE DATABASE IF NOT EXISTS {database}"))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.clickhouse import ClickHouse
 from pipeline.files.atomic import pieces
-from pipeline.retry import with_backoff
+from pipeline.retry import retry_call
 from pipeline.warehouse import PARQUET_SETTINGS, WRITE_SETTINGS, MissingTableError, ParquetInsert
 
 
@@ -23,7 +23,7 @@ class ServerWarehouse:
 
     def query(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a SELECT; see :class:`pipeline.warehouse.Warehouse`."""
-        return with_backoff(lambda: self._server.query(self._in_database(statement), parameters))
+        return retry_call(lambda: self._server.query(self._in_database(statement), parameters))
 
     def execute(self, statement: str, **parameters: Any) -> None:
         """Run a statement once; see :class:`pipeline.warehouse.Warehouse`."""

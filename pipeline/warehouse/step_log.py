@@ -17,7 +17,7 @@ from pipeline.warehouse import MissingTableError, Warehouse
 from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, micros, moment
 from pipeline.warehouse.schema import ensure_table
 
-State = Literal["done", "failed", "missing"]
+StepState = Literal["done", "failed", "missing"]
 
 LONGEST = 2_000  #: characters of an error or a hint
 
@@ -29,7 +29,7 @@ class StepRecord:
     snapshot: Snapshot
     step: str  #: the task's name, for example LoadTable
     table: str  #: empty when the step is about the snapshot
-    state: State  #: missing: the source has no such snapshot
+    state: StepState  #: missing: the source has no such snapshot
     started_at: datetime  #: UTC
     seconds: float
     facts: dict[str, Any] = field(default_factory=dict)  #: of its log event
@@ -87,7 +87,7 @@ _RECORD = f"""
 """
 
 
-def record(warehouse: Warehouse, *records: StepRecord) -> None:
+def insert_records(warehouse: Warehouse, *records: StepRecord) -> None:
     """Append records with one INSERT, tried once; the table is made when it is missing. Raises WarehouseError.
 
     That somebody looked for a network's snapshots and found none is no reason to make a database.
@@ -151,7 +151,7 @@ def step_records(warehouse: Warehouse, network: str, first: date, last: date, wi
 
 
 @dataclass(frozen=True)
-class Total:
+class StepTotal:
     """What all records of one step and table add up to."""
 
     step: str
@@ -183,14 +183,14 @@ _TOTALS = f"""
 """
 
 
-def totals(warehouse: Warehouse) -> list[Total]:
+def totals(warehouse: Warehouse) -> list[StepTotal]:
     """Return what all that was ever recorded adds up to; nothing when there is no table."""
     try:
         rows = warehouse.query(_TOTALS)
     except MissingTableError:
         return []
     return [
-        Total(step, table, int(done), int(failed), float(seconds), int(count), int(size))
+        StepTotal(step, table, int(done), int(failed), float(seconds), int(count), int(size))
         for step, table, done, failed, seconds, count, size in rows
     ]
 

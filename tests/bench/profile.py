@@ -18,7 +18,7 @@ from pipeline.files.parquet import read_footer
 from pipeline.settings import ServerAddress
 from pipeline.tables import BY_NAME
 from pipeline.warehouse import PARQUET_SETTINGS, ROLE, ParquetInsert
-from pipeline.warehouse.compare import measure
+from pipeline.warehouse.compare import measure_load
 from pipeline.warehouse.load import insert_of
 from pipeline.warehouse.schema import ensure_schema
 from pipeline.warehouse.server import ServerWarehouse
@@ -94,7 +94,7 @@ class _Load:
         self._clickhouse.send(statement, {}, settings, pieces(self._path))
 
     def _compare(self) -> None:
-        measure(self.warehouse, SNAPSHOT, LARGEST, self._load_id)
+        measure_load(self.warehouse, SNAPSHOT, LARGEST, self._load_id)
 
 
 def report(files: Files, rounds: int) -> str:

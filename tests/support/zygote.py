@@ -155,14 +155,14 @@ def become(talk: socket.socket) -> None:
 def hasten(**patience: float) -> None:
     """Let this process wait hardly at all before it tries again; it tries as often as ever.
 
-    ``patience`` has fields of :class:`pipeline.sources.retry.Patience` that are to be others, too.
+    ``patience`` has fields of :class:`pipeline.sources.retry.RetryPolicy` that are to be others, too.
     """
     from pipeline import retry  # noqa: PLC0415  # in the command's process alone
-    from pipeline.sources.retry import Patience  # noqa: PLC0415
+    from pipeline.sources.retry import RetryPolicy  # noqa: PLC0415
 
     retry.BACKOFF_LONGEST = 0.05
-    shortened = {**vars(Patience()), "first_wait": 0.01, "longest_wait": 0.05, **patience}
-    Patience.__init__.__defaults__ = tuple(shortened.values())
+    shortened = {**vars(RetryPolicy()), "first_wait": 0.01, "longest_wait": 0.05, **patience}
+    RetryPolicy.__init__.__defaults__ = tuple(shortened.values())
 
 
 if __name__ == "__main__":

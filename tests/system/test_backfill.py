@@ -118,9 +118,9 @@ def test_what_is_missing_is_found_with_one_query_a_network(tmp_path: Path, monke
     warehouses = {network: CountingWarehouse() for network in networks}
     monkeypatch.setattr(Context, "warehouse", lambda _, network: warehouses[network])
     chosen = Settings.model_validate({"SOT_PATH": tmp_path, "WAREHOUSE_PATH": tmp_path, "WORK_PATH": tmp_path})
-    snapshots = remaining.snapshots_of(networks, FIRST, FIRST + timedelta(days=HALF_A_YEAR - 1), 195)
+    snapshots = remaining.snapshots_in_range(networks, FIRST, FIRST + timedelta(days=HALF_A_YEAR - 1), 195)
     assert len(snapshots) == 2 * HALF_A_YEAR
-    assert remaining.missing(Context(chosen), snapshots, check_source=False) == snapshots
+    assert remaining.remaining_snapshots(Context(chosen), snapshots, check_source=False) == snapshots
     assert [warehouse.queries for warehouse in warehouses.values()] == [1, 1]
     monkeypatch.setattr("pipeline.tasks.context", lambda: Context(chosen))
     assert IngestSnapshot.bulk_complete([astuple(snapshot) for snapshot in snapshots]) == []
@@ -128,7 +128,7 @@ def test_what_is_missing_is_found_with_one_query_a_network(tmp_path: Path, monke
 
 
 def test_todays_run_goes_before_a_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a snapshot in a range every step has the range's urgency; a step of a day's ordinary run has more.
+    """Of a snapshot in a range every step has the range's snapshot_priority; a step of a day's ordinary run has more.
 
     Both are the same task to luigi, whose scheduler takes the larger priority.
     """
@@ -136,7 +136,7 @@ def test_todays_run_goes_before_a_range(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("WAREHOUSE_PATH", str(tmp_path))
     (today,) = IngestDaily(processing_date=FIRST, window_days=195, networks=("torus",)).requires()
     key: dict[str, Any] = {"network": "torus", "processing_date": FIRST, "window_days": 195}
-    of_range = IngestSnapshot(**key, urgency=10 * HALF_A_YEAR)
+    of_range = IngestSnapshot(**key, snapshot_priority=10 * HALF_A_YEAR)
     step = of_range.requires().requires()
     load = step.requires()[0]
     assert isinstance(load, LoadTable)
@@ -147,7 +147,7 @@ def test_todays_run_goes_before_a_range(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("reverse", [False, True])
 def test_luigi_is_given_a_part_of_a_long_range_at_once(reverse: bool) -> None:
     """Whole days, in the order that they are to be done in, and every snapshot in one part."""
-    snapshots = remaining.snapshots_of(("ethereum", "bitcoin", "torus"), FIRST, FIRST + timedelta(days=20), 195)
+    snapshots = remaining.snapshots_in_range(("ethereum", "bitcoin", "torus"), FIRST, FIRST + timedelta(days=20), 195)
     found = list(parts(snapshots, reverse=reverse))
     assert sorted(snapshot for part in found for snapshot in part) == sorted(snapshots)
     assert all(0 < len(part) <= PART for part in found)
@@ -163,7 +163,7 @@ def test_half_a_year_of_three_networks(server_reader: ServerReader, tmp_path: Pa
     networks = ("ethereum", "bitcoin", "torus")
     first = date(2025, 1, 19)
     last = first + timedelta(days=HALF_A_YEAR - 1)
-    snapshots = remaining.snapshots_of(networks, first, last, 195)
+    snapshots = remaining.snapshots_in_range(networks, first, last, 195)
     rows = bucket.Rows(features=8, alerts=6, clusters=5, address_labels=7)
     days = [first + timedelta(days=after) for after in range(HALF_A_YEAR)]
     bucket.write_bucket(tmp_path / "bucket", networks, days, rows=rows)

@@ -24,13 +24,13 @@ from pipeline import exit_codes
 from pipeline.errors import ConfigError
 from pipeline.graph.context import Context
 from pipeline.settings import load_settings
-from tests.conftest import REGION, Bucket
 from tests.support.canaries import NOBODY, Canaries
 from tests.support.clickhouse import ClickHouseError, OwnClickHouse, User
 from tests.support.deployment import HASTE, Deployment, Result, ServerReader, a_day, in_bucket, selection
 from tests.support.luigid import running_luigid
 from tests.support.misbehaving import Misbehaving, refused
 from tests.support.receiver import Receiver
+from tests.support.s3 import REGION, Bucket
 from tests.support.snapshots import SnapshotFiles
 
 DAY, BAD_DAY = a_day("2025-08-01"), a_day("2025-08-02")

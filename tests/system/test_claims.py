@@ -106,7 +106,7 @@ def test_a_claim_is_renewed_and_given_back(warehouse: Warehouse) -> None:
     waiting.join(SECONDS)
     assert waited == [False]  # first may have done everything: that is to be seen before
     assert second.hold(SNAPSHOT)
-    assert first.other(SNAPSHOT) is not None
+    assert first.competing_claim(SNAPSHOT) is not None
     second.release_all()
 
 

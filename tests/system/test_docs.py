@@ -145,12 +145,12 @@ def test_a_luigi_command_parses(command: str, monkeypatch: pytest.MonkeyPatch, t
     """luigi finds the module, the task and its parameters, and what it makes of them has the type declared."""
     monkeypatch.setenv("SOT_PATH", str(tmp_path))
     monkeypatch.setenv("WAREHOUSE_PATH", str(tmp_path))
-    settings.settings.cache_clear()
+    settings.get_settings.cache_clear()
     try:
         with CmdlineParser.global_instance(shlex.split(command)[1:]) as parser:
             task = parser.get_task_obj()
     finally:
-        settings.settings.cache_clear()
+        settings.get_settings.cache_clear()
     assert isinstance(task.processing_date, date)
     assert task.window_days == 195
 

@@ -15,13 +15,13 @@ from pipeline.dates import yesterday
 from pipeline.errors import SourceError, SourceUnavailableError
 from pipeline.graph.context import Context
 from pipeline.operations import doctor
-from pipeline.operations.doctor import Examination, Finding, local, services
+from pipeline.operations.doctor import CheckResult, Examination, local, services
 from pipeline.settings import Settings, load_settings
 from pipeline.snapshot import Snapshot
 from pipeline.sources.sot_tables import SOT_TABLES
-from tests.conftest import Bucket
 from tests.support.clickhouse import OwnClickHouse, User, free_ports
 from tests.support.deployment import Deployment, EmbeddedReader, ServerReader, in_bucket, in_directory
+from tests.support.s3 import Bucket
 from tests.support.sot import Sot
 from tests.system.test_docs import GRANTS, single_grants, without_grantee
 
@@ -224,7 +224,7 @@ def test_a_bucket_that_may_not_be_listed(
 def test_a_mistake_of_a_check_stops_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It is a finding, without the text of an error that nobody wrote for others to read."""
 
-    def broken(_: Examination) -> Iterator[Finding]:
+    def broken(_: Examination) -> Iterator[CheckResult]:
         yield doctor.ok("first")
         raise KeyError(SECRET)
 
@@ -241,7 +241,7 @@ def test_a_mistake_of_a_check_stops_no_other(monkeypatch: pytest.MonkeyPatch, tm
 @pytest.mark.parametrize(("codes", "expected"), [([], 0), ([0, 0], 0), ([0, 35], 35), ([35, 2, 0], 2), ([2], 2)])
 def test_the_exit_code_is_that_of_what_must_be_set_right(codes: list[int], expected: int) -> None:
     """What may come back by itself counts less than what somebody has to change."""
-    assert doctor.exit_code([Finding("failed" if code else "ok", "", exit_code=code) for code in codes]) == expected
+    assert doctor.exit_code([CheckResult("failed" if code else "ok", "", exit_code=code) for code in codes]) == expected
 
 
 @pytest.mark.parametrize(

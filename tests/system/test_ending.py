@@ -24,7 +24,7 @@ from pipeline import retry as attempts_of_requests
 from pipeline import settings
 from pipeline.cli import check, history
 from pipeline.graph import context
-from pipeline.graph.journal import journal
+from pipeline.graph.journal import open_journal
 from pipeline.runs import lifecycle, process
 from tests.conftest import own_databases
 from tests.support.brake import Brake
@@ -196,11 +196,11 @@ def reading(week: Week, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
     """Runs a verb that only reads, in this process: what it makes of the week is what matters."""
     for name, value in week.deployment.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(process, "take_over", lambda _: None)
-    for cached in (settings.settings, context.context):
+    monkeypatch.setattr(process, "configure_process", lambda _: None)
+    for cached in (settings.get_settings, context.get_context):
         cached.cache_clear()
     yield lambda verb, *arguments, **env: click.testing.CliRunner().invoke(verb, arguments, env=env)
-    for cached in (settings.settings, context.context):
+    for cached in (settings.get_settings, context.get_context):
         cached.cache_clear()
 
 
@@ -240,7 +240,7 @@ def test_check_tells_whether_the_newest_day_is_young_enough(
     assert (young.exit_code, fresh["state"], fresh["processing_date"]) == (0, "fresh", "2025-08-01")
     empty = reading(check.command, *patient, "--window-days", "7")
     assert (empty.exit_code, "nothing with a window of 7 days" in empty.stdout) == (2, True)
-    for cached in (settings.settings, context.context):
+    for cached in (settings.get_settings, context.get_context):
         cached.cache_clear()
     monkeypatch.setattr(attempts_of_requests, "BACKOFF_TRIES", 1)
     dead = reading(check.command, *patient, CLICKHOUSE_PORT=str(*free_ports(1)))
@@ -321,5 +321,5 @@ def test_an_action_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_run_within_a_run_has_no_end_of_its_own() -> None:
     """Several days in one command are one run, with one message."""
-    with journal():
-        assert lifecycle.carried_out(lambda: 30) == 30
+    with open_journal():
+        assert lifecycle.run_with_lifecycle(lambda: 30) == 30

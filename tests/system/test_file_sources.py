@@ -24,7 +24,7 @@ from pipeline.manifest import MAX_MANIFEST_BYTES
 from pipeline.snapshot import Snapshot
 from pipeline.sources import PIECE_BYTES, RemoteFile, Source
 from pipeline.sources.directory import DirectorySource
-from pipeline.sources.retry import Patience
+from pipeline.sources.retry import RetryPolicy
 from pipeline.sources.s3 import S3Source
 from tests.support.misbehaving import Fault, Misbehaving, broken, chunked, headers, page, refused, resized
 
@@ -36,7 +36,7 @@ SNAPSHOT = Snapshot("torus", date(2025, 8, 1), 195)
 KEY = f"{SNAPSHOT.folder}/alerts.parquet"
 BYTES = bytes(range(256)) * 8192  # 2 MiB in which every offset is recognisable within its 256
 SECRET, TOKEN = "canary/secret", "canary/token"
-HASTY = Patience(first_wait=0.0, read_timeout=5.0)
+HASTY = RetryPolicy(first_wait=0.0, read_timeout=5.0)
 BUSY = refused(503, "SlowDown")
 
 _numbers = itertools.count()
@@ -54,7 +54,7 @@ class Bucket:
         """Put an object past the network."""
         self.s3.put_object(Bucket=self.name, Key=key, Body=data)
 
-    def source(self, *, prefix: str = "", anonymous: bool = False, patience: Patience = HASTY) -> S3Source:
+    def source(self, *, prefix: str = "", anonymous: bool = False, patience: RetryPolicy = HASTY) -> S3Source:
         """Return the source behind the network."""
         return S3Source(
             self.name,
@@ -440,7 +440,7 @@ def test_a_body_that_stalls_is_resumed(bucket: Bucket) -> None:
     """After the read timeout, and not before: a slow network is not a dead one."""
     bucket.put(KEY, BYTES)
     bucket.network.plan("GET", broken("stall", 0.5))
-    assert read(bucket.source(patience=Patience(first_wait=0.0, read_timeout=0.3))) == BYTES
+    assert read(bucket.source(patience=RetryPolicy(first_wait=0.0, read_timeout=0.3))) == BYTES
     assert len(bucket.network.gets()) == 2
 
 

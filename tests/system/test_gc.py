@@ -21,7 +21,7 @@ from pipeline.operations.gc import Garbage, Policy, choose
 from pipeline.settings import load_settings
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import collect, publish
-from pipeline.warehouse.collect import Named, StoredLoad
+from pipeline.warehouse.collect import PublishedLoads, StoredLoad
 from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import SECONDS, Deployment, ServerReader, a_day, in_directory, run_of
@@ -40,12 +40,12 @@ def a_load(name: str, *, state: str = "loaded", hours_ago: float = 1, snapshot: 
     return StoredLoad(snapshot, "raw_alerts", name, 10, 1_000, state, NOW - timedelta(hours=hours_ago))
 
 
-def a_publication(*names: str, hours_ago: float = 0.5, action: str = "publish") -> Named:
+def a_publication(*names: str, hours_ago: float = 0.5, action: str = "publish") -> PublishedLoads:
     """Return a publication that names loads."""
-    return Named(action, NOW - timedelta(hours=hours_ago), frozenset(names))
+    return PublishedLoads(action, NOW - timedelta(hours=hours_ago), frozenset(names))
 
 
-def chosen(loads: list[StoredLoad], past: list[Named], policy: Policy = KEEP_TWO) -> dict[str, str]:
+def chosen(loads: list[StoredLoad], past: list[PublishedLoads], policy: Policy = KEEP_TWO) -> dict[str, str]:
     """Return the reason for each load that may be removed."""
     return {found.load.load_id: found.why for found in choose(loads, {SNAPSHOT: past}, policy)}
 
@@ -207,7 +207,7 @@ def test_a_publication_that_comes_meanwhile(
     told so in the ledger; and after the ledger said that a load is collected, no publication names it.
     """
     warehouse = context.warehouse("torus")
-    past = publish.history(warehouse, files.snapshot)
+    past = publish.publications_of(warehouse, files.snapshot)
     before = {load["load_id"]: load["state"] for load in deployment.ledger(files.snapshot)}
     claims = context.claims
     assert claims is not None
@@ -237,8 +237,10 @@ def test_a_publication_that_comes_meanwhile(
     collect.mark(warehouse, superseded, "collected")
     wanted = replace(past[1], publication_id=publish.new_id(warehouse), action="rollback")
     with pytest.raises(WarehouseError, match="was collected"):
-        publish.follow(warehouse, files.snapshot, wanted, after=publish.newest(warehouse, files.snapshot))
-    assert len(publish.history(warehouse, files.snapshot)) == 3
+        publish.publish_after(
+            warehouse, files.snapshot, wanted, after=publish.newest_publication(warehouse, files.snapshot)
+        )
+    assert len(publish.publications_of(warehouse, files.snapshot)) == 3
 
 
 def test_days_past_their_retention(deployment: Deployment, context: Context, files: SnapshotFiles) -> None:
@@ -255,7 +257,7 @@ def test_days_past_their_retention(deployment: Deployment, context: Context, fil
     status = deployment.command("sot-ingest", "status", "--date", "2025-08-01", "--days", "1")
     assert "retired" in status.stdout
     with pytest.raises(WarehouseError, match="was collected"):
-        rollback.plan(context, files.snapshot, None)
+        rollback.plan_rollback(context, files.snapshot, None)
     ingest(context, files.snapshot)
     deployment.assert_readers_see(files)
 

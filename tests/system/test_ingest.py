@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Bucket
 from tests.support.deployment import Deployment, EmbeddedReader, Reader, a_day, in_bucket, in_directory
+from tests.support.s3 import Bucket
 from tests.support.snapshots import SnapshotFiles
 
 

@@ -17,11 +17,11 @@ from pydantic import SecretStr
 from pipeline.clickhouse import ClickHouse
 from pipeline.errors import RequestError, WarehouseError
 from pipeline.graph.context import Context
-from pipeline.operations.rollback import plan, roll_back
+from pipeline.operations.rollback import plan_rollback, roll_back
 from pipeline.settings import ServerAddress, Settings
 from pipeline.tables import TABLES
 from pipeline.warehouse import ROLE, Warehouse
-from pipeline.warehouse.publish import Publication, follow, history, new_id, publish
+from pipeline.warehouse.publish import Publication, new_id, publications_of, publish_after, publish_loads
 from pipeline.warehouse.schema import ensure_schema
 from pipeline.warehouse.server import ServerWarehouse
 from tests.support.clickhouse import ClickHouseServer
@@ -53,7 +53,7 @@ def publish_version(
     """Publish four new loads without rows; the manifest at the source is this one or another."""
     loads = {table.name: (str(uuid4()), 0) for table in TABLES}
     run_id = secrets.token_hex(4)
-    return publish(
+    return publish_loads(
         warehouse,
         DAY,
         manifest_sha256=manifest,
@@ -79,7 +79,7 @@ def test_a_publication_is_read_back_as_it_was_made(warehouse: Warehouse) -> None
     assert publish_version(warehouse, "a" * 64) == first
     assert publish_version(warehouse, "d" * 64, source=first.source) == first
     second = publish_version(warehouse, "b" * 64)
-    assert history(warehouse, DAY) == [first, second]
+    assert publications_of(warehouse, DAY) == [first, second]
     assert first.publication_id < second.publication_id
     assert first.published_at < second.published_at
 
@@ -89,27 +89,27 @@ def test_one_that_did_not_follow_upon_the_newest_does_not_take_effect(warehouse:
     first = publish_version(warehouse, "a" * 64)
     second = publish_version(warehouse, "b" * 64)
     late = Publication(**{**vars(first), "publication_id": new_id(warehouse), "action": "rollback"})
-    assert follow(warehouse, DAY, late, after=first) is None
-    assert follow(warehouse, DAY, late, after=None) is None
-    assert history(warehouse, DAY) == [first, second]
-    assert follow(warehouse, DAY, late, after=second) == history(warehouse, DAY)[-1]
-    assert [publication.action for publication in history(warehouse, DAY)] == ["publish", "publish", "rollback"]
+    assert publish_after(warehouse, DAY, late, after=first) is None
+    assert publish_after(warehouse, DAY, late, after=None) is None
+    assert publications_of(warehouse, DAY) == [first, second]
+    assert publish_after(warehouse, DAY, late, after=second) == publications_of(warehouse, DAY)[-1]
+    assert [publication.action for publication in publications_of(warehouse, DAY)] == ["publish", "publish", "rollback"]
 
 
 def test_a_day_whose_publications_were_removed_is_published_again(warehouse: Warehouse) -> None:
     """The table remembers tokens for longer than rows."""
     for _ in range(2):
         publish_version(warehouse, "a" * 64)
-        assert len(history(warehouse, DAY)) == 1
+        assert len(publications_of(warehouse, DAY)) == 1
         warehouse.execute("DELETE FROM {database}.sot_publications WHERE processing_date = '2025-08-01'")
-        assert history(warehouse, DAY) == []
+        assert publications_of(warehouse, DAY) == []
 
 
 def test_a_manifest_that_upstream_took_back_meanwhile_is_not_published(warehouse: Warehouse) -> None:
     """Another run published what upstream published last: a slower one does not bring the older one back."""
     newer = publish_version(warehouse, "b" * 64)
     assert publish_version(warehouse, "a" * 64, upstreams="b" * 64) == newer
-    assert history(warehouse, DAY) == [newer]
+    assert publications_of(warehouse, DAY) == [newer]
 
 
 def test_a_manifest_that_upstream_brought_back_is_published_again(warehouse: Warehouse) -> None:
@@ -118,30 +118,30 @@ def test_a_manifest_that_upstream_brought_back_is_published_again(warehouse: War
         publish_version(warehouse, manifest)
     assert publish_version(warehouse, "a" * 64, upstreams="c" * 64).manifest_sha256 == "b" * 64
     assert publish_version(warehouse, "a" * 64).manifest_sha256 == "a" * 64
-    assert len(history(warehouse, DAY)) == 3
+    assert len(publications_of(warehouse, DAY)) == 3
 
 
 def test_a_rollback_needs_a_publication_whose_rows_are_there(warehouse: Warehouse) -> None:
     """Nothing published, nothing older, an unknown id, what readers see already, rows that were collected."""
     context = Context(Settings.model_validate({"WAREHOUSE_PATH": Path()}), {(DAY.network, True): warehouse})
     with pytest.raises(RequestError, match="never published"):
-        plan(context, DAY, None)
+        plan_rollback(context, DAY, None)
     first = publish_version(warehouse, "a" * 64)
     with pytest.raises(RequestError, match="nothing older"):
-        plan(context, DAY, None)
+        plan_rollback(context, DAY, None)
     second = publish_version(warehouse, "b" * 64)
     with pytest.raises(RequestError, match="has no publication") as unknown:
-        plan(context, DAY, str(uuid4()))
+        plan_rollback(context, DAY, str(uuid4()))
     assert re.findall(r"[0-9a-f-]{36}", unknown.value.hint) == [second.publication_id, first.publication_id]
     with pytest.raises(RequestError, match="already"):
-        plan(context, DAY, second.publication_id)
+        plan_rollback(context, DAY, second.publication_id)
     counted = Publication(**{**vars(first), "publication_id": new_id(warehouse), "row_counts": {"raw_clusters": 20}})
     counted = Publication(**{**vars(counted), "load_ids": {"raw_clusters": first.load_ids["raw_clusters"]}})
-    assert follow(warehouse, DAY, counted, after=second)
+    assert publish_after(warehouse, DAY, counted, after=second)
     publish_version(warehouse, "c" * 64)
     with pytest.raises(WarehouseError, match=r"raw_clusters_loads: load .* has 0 rows, 20 were loaded"):
-        plan(context, DAY, None)
-    assert len(history(warehouse, DAY)) == 4
+        plan_rollback(context, DAY, None)
+    assert len(publications_of(warehouse, DAY)) == 4
 
 
 def test_a_rollback_that_was_decided_too_late_is_none(warehouse: Warehouse) -> None:
@@ -149,11 +149,11 @@ def test_a_rollback_that_was_decided_too_late_is_none(warehouse: Warehouse) -> N
     context = Context(Settings.model_validate({"WAREHOUSE_PATH": Path()}), {(DAY.network, True): warehouse})
     for manifest in ("a" * 64, "b" * 64):
         publish_version(warehouse, manifest)
-    planned = plan(context, DAY, None)
+    planned = plan_rollback(context, DAY, None)
     newest = publish_version(warehouse, "c" * 64)
     with pytest.raises(WarehouseError, match="another publication came first"):
         roll_back(context, planned)
-    assert history(warehouse, DAY)[-1] == newest
+    assert publications_of(warehouse, DAY)[-1] == newest
 
 
 def test_threads_that_follow_upon_the_same_one(clickhouse: ClickHouseServer, server_database: str) -> None:
@@ -165,7 +165,7 @@ def test_threads_that_follow_upon_the_same_one(clickhouse: ClickHouseServer, ser
     def compete(warehouse: Warehouse, newest: Publication) -> Publication | None:
         wanted = Publication(**{**vars(newest), "publication_id": new_id(warehouse)})
         start.wait()
-        return follow(warehouse, DAY, wanted, after=newest)
+        return publish_after(warehouse, DAY, wanted, after=newest)
 
     chain = [first]
     with ThreadPoolExecutor(PUBLISHERS) as pool:
@@ -173,7 +173,7 @@ def test_threads_that_follow_upon_the_same_one(clickhouse: ClickHouseServer, ser
             made = list(pool.map(compete, warehouses, [chain[-1]] * PUBLISHERS))
             (winner,) = [publication for publication in made if publication]
             chain.append(winner)
-    assert history(warehouses[0], DAY) == chain
+    assert publications_of(warehouses[0], DAY) == chain
 
 
 def test_processes_that_publish_the_same_and_other_manifests(
@@ -185,6 +185,6 @@ def test_processes_that_publish_the_same_and_other_manifests(
     with ProcessPoolExecutor(PUBLISHERS, multiprocessing.get_context("fork")) as pool:
         made = [pool.submit(publish_elsewhere, warehouse, each, last) for each in (first, second, last) * 4]
         assert {future.result() for future in made} <= {first, second, last}
-    published = [publication.manifest_sha256 for publication in history(warehouse, DAY)]
+    published = [publication.manifest_sha256 for publication in publications_of(warehouse, DAY)]
     assert published[-1] == last
     assert len(set(published)) == len(published)

@@ -19,7 +19,7 @@ from pipeline.clickhouse import ClickHouse
 from pipeline.settings import ServerAddress
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import ROLE
-from pipeline.warehouse.publish import publish
+from pipeline.warehouse.publish import publish_loads
 from pipeline.warehouse.server import ServerWarehouse
 from tests.conftest import own_databases
 from tests.support.clickhouse import ClickHouseError, ClickHouseServer
@@ -168,7 +168,7 @@ def test_readers_see_one_version_while_it_changes_all_the_time(
     flips = 0
     with poller.polling():
         for version, _ in zip(cycle(publications), poller.wait_for_polls(25), strict=False):
-            publish(
+            publish_loads(
                 warehouse,
                 files.snapshot,
                 manifest_sha256=version["manifest_sha256"],

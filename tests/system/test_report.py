@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.operations.report import data, render, words
-from pipeline.operations.report.data import Entry, Report
+from pipeline.operations.report.data import Report, ReportDay
 from pipeline.operations.status import Status
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME
 from pipeline.warehouse.publish import Action, Publication
-from pipeline.warehouse.step_log import State, StepRecord
+from pipeline.warehouse.step_log import StepRecord, StepState
 from tests.support.deployment import Deployment, EmbeddedReader, in_directory
 from tests.support.snapshots import Bucket
 
@@ -93,12 +93,14 @@ def publication(snapshot: Snapshot, at: datetime, rows: int, action: Action = "p
     )
 
 
-def record(snapshot: Snapshot, step: str, state: State, at: datetime, error: str = "") -> StepRecord:
+def record(snapshot: Snapshot, step: str, state: StepState, at: datetime, error: str = "") -> StepRecord:
     """Return what a step left."""
     return StepRecord(snapshot, step, "", state, at, 1.5, error=error, hint=error and "ask upstream", run_id="run")
 
 
-def entry(day: date, rows: list[int], *, network: str = "torus", failed: str = "", action: Action = "publish") -> Entry:
+def entry(
+    day: date, rows: list[int], *, network: str = "torus", failed: str = "", action: Action = "publish"
+) -> ReportDay:
     """Return a day that was published once for each count of rows, and after that failed."""
     snapshot = Snapshot(network, day, 195)
     night = datetime(day.year, day.month, day.day, 1, tzinfo=UTC) + timedelta(days=1)
@@ -112,7 +114,7 @@ def entry(day: date, rows: list[int], *, network: str = "torus", failed: str = "
     return data.entry_of(status, seen, records)
 
 
-def report(days: list[Entry]) -> Report:
+def report(days: list[ReportDay]) -> Report:
     """Return a report of one network's days and, beside it, of one where nothing ever happened."""
     first = days[0].snapshot.processing_date
     nothing = [entry(day.snapshot.processing_date, [], network="bitcoin") for day in days]

@@ -11,9 +11,9 @@ import pytest
 
 from pipeline.files.workspace import Workspace
 from pipeline.tables import BY_NAME
-from tests.conftest import Bucket as S3Bucket
 from tests.support.deployment import ON_SERVER, Deployment, Reader, in_bucket, in_directory, run_of
 from tests.support.misbehaving import Misbehaving
+from tests.support.s3 import Bucket as S3Bucket
 from tests.support.snapshots import Bucket, SnapshotFiles, contract, upload
 
 #: One step at a time, so that the log's k-th event stands for the k-th step.

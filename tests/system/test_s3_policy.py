@@ -18,9 +18,9 @@ from pipeline import exit_codes
 from pipeline.errors import SourceError
 from pipeline.sources import Source
 from pipeline.sources.s3 import S3Source
-from tests.conftest import REGION
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import Deployment, ServerReader, a_day, in_bucket, selection
+from tests.support.s3 import REGION
 
 POLICY: dict[str, Any] = json.loads((Path(__file__).parents[2] / "docker" / "s3-policy.json").read_text("utf-8"))
 BUCKET, READER = "snapshots", "reader"  # as the policy names it

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import Bucket as S3Bucket
 from tests.support.deployment import Deployment, EmbeddedReader, ServerReader, in_bucket, in_directory
 from tests.support.misbehaving import Misbehaving
+from tests.support.s3 import Bucket as S3Bucket
 from tests.support.snapshots import Bucket, upload
 
 #: Wherever the sun stands, at least one of them has another date than UTC.

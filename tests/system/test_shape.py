@@ -11,7 +11,7 @@ import pytest
 from pipeline.errors import WarehouseError
 from pipeline.tables import BY_NAME, schema_sql
 from pipeline.warehouse import Warehouse
-from pipeline.warehouse.publish import newest
+from pipeline.warehouse.publish import newest_publication
 from pipeline.warehouse.schema import OBJECTS, ensure_schema
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User, free_ports
 from tests.support.deployment import HASTE, Deployment, ServerReader, a_day, in_directory
@@ -131,13 +131,13 @@ def test_the_statements_that_are_shown_make_an_earlier_version_this_one(warehous
     for statement in OTHER_SHAPES["publications of an earlier version"][0]:
         warehouse.execute(statement)
     with pytest.raises(WarehouseError) as refused:
-        newest(warehouse, a_day())
+        newest_publication(warehouse, a_day())
     statements = re.findall(r"ALTER TABLE .*?(?=; |$)", str(refused.value))
     assert len(statements) == 2
     for statement in statements:
         warehouse.execute(statement)
     ensure_schema(warehouse)
-    assert newest(warehouse, a_day()) is None
+    assert newest_publication(warehouse, a_day()) is None
     assert [(row[0], row[2]) for row in shape(warehouse)] == [(row[0], row[2]) for row in before]
 
 

@@ -18,10 +18,10 @@ from luigi.scheduler import Scheduler
 
 from pipeline.graph import interrupts
 from pipeline.runs import worker
-from tests.conftest import Bucket as S3Bucket
 from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import SECONDS, Deployment, Result, ServerReader, in_bucket, in_directory, run_of
+from tests.support.s3 import Bucket as S3Bucket
 from tests.support.snapshots import Bucket, SnapshotFiles, upload
 
 STOP_SECONDS = 20  #: "within seconds", on a machine that others share
@@ -229,7 +229,7 @@ def test_a_step_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> 
         step = forking.Process(target=be_deaf)
         step.start()
         is_deaf.wait(SECONDS)
-        with suppress(KeyboardInterrupt), worker.PatientWorker(scheduler=Scheduler(), worker_processes=2):
+        with suppress(KeyboardInterrupt), worker.IngestWorker(scheduler=Scheduler(), worker_processes=2):
             raise KeyboardInterrupt
         sys.exit(psutil.pid_exists(step.pid or 0))
 

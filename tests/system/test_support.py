@@ -12,9 +12,12 @@ import urllib3
 from clickhouse_driver import Client
 from clickhouse_driver.errors import ServerException
 
-from tests.conftest import Bucket
+from pipeline.demo.bucket import MARKER
 from tests.support.clickhouse import ClickHouseError, ClickHouseServer, OwnClickHouse, User
 from tests.support.deployment import Deployment, EmbeddedReader
+from tests.support.s3 import Bucket
+from tests.support.snapshots import Bucket as LocalBucket
+from tests.support.snapshots import upload
 
 ROOT = Path(__file__).parents[2]
 AUTHENTICATION_FAILED = 516
@@ -180,3 +183,13 @@ def test_a_fork_does_what_the_installed_command_does(arguments: list[str], code:
     results = [deployment.command("sot-ingest", *arguments) for deployment in (forked, executed)]
     assert results[0] == results[1]
     assert results[0].exit_code == code
+
+
+def test_upload_puts_the_bucket_into_s3(bucket: Bucket, tmp_path: Path) -> None:
+    """The layout's keys under the prefix; the demo's own mark stays at home."""
+    files = LocalBucket(tmp_path / "bucket").snapshot()
+    (files.root / MARKER).touch()
+    upload(files.root, bucket.client, bucket.name, "daily/")
+    stored = {item["Key"]: item["Size"] for item in bucket.client.list_objects_v2(Bucket=bucket.name)["Contents"]}
+    here = {path.relative_to(files.root): path.stat().st_size for path in files.root.rglob("*") if path.is_file()}
+    assert stored == {f"daily/{path}": size for path, size in here.items() if path.name != MARKER}

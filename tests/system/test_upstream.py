@@ -10,7 +10,6 @@ import pytest
 
 from pipeline.demo import bucket
 from pipeline.snapshot import Snapshot
-from tests.conftest import Bucket as S3Bucket
 from tests.support.deployment import (
     ON_SERVER,
     Deployment,
@@ -23,6 +22,7 @@ from tests.support.deployment import (
     rerun_of,
 )
 from tests.support.inprocess import in_process, refused
+from tests.support.s3 import Bucket as S3Bucket
 from tests.support.snapshots import LABELS, SMALL, Bucket, SnapshotFiles, contract, upload
 
 EARLIER, LATER = "2025-08-03T00:30:00Z", "2025-08-04T00:30:00Z"

@@ -11,9 +11,9 @@ import pytest
 
 from pipeline.graph.context import Context
 from pipeline.operations.findings import Finding
-from pipeline.operations.rollback import plan, roll_back
-from pipeline.operations.verify import verify
-from pipeline.warehouse.publish import histories
+from pipeline.operations.rollback import plan_rollback, roll_back
+from pipeline.operations.verify import verify_publications
+from pipeline.warehouse.publish import publications_by_date
 from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import SECONDS, Deployment, ServerReader, a_day
@@ -54,7 +54,9 @@ class Published:
     def findings(self, *, deep: bool = False) -> list[Finding]:
         """Return what verify finds; it writes nothing."""
         before = self.deployment.written("torus")
-        (found,) = verify(self.context, ["torus"], DAY.processing_date, DAY.processing_date, 195, deep=deep)
+        (found,) = verify_publications(
+            self.context, ["torus"], DAY.processing_date, DAY.processing_date, 195, deep=deep
+        )
         if not deep:
             assert self.deployment.written("torus") == before
         return found.findings
@@ -154,7 +156,7 @@ def test_a_publication_pointing_nowhere_is_found(published: Published) -> None:
     published.supersede("mapFilter((name, _) -> name != 'raw_clusters', load_ids) AS load_ids")
     (finding,) = published.findings()
     assert (finding.kind, finding.found) == ("publication", "load_ids has raw_address_labels, raw_alerts, raw_features")
-    roll_back(published.context, plan(published.context, DAY, first_id(published)))
+    roll_back(published.context, plan_rollback(published.context, DAY, first_id(published)))
     published.supersede("mapUpdate(row_counts, map('raw_clusters', toUInt64(21))) AS row_counts")
     (finding,) = published.findings()
     assert (finding.kind, finding.found, finding.expected) == ("publication", "21 rows published", "20 rows loaded")
@@ -175,7 +177,7 @@ def test_what_upstream_did_since_is_a_finding_of_its_own(published: Published) -
     assert [each.kind for each in published.findings(deep=True)] == ["superseded upstream", "not compared"]
     ingest(published.context, DAY)
     assert published.findings() == []
-    roll_back(published.context, plan(published.context, DAY, None))
+    roll_back(published.context, plan_rollback(published.context, DAY, None))
     (told,) = published.findings()
     assert (told.kind, told.is_fault) == ("rolled back", False)
     before.manifest_path.unlink()
@@ -187,7 +189,7 @@ def test_a_day_that_is_published_anew_meanwhile_is_looked_at_again(
     published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was the newest when verify began is superseded, and its loads collected: that is no finding."""
-    stale = histories(published.context.warehouse("torus"), DAY.processing_date, DAY.processing_date, 195)
+    stale = publications_by_date(published.context.warehouse("torus"), DAY.processing_date, DAY.processing_date, 195)
     published.change("raw_alerts", DEFECTS["raw_alerts"][0])
     assert [finding.table for finding in published.findings()] == ["raw_alerts"]
     published.bucket.snapshot(seed=7)

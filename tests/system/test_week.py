@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from pipeline.snapshot import Snapshot
-from tests.conftest import Bucket as S3Bucket
 from tests.support.clickhouse import ROOT, OwnClickHouse
 from tests.support.deployment import Deployment, Result, ServerReader, in_bucket
 from tests.support.luigid import running_luigid
 from tests.support.misbehaving import Answer, Misbehaving
 from tests.support.receiver import Receiver
+from tests.support.s3 import Bucket as S3Bucket
 from tests.support.snapshots import Bucket, SnapshotFiles, upload
 
 pytestmark = pytest.mark.slow

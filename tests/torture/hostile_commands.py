@@ -9,7 +9,7 @@ from functools import partial
 
 import click
 
-from pipeline.cli import cli
+from pipeline.cli import sot_ingest
 from tests.torture.case import Case
 from tests.torture.commands import Ended
 from tests.torture.hostile import strings
@@ -57,7 +57,7 @@ def _options(words: Sequence[str], texts: Sequence[str], site: Site) -> None:
 def _parsed(command: list[str]) -> Ended:
     """Parse a command line and return what the command would have said."""
     try:
-        cli.main(command, standalone_mode=False)
+        sot_ingest.main(command, standalone_mode=False)
     except click.ClickException as error:
         return Ended(("sot-ingest", *command), error.exit_code, "", error.format_message())
     return Ended(("sot-ingest", *command), 0, "", "")

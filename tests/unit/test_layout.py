@@ -149,3 +149,12 @@ def test_modules_form_no_circle() -> None:
 
     for module in sorted(graph):
         visit(module)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests" / "unit").rglob("*.py")), ids=str)
+def test_a_unit_test_stands_alone(path: Path) -> None:
+    """It needs no S3 API, no second reader of Parquet, and none of the torture's harm."""
+    found = set(imports(path.read_text("utf-8")))
+    assert not {
+        name for name in found if name.partition(".")[0] in {"moto", "duckdb"} or name.startswith("tests.torture")
+    }

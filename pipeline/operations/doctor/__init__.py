@@ -13,7 +13,7 @@ from pipeline.graph.context import Context
 from pipeline.settings import Settings, secret_variables
 from pipeline.snapshot import Snapshot
 
-State = Literal["ok", "warning", "failed"]
+CheckState = Literal["ok", "warning", "failed"]
 
 #: What the exit code says about a check that failed: somebody has to change something, or it may come back by itself.
 CONFIGURATION, UNREACHABLE = 2, 35
@@ -22,10 +22,10 @@ MASK = "*****"
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What a check found."""
 
-    state: State
+    state: CheckState
     text: str
     hint: str = ""
     exit_code: int = 0
@@ -36,22 +36,22 @@ class Finding:
         return asdict(self)
 
 
-def ok(text: str) -> Finding:
+def ok(text: str) -> CheckResult:
     """Return that all is well."""
-    return Finding("ok", text)
+    return CheckResult("ok", text)
 
 
-def warning(text: str, hint: str) -> Finding:
+def warning(text: str, hint: str) -> CheckResult:
     """Return that runs work, but not as they should."""
-    return Finding("warning", text, hint)
+    return CheckResult("warning", text, hint)
 
 
-def failed(text: str, hint: str, exit_code: int = CONFIGURATION) -> Finding:
+def failed(text: str, hint: str, exit_code: int = CONFIGURATION) -> CheckResult:
     """Return that runs cannot work."""
-    return Finding("failed", text, hint, exit_code)
+    return CheckResult("failed", text, hint, exit_code)
 
 
-def of_error(error: PipelineError) -> Finding:
+def of_error(error: PipelineError) -> CheckResult:
     """Return what an error says."""
     return failed(str(error), error.hint, UNREACHABLE if error.transient else CONFIGURATION)
 
@@ -69,16 +69,16 @@ class Examination:
         return self.context.settings
 
 
-Check = Callable[[Examination], Iterator[Finding]]
+Check = Callable[[Examination], Iterator[CheckResult]]
 
 
-def examine(context: Context, checks: Mapping[str, Check]) -> list[Finding]:
+def examine(context: Context, checks: Mapping[str, Check]) -> list[CheckResult]:
     """Run the checks in their order and return what they found."""
     examination = Examination(context)
     return [finding for name, check in checks.items() for finding in _findings(examination, name, check)]
 
 
-def _findings(examination: Examination, name: str, check: Check) -> Iterator[Finding]:
+def _findings(examination: Examination, name: str, check: Check) -> Iterator[CheckResult]:
     try:
         for finding in check(examination):
             yield replace(finding, check=name)
@@ -89,7 +89,7 @@ def _findings(examination: Examination, name: str, check: Check) -> Iterator[Fin
         yield replace(failed(f"{type(error).__name__} in the check itself", hint), check=name)
 
 
-def exit_code(findings: list[Finding]) -> int:
+def exit_code(findings: list[CheckResult]) -> int:
     """Return 0, or 2 when something has to be changed, or 35 when all that failed may come back by itself."""
     codes = {finding.exit_code for finding in findings} - {0}
     return min(codes, default=0)

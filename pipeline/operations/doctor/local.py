@@ -15,7 +15,7 @@ from pipeline import environment
 from pipeline.files import atomic
 from pipeline.graph import luigi_settings
 from pipeline.manifest import parse_manifest
-from pipeline.operations.doctor import Examination, Finding, failed, ok, warning
+from pipeline.operations.doctor import CheckResult, Examination, failed, ok, warning
 from pipeline.snapshot import Snapshot
 from pipeline.sources.download import locate
 from pipeline.tables import TABLES
@@ -27,7 +27,7 @@ _SHARED = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "gluster", "lustre")
 _MIB = 1 << 20
 
 
-def check_luigi_cfg(_: Examination) -> Iterator[Finding]:
+def check_luigi_cfg(_: Examination) -> Iterator[CheckResult]:
     """Whether luigi has read a luigi.cfg, the one that was named, and whether it says what it must."""
     loaded = [str(path) for path in type(luigi.configuration.get_config()).reload()]
     named = environment.luigi_config_path()
@@ -57,7 +57,7 @@ def _differences(paths: list[str]) -> list[str]:
     ]
 
 
-def check_work_directory(examination: Examination) -> Iterator[Finding]:
+def check_work_directory(examination: Examination) -> Iterator[CheckResult]:
     """Whether files can be written and synced there, and whether its file system keeps them and knows locks."""
     path = examination.settings.work_path.absolute()
     with atomic.reported(path):
@@ -96,7 +96,7 @@ def _file_system(path: Path) -> str:
     return next((mounts[each] for each in (path.resolve(), *path.resolve().parents) if each in mounts), "")
 
 
-def check_disk_space(examination: Examination) -> Iterator[Finding]:
+def check_disk_space(examination: Examination) -> Iterator[CheckResult]:
     """Whether the newest snapshot of every network fits on the disk of the work directory at the same time."""
     networks = examination.settings.networks
     known = {network: _bytes(examination, snapshot) for network, snapshot in examination.newest.items()}

@@ -10,7 +10,7 @@ from pipeline.clickhouse import ClickHouse
 from pipeline.dates import yesterday
 from pipeline.errors import SourceError, WarehouseError
 from pipeline.graph import luigid
-from pipeline.operations.doctor import Examination, Finding, failed, ok, warning
+from pipeline.operations.doctor import CheckResult, Examination, failed, ok, warning
 from pipeline.settings import ServerAddress, Settings
 from pipeline.snapshot import Snapshot
 from pipeline.sources.sot_tables import ROLE as SOT_ROLE
@@ -32,7 +32,7 @@ _NO_LIST = (
 _GRANT = "docker/grants.sql has the GRANT statements"
 
 
-def check_source(examination: Examination) -> Iterator[Finding]:
+def check_source(examination: Examination) -> Iterator[CheckResult]:
     """Whether the source answers and may be listed, and how old what it has is."""
     chosen, found = examination.settings, examination.context.source
     if chosen.sot_host:
@@ -53,7 +53,7 @@ def check_source(examination: Examination) -> Iterator[Finding]:
             examination.newest[network] = newest
 
 
-def _newest(where: str, network: str, newest: Snapshot | None, window_days: int) -> Finding:
+def _newest(where: str, network: str, newest: Snapshot | None, window_days: int) -> CheckResult:
     if newest is None:
         hint = f"check SOT_S3_PREFIX or SOT_PATH, INGESTION_WINDOW_DAYS ({window_days}), and ask upstream"
         return warning(f"{where}: no snapshot of {network}", hint)
@@ -63,7 +63,7 @@ def _newest(where: str, network: str, newest: Snapshot | None, window_days: int)
     return ok(text)
 
 
-def _sot(chosen: Settings) -> Iterator[Finding]:
+def _sot(chosen: Settings) -> Iterator[CheckResult]:
     """Ask the SOT ClickHouse for its version and for the right to read the four tables."""
     address = ServerAddress(chosen.sot_host or "", chosen.sot_port, chosen.sot_http_port)
     server = ClickHouse(address, chosen.sot_user or "", chosen.sot_password, chosen.sot_secure, SOT_ROLE)
@@ -74,7 +74,7 @@ def _sot(chosen: Settings) -> Iterator[Finding]:
         yield _grants(server, rights, f"{server.where}: {database} can be read")
 
 
-def check_warehouse(examination: Examination) -> Iterator[Finding]:
+def check_warehouse(examination: Examination) -> Iterator[CheckResult]:
     """Whether both ports of every server answer, their version is one that works, and the grants are enough."""
     chosen, engine = examination.settings, examination.context.engine
     if engine is not None:
@@ -104,7 +104,7 @@ def _server(chosen: Settings, address: ServerAddress) -> ClickHouse:
     return ClickHouse(address, chosen.clickhouse_user, chosen.clickhouse_password, chosen.clickhouse_secure, ROLE)
 
 
-def _ports(server: ClickHouse) -> Finding:
+def _ports(server: ClickHouse) -> CheckResult:
     """Ask both ports for the version."""
     ((version,),) = server.query("SELECT version()", {})
     over_http = b"".join(server.receive("SELECT version() FORMAT TSV", {})).decode().strip()
@@ -115,7 +115,7 @@ def _ports(server: ClickHouse) -> Finding:
     return _version(f"{server.where} and HTTP port {server.address.http_port}", version)
 
 
-def _version(where: str, version: str) -> Finding:
+def _version(where: str, version: str) -> CheckResult:
     if int(version.partition(".")[0]) < OLDEST_CLICKHOUSE:
         return failed(
             f"{where}: version {version}", f"the pipeline was measured on {OLDEST_CLICKHOUSE} and later: upgrade"
@@ -131,14 +131,14 @@ def _rights(server: ClickHouse, databases: list[str]) -> list[str]:
     return [*rights, *(f"CREATE DATABASE ON `{name}`.*" for name in databases if name not in there), *GRANTS]
 
 
-def _grants(server: ClickHouse, rights: list[str], text: str) -> Finding:
+def _grants(server: ClickHouse, rights: list[str], text: str) -> CheckResult:
     missing = [right for right in rights if server.query(f"CHECK GRANT {right}", {}) != [(1,)]]
     if missing:
         return failed(f"{server.where}: {server.user} lacks {', '.join(missing)}".replace("`", ""), _GRANT)
     return ok(text)
 
 
-def check_luigid(_: Examination) -> Iterator[Finding]:
+def check_luigid(_: Examination) -> Iterator[CheckResult]:
     """Whether it answers; a run does without it."""
     if problem := luigid.problem():
         yield warning(problem, "start it, or correct [core] of luigi.cfg; runs go on without its page")
@@ -146,7 +146,7 @@ def check_luigid(_: Examination) -> Iterator[Finding]:
         yield ok(f"answers at {luigid.url()}")
 
 
-def check_clock(examination: Examination) -> Iterator[Finding]:
+def check_clock(examination: Examination) -> Iterator[CheckResult]:
     """How far this host's clock is from those of the others."""
     chosen = examination.settings
     for address in _servers(chosen):
@@ -162,7 +162,7 @@ def check_clock(examination: Examination) -> Iterator[Finding]:
         yield from _s3_clock(chosen)
 
 
-def _s3_clock(chosen: Settings) -> Iterator[Finding]:
+def _s3_clock(chosen: Settings) -> Iterator[CheckResult]:
     """Take the Date header of the store's answer, whatever that is."""
     import urllib3  # noqa: PLC0415
 
@@ -176,7 +176,7 @@ def _s3_clock(chosen: Settings) -> Iterator[Finding]:
     yield _skew(url, date + 0.5, before, time.time())  # a Date has whole seconds
 
 
-def _skew(where: str, there: float, before: float, after: float) -> Finding:
+def _skew(where: str, there: float, before: float, after: float) -> CheckResult:
     """Compare a clock with ours; what the question took counts for nothing."""
     skew = max(before - there, there - after, 0.0)
     text = f"{skew:.1f} s from {where}"

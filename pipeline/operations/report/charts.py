@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from statistics import median
 
-from pipeline.operations.report.data import Entry, Report
+from pipeline.operations.report.data import Report, ReportDay
 from pipeline.operations.report.words import number, stem
 from pipeline.warehouse.step_log import StepRecord
 
@@ -35,10 +35,10 @@ class Calendar:
     """A network's days as weeks: a column a week, a row a weekday."""
 
     months: list[tuple[str, int]]  #: name and how many weeks begin in it
-    weekdays: list[tuple[str, list[Entry | None]]]  #: name, and the day of each week or None outside the range
+    weekdays: list[tuple[str, list[ReportDay | None]]]  #: name, and the day of each week or None outside the range
 
 
-def calendar(entries: Sequence[Entry]) -> Calendar:
+def calendar(entries: Sequence[ReportDay]) -> Calendar:
     """Lay a network's days out, the oldest first."""
     days = {entry.snapshot.processing_date: entry for entry in entries}
     first = min(days) - timedelta(days=min(days).weekday())
@@ -77,7 +77,7 @@ class RowsChart:
     description: str  #: what it shows, for those who do not see it
 
 
-def rows_chart(network: str, table: str, entries: Sequence[Entry]) -> RowsChart:
+def rows_chart(network: str, table: str, entries: Sequence[ReportDay]) -> RowsChart:
     """Draw a table's rows by day, the oldest first; a day without a publication is a gap."""
     published = [(place, entry, entry.rows[table]) for place, entry in enumerate(entries) if table in entry.rows]
     counts = [rows for _, _, rows in published]
@@ -86,7 +86,7 @@ def rows_chart(network: str, table: str, entries: Sequence[Entry]) -> RowsChart:
     return RowsChart(table, bars, most, counts[-1] if counts else None, _described(network, table, counts, bars))
 
 
-def _bar(x: float, step: float, entry: Entry, table: str, part: float) -> Bar:
+def _bar(x: float, step: float, entry: ReportDay, table: str, part: float) -> Bar:
     """Return the bar of a day; one of no rows is a line."""
     height = max(1.0, part * HEIGHT)
     is_drop = any(drop.table == table for drop in entry.drops)

@@ -18,7 +18,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES
 from pipeline.warehouse import ledger
 from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION
-from pipeline.warehouse.publish import Publication, histories
+from pipeline.warehouse.publish import Publication, publications_by_date
 from pipeline.warehouse.step_log import StepRecord, step_records
 
 #: A drop is unusual below this part of the median of so many published days before; with fewer there is no usual.
@@ -28,7 +28,7 @@ FAILURES = 8  #: the newest, shown with their hints
 
 
 @dataclass(frozen=True)
-class State:
+class DayState:
     """What can be said of a day, and its sign: colour is never the only one."""
 
     name: str
@@ -39,12 +39,12 @@ class State:
 STATES = {
     state.name: state
     for state in (
-        State("published", "✓", "published once; readers see it"),
-        State("superseded", "2", "published as often as the number says; readers see the newest"),
-        State("rolled back", "↩", "an operator took readers back to an older publication"),
-        State("failed", "!", "the newest attempt failed; readers see what they saw before"),
-        State("half done", "½", "begun and not published; a run goes on from there"),
-        State("missing", "–", "nothing was published, and nothing was begun"),
+        DayState("published", "✓", "published once; readers see it"),
+        DayState("superseded", "2", "published as often as the number says; readers see the newest"),
+        DayState("rolled back", "↩", "an operator took readers back to an older publication"),
+        DayState("failed", "!", "the newest attempt failed; readers see what they saw before"),
+        DayState("half done", "½", "begun and not published; a run goes on from there"),
+        DayState("missing", "–", "nothing was published, and nothing was begun"),
     )
 }
 
@@ -60,11 +60,11 @@ class Drop:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ReportDay:
     """A network's day."""
 
     snapshot: Snapshot
-    state: State
+    state: DayState
     status: Status
     publications: tuple[Publication, ...]  #: the oldest first
     failure: StepRecord | None  #: the newest, unless something was published since
@@ -112,13 +112,13 @@ class Report:
     first: date
     last: date
     window_days: int
-    by_network: dict[str, list[Entry]]  #: the oldest day first
+    by_network: dict[str, list[ReportDay]]  #: the oldest day first
     records: tuple[StepRecord, ...]  #: of all steps, the oldest first
     host: str = HOST
     version: str = PIPELINE_VERSION
 
     @property
-    def newest_first(self) -> list[Entry]:
+    def newest_first(self) -> list[ReportDay]:
         """All entries, by day and then by network."""
         columns = [entries[::-1] for entries in self.by_network.values()]
         return [entry for day in zip(*columns, strict=True) for entry in day]
@@ -133,7 +133,7 @@ class Report:
         return [record for record in reversed(self.records) if record.state == "failed"][:FAILURES]
 
     @property
-    def newest(self) -> dict[str, Entry | None]:
+    def newest(self) -> dict[str, ReportDay | None]:
         """The newest published day of each network."""
         return {
             network: next((entry for entry in reversed(entries) if entry.seen), None)
@@ -147,11 +147,11 @@ def collect(shared: Context, *, days: int, last: date, now: datetime) -> Report:
     Raises WarehouseError.
     """
     first, window_days = last - timedelta(days=days - 1), shared.settings.window_days
-    by_network: dict[str, list[Entry]] = {}
+    by_network: dict[str, list[ReportDay]] = {}
     all_records: list[StepRecord] = []
     for network in shared.settings.networks:
         warehouse = shared.warehouse(network)
-        past = histories(warehouse, first, last, window_days)
+        past = publications_by_date(warehouse, first, last, window_days)
         loaded = ledger.loaded_tables(warehouse, first, last, window_days)
         records = step_records(warehouse, network, first, last, window_days)
         by_day: dict[date, list[StepRecord]] = defaultdict(list)
@@ -169,14 +169,14 @@ def collect(shared: Context, *, days: int, last: date, now: datetime) -> Report:
     return Report(now, first, last, window_days, by_network, tuple(all_records))
 
 
-def entry_of(status: Status, publications: Sequence[Publication], records: Sequence[StepRecord]) -> Entry:
+def entry_of(status: Status, publications: Sequence[Publication], records: Sequence[StepRecord]) -> ReportDay:
     """Return the entry of a day; ``records`` are those of its steps, the oldest first."""
     seen = publications[-1] if publications else None
     failure = next((record for record in reversed(records) if record.state == "failed"), None)
     if failure and (_is_older(failure, seen) or _was_done_since(failure, records)):
         failure = None
     name = _state(status, publications, failure)
-    return Entry(status.snapshot, STATES[name], status, tuple(publications), failure, _seconds(records))
+    return ReportDay(status.snapshot, STATES[name], status, tuple(publications), failure, _seconds(records))
 
 
 def _is_older(failure: StepRecord, seen: Publication | None) -> bool:
@@ -206,7 +206,7 @@ def _seconds(records: Sequence[StepRecord]) -> float | None:
     return sum(record.seconds for record in records if record.run_id == run) if run else None
 
 
-def with_drops(entries: Sequence[Entry]) -> list[Entry]:
+def with_drops(entries: Sequence[ReportDay]) -> list[ReportDay]:
     """Return a network's entries, the oldest first, with the tables marked that have unusually few rows."""
     found = []
     before: dict[str, list[int]] = {table.name: [] for table in TABLES}

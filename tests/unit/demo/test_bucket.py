@@ -5,17 +5,15 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
-import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from moto import mock_aws
 
 from pipeline.demo import bucket
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, TABLES, Table
-from tests.support.snapshots import Bucket, SnapshotFiles, expected_rows, upload
+from tests.support.snapshots import Bucket, SnapshotFiles, expected_rows
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 DAY = date(2025, 8, 1)
@@ -239,15 +237,3 @@ def test_expected_rows_are_what_the_table_stores(files: SnapshotFiles) -> None:
     assert row[10] == 0.10000000149011612
     assert str(row[12]) == "1.500000000000000000"
     assert isinstance(row[14], list)
-
-
-def test_upload_puts_the_bucket_into_s3(files: SnapshotFiles) -> None:
-    """The layout's keys under the prefix; our own mark stays at home."""
-    (files.root / bucket.MARKER).touch()
-    with mock_aws():
-        client = boto3.client("s3", "us-east-1", aws_access_key_id="any", aws_secret_access_key="any")
-        client.create_bucket(Bucket="sot")
-        upload(files.root, client, "sot", "daily/")
-        stored = {item["Key"]: item["Size"] for item in client.list_objects_v2(Bucket="sot")["Contents"]}
-    here = {f"daily/{name}": len(data) for name, data in contents(files.root).items() if name != bucket.MARKER}
-    assert stored == here

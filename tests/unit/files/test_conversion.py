@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import RefusedValueError, SchemaError
-from pipeline.files.bad_value import first_refused, fits
+from pipeline.files.bad_value import find_bad_value, fits_type
 from pipeline.files.checks import check_columns, check_lists
 from pipeline.files.conversion import convert, is_convertible, select, structure
 from pipeline.files.parquet import read_footer
@@ -73,7 +73,7 @@ class Columns:
         try:
             self.warehouse.insert_parquet(insert, query_id=f"q-{load_id}", report=lambda _: None)
         except RowsRefusedError:
-            found = first_refused(path, "v.parquet", conversions, SNAPSHOT)
+            found = find_bad_value(path, "v.parquet", conversions, SNAPSHOT)
             raise RefusedValueError(str(found), hint="") from None
         query = f"SELECT {name} FROM {{db}}.{self._table(name, stored)} WHERE load_id = '{load_id}'"
         text = "SETTINGS output_format_parquet_string_as_string = 1, output_format_parquet_date_as_uint16 = 0"
@@ -217,7 +217,7 @@ def test_what_fits_arrives_as_it_is(columns: Columns, stored: str, arrow: pa.Dat
     """Every edge of what a column can hold, bit for bit; only Float64 to Float32 rounds, as IEEE 754 says."""
     found = columns.store(stored, pa.array(values, arrow))
     assert [bits(value) for value in found] == [as_stored(value, stored) for value in values]
-    assert all(fits(value, stored) for value in values)
+    assert all(fits_type(value, stored) for value in values)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_the_engine_and_the_rules_agree(
 ) -> None:
     """Whatever the values: if all fit by the rules the rows arrive exactly, else the load is refused."""
     drawn = data.draw(st.lists(st.none() | values, min_size=1, max_size=4) | st.lists(values, min_size=1, max_size=2))
-    misfits = [row for row, value in enumerate(drawn) if not fits(value, stored)]
+    misfits = [row for row, value in enumerate(drawn) if not fits_type(value, stored)]
     if stored.startswith("Array") and None in drawn:
         misfits = [drawn.index(None)]  # lists that are NULL are found before the load
     if misfits:

@@ -41,7 +41,7 @@ def context_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, environment: dic
 def keep(context: Context, step: str, snapshot: Snapshot = SNAPSHOT) -> None:
     """Record a failed step."""
     error = WarehouseError(f"{step} broke", hint="mend it")
-    spool.keep(context, spool.record_of(context, snapshot, (step, ""), "failed", time.monotonic(), error=error))
+    spool.record_step(context, spool.record_of(context, snapshot, (step, ""), "failed", time.monotonic(), error=error))
 
 
 def test_records_wait_for_a_dead_warehouse(
@@ -93,7 +93,7 @@ def test_what_cannot_be_stored_either_is_a_warning(
     (tmp_path / "work").write_text("no directory")
     dead = {"CLICKHOUSE_HOST": "127.0.0.1", "CLICKHOUSE_PORT": str(*free_ports(1))}
     context = context_of(monkeypatch, tmp_path, dead)
-    with journal.journal() as kept, spool.sending(context, kept):
+    with journal.open_journal() as kept, spool.sending(context, kept):
         keep(context, "LoadTable")
         assert [record.error for record in kept.records()] == ["LoadTable broke"]
     (warning,) = log
@@ -108,7 +108,7 @@ def test_a_journal_that_is_full_loses_no_record(
 ) -> None:
     """The step goes on, and the warehouse is told at once."""
     context = context_of(monkeypatch, tmp_path, dict(server_reader.environment))
-    with journal.journal() as kept:
+    with journal.open_journal() as kept:
         full = os.open("/dev/full", os.O_WRONLY)
         os.dup2(full, kept.handle)
         os.close(full)
@@ -129,7 +129,7 @@ def test_a_run_sends_what_its_processes_tell(
         day = SNAPSHOT.processing_date
         return [each.step for each in step_records(context.warehouse("torus"), "torus", day, day, 195)]
 
-    with journal.journal() as kept, spool.sending(context, kept):
+    with journal.open_journal() as kept, spool.sending(context, kept):
         if (child := os.fork()) == 0:
             keep(context, "DownloadFile")
             os._exit(0)
@@ -147,13 +147,15 @@ def test_a_run_sends_what_its_processes_tell(
 def test_processes_write_into_one_journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Four processes at once, each 200 records of 2 kB: all arrive, none is torn."""
     context = context_of(monkeypatch, tmp_path, {"CLICKHOUSE_HOST": "127.0.0.1"})
-    with journal.journal() as kept:
+    with journal.open_journal() as kept:
         children = []
         for _ in range(4):
             if (child := os.fork()) == 0:
                 for number in range(200):
                     error = WarehouseError("x" * 2_000, hint="")
-                    journal.keep(spool.record_of(context, SNAPSHOT, (f"Step{number}", ""), "failed", error=error))
+                    journal.append_record(
+                        spool.record_of(context, SNAPSHOT, (f"Step{number}", ""), "failed", error=error)
+                    )
                 os._exit(0)
             children.append(child)
         for child in children:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from pipeline.runs.notify import Message, deliver, message_about
+from pipeline.runs.notify import Message, message_about, send_message
 from pipeline.runs.outcome import Outcome, last_states
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse.step_log import StepRecord
@@ -134,7 +134,7 @@ def test_services_that_do_not_take_a_message_are_named(receiver: Receiver, log: 
     urls = (
         f"{receiver.environment['NOTIFY_URLS']}, nothing://secret-token jsons://127.0.0.1:{receiver.port}/secret-token"
     )
-    failed = deliver(urls, Message(**refusing))
+    failed = send_message(urls, Message(**refusing))
     assert [(sent["title"], sent["message"], sent["type"]) for sent in receiver.messages] == [
         ("title", "text", "failure")
     ]

@@ -9,15 +9,15 @@ from uuid import uuid4
 
 from pipeline.errors import WarehouseUnavailableError
 from pipeline.warehouse import Warehouse
-from pipeline.warehouse.ledger import Entry, forget, record, recorded
+from pipeline.warehouse.ledger import LedgerEntry, forget_loads, record_load, recorded_loads
 from tests.support.deployment import a_day
 
 DAY = a_day()
 
 
-def a_load() -> Entry:
+def a_load() -> LedgerEntry:
     """Return the ledger's first row about a load of the day."""
-    return Entry(
+    return LedgerEntry(
         processing_date=DAY.processing_date,
         window_days=DAY.window_days,
         table_name="raw_alerts",
@@ -37,9 +37,9 @@ def a_load() -> Entry:
 def test_an_end_counts_though_the_start_arrives_after_it(warehouse: Warehouse) -> None:
     """An interrupted client leaves its first row to the server, which may run it after the one about the end."""
     started = a_load()
-    record(warehouse, started.now("failed", error="interrupted"))
-    record(warehouse, started)
-    assert recorded(warehouse, DAY)[started.load_id].state == "failed"
+    record_load(warehouse, started.now("failed", error="interrupted"))
+    record_load(warehouse, started)
+    assert recorded_loads(warehouse, DAY)[started.load_id].state == "failed"
 
 
 @dataclass
@@ -60,8 +60,8 @@ class Unheard:
 def test_taking_a_proof_back_is_tried_again(warehouse: Warehouse) -> None:
     """A rerun's first statement; twice the same does no harm."""
     started = a_load()
-    record(warehouse, started.now("loaded"))
+    record_load(warehouse, started.now("loaded"))
     unheard = Unheard(warehouse)
-    forget(unheard, DAY, ("raw_alerts",))  # type: ignore[arg-type]  # what it uses of a warehouse
+    forget_loads(unheard, DAY, ("raw_alerts",))  # type: ignore[arg-type]  # what it uses of a warehouse
     assert unheard.asked == 2
-    assert recorded(warehouse, DAY)[started.load_id].state == "forgotten"
+    assert recorded_loads(warehouse, DAY)[started.load_id].state == "forgotten"

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse.schema import ensure_schema
-from pipeline.warehouse.step_log import StepRecord, record, step_of, step_records
+from pipeline.warehouse.step_log import StepRecord, insert_records, step_of, step_records
 from tests.support import warehouses
 from tests.support.warehouses import Databases
 
@@ -52,8 +52,8 @@ def test_records_come_back_as_they_went(databases: Databases) -> None:
     warehouse = databases.new()
     assert read(warehouse) == []
     other_day = replace(DONE, snapshot=replace(SNAPSHOT, processing_date=date(2025, 7, 31)))
-    record(warehouse, FAILED, DONE)
-    record(warehouse, other_day)
+    insert_records(warehouse, FAILED, DONE)
+    insert_records(warehouse, other_day)
     assert read(warehouse) == [DONE, FAILED]
     assert read(warehouse, "2025-07-01") == [DONE, other_day, FAILED]
     ensure_schema(warehouse)  # takes the table as its own
@@ -62,8 +62,8 @@ def test_records_come_back_as_they_went(databases: Databases) -> None:
 def test_a_record_sent_twice_counts_once(databases: Databases) -> None:
     """After a lost answer nobody knows whether it arrived."""
     warehouse = databases.new()
-    record(warehouse, DONE)
-    record(warehouse, DONE, FAILED)
+    insert_records(warehouse, DONE)
+    insert_records(warehouse, DONE, FAILED)
     assert read(warehouse) == [DONE, FAILED]
 
 
