@@ -2,4 +2,5 @@
 
 from pipeline.demo.bucket import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -73,11 +73,11 @@ class Context:
         """The embedded ClickHouse of this process, if that is where tables go."""
         return Engine(self.settings.warehouse_path) if self.settings.warehouse_path else None
 
-    def warehouse(self, network: str, *, timeout: float = ANSWER_SECONDS) -> Warehouse:
-        """Return where the network's tables go; ``timeout`` is how many seconds an answer may take."""
-        key = (network, timeout)
+    def warehouse(self, network: str, *, timeout: float | None = None) -> Warehouse:
+        """Return where the network's tables go; an answer may take ``timeout`` seconds, ANSWER_SECONDS by default."""
+        key = (network, timeout or ANSWER_SECONDS)
         if key not in self._warehouses:
-            self._warehouses[key] = self._connect(network, timeout)
+            self._warehouses[key] = self._connect(*key)
         return self._warehouses[key]
 
     def _connect(self, network: str, answer_seconds: float) -> Warehouse:

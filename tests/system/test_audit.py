@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.support.audit import ROOT, Outcome, outcome, pins
 
-LOCKS = sorted(ROOT.glob("requirements*.lock"))
+LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
 KNOWN = {"id": "PYSEC-1", "fix_versions": ["2.0"]}
 
 

@@ -36,7 +36,7 @@ def deployment(server_reader: ServerReader, tmp_path: Path) -> Deployment:
 
 def backfilled(deployment: Deployment, *options: str) -> tuple[Result, dict[str, Any]]:
     """Run the command for the four days, one step at a time and two days a part, and return what it says."""
-    program = "from pipeline import backfill, cli; backfill.PART = 4; cli.main()"
+    program = "from pipeline import cli; from pipeline.runs import backfill; backfill.PART = 4; cli.main()"
     command = ["python", "-c", program, "backfill", "--from", str(FIRST), "--to", str(LAST)]
     result = deployment.command(*command, "--scheduler", "local", "--workers", "1", "--json", *options)
     assert result.stdout, result.stderr
@@ -122,7 +122,7 @@ def test_what_is_missing_is_found_with_one_query_a_network(tmp_path: Path, monke
     assert len(snapshots) == 2 * HALF_A_YEAR
     assert remaining.remaining_snapshots(Context(chosen), snapshots, check_source=False) == snapshots
     assert [warehouse.queries for warehouse in warehouses.values()] == [1, 1]
-    monkeypatch.setattr("pipeline.tasks.context", lambda: Context(chosen))
+    monkeypatch.setattr("pipeline.tasks.get_context", lambda: Context(chosen))
     assert IngestSnapshot.bulk_complete([astuple(snapshot) for snapshot in snapshots]) == []
     assert [warehouse.queries for warehouse in warehouses.values()] == [2, 2]
 

@@ -159,8 +159,9 @@ def test_luigi_cfg_says_how_many_at_a_time(deployment: Deployment) -> None:
     names = (("resources", "loads"), ("resources", "downloads"), ("retcode", "task_failed"))
     code = f"""
 import luigi.configuration
-from pipeline import process, settings
-process.take_over(settings.settings())
+from pipeline import settings
+from pipeline.runs import process
+process.configure_process(settings.get_settings())
 print([luigi.configuration.get_config().getint(*name) for name in {names}])
 """
     assert deployment.command(sys.executable, "-c", code).stdout == "[7, 2, 30]\n"

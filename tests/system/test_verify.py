@@ -194,7 +194,7 @@ def test_a_day_that_is_published_anew_meanwhile_is_looked_at_again(
     assert [finding.table for finding in published.findings()] == ["raw_alerts"]
     published.bucket.snapshot(seed=7)
     ingest(published.context, DAY)
-    monkeypatch.setattr("pipeline.operations.verify.histories", lambda *_: stale)
+    monkeypatch.setattr("pipeline.operations.verify.publications_by_date", lambda *_: stale)
     assert published.findings() == []
 
 
