@@ -20,10 +20,15 @@ _COLUMN_LINE = re.compile(r"^    (?P<name>[a-z]\w*) (?P<type>[A-Z].*?),?$", re.M
 def schema_sql(name: str) -> str:
     """Return the statement that creates a table or view; ``{database}`` stands for the database's name.
 
-    It is in ``schema/{name}.sql``, and in ``schema/view.sql`` for the views of all :data:`TABLES`.
+    It is in ``schema/{name}.sql``, and in ``schema/view.sql`` for the views of all :data:`TABLES`; ``{default_window}``
+    in it stands for the configured days of history.
     """
-    if name in BY_NAME:
-        return _view_sql(BY_NAME[name])
+    if name in TABLE_VIEWS:
+        return _view_sql(name)
+    return _read(name)
+
+
+def _read(name: str) -> str:
     return (resources.files("pipeline") / "schema" / f"{name}.sql").read_text(encoding="utf-8")
 
 
@@ -90,15 +95,18 @@ TABLES: tuple[Table, ...] = (
 )
 
 
-def _view_sql(table: Table) -> str:
+def _view_sql(name: str) -> str:
+    table, visible = TABLE_VIEWS[name]
     names = [column.name for column in table.columns]
     given = {
-        "view": table.name,
+        "visible": _read(visible).strip(),
+        "view": name,
+        "table": table.name,
         "loads": table.loads,
         "columns": ", ".join(names),
         "columns_of_newest": ", ".join(f"newest.{name} AS {name}" for name in names),
     }
-    statement = schema_sql("view")
+    statement = _read("view")
     for placeholder, text in given.items():
         statement = statement.replace(f"{{{placeholder}}}", text)
     return statement
@@ -106,4 +114,14 @@ def _view_sql(table: Table) -> str:
 
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}
 
+#: The views of each table, and the file in ``schema/`` that says which loads they show.
+TABLE_VIEWS: dict[str, tuple[Table, str]] = {
+    f"{table.name}{suffix}": (table, visible)
+    for suffix, visible in {"": "visible_published", "_as_of": "visible_as_of", "_newest": "visible_newest"}.items()
+    for table in TABLES
+}
+
 PUBLICATIONS, LEDGER, STEPS, CLAIMS = "sot_publications", "sot_table_loads", "sot_steps", "sot_claims"
+
+#: Views of the publications, a row a snapshot and a row a window.
+SUMMARIES = ("sot_snapshots", "sot_freshness")

@@ -83,11 +83,11 @@ class Context:
     def _connect(self, network: str, answer_seconds: float) -> Warehouse:
         database, address = self.settings.database(network), self.settings.server(network)
         if self.engine is not None:
-            return EmbeddedWarehouse(self.engine, database)
+            return EmbeddedWarehouse(self.engine, database, self.settings.window_days)
         if address is None:
             raise ValueError(f"no ClickHouse server for {network}; the settings were not checked")
         account = (self.settings.clickhouse_user, self.settings.clickhouse_password, self.settings.clickhouse_secure)
-        return ServerWarehouse(ClickHouse(address, *account, ROLE, answer_seconds), database)
+        return ServerWarehouse(ClickHouse(address, *account, ROLE, answer_seconds), database, self.settings.window_days)
 
     @cached_property
     def claims(self) -> Claims | None:

@@ -1,5 +1,5 @@
--- What readers see of a table: the rows of the load that the newest publication of each snapshot names. Of two
--- publications in the same microsecond all four views choose the same one.
+-- Rows of the loads that the innermost SELECT names (visible_….sql), one for each snapshot: what readers see of a table,
+-- saw at a moment, or see of the newest day. Of two publications in the same microsecond all views choose the same one.
 -- A query takes its snapshots of the tables in the order in which it comes upon them: those that its FROM names itself,
 -- then those in subqueries of it, then those in its conditions. sot_publications must come before the loads: a load that
 -- it names is then in the loads, while after loads without the newest one a publication could name rows that the query
@@ -16,11 +16,7 @@ FROM
     FROM {database}.{loads}
     PREWHERE load_id IN
     (
-        SELECT argMax(load_ids['{view}'], (published_at, mapValues(load_ids)))
-        FROM {database}.sot_publications
-        GROUP BY
-            processing_date,
-            window_days
+        {visible}
     )
 ) AS newest
 ANY LEFT JOIN {database}.sot_publications AS first ON 0

@@ -1,7 +1,7 @@
 """Where tables go: a ClickHouse server, or ClickHouse embedded in this process; one protocol, the same SQL.
 
-A statement may hold ``{database}``, which the warehouse replaces, and ``{name:Type}`` parameters, which are bound on
-the server's side: no value ever becomes part of a statement's text.
+A statement may hold ``{database}`` and ``{default_window}``, which the warehouse replaces, and ``{name:Type}``
+parameters, which are bound on the server's side: no value ever becomes part of a statement's text.
 """
 
 from __future__ import annotations
@@ -71,6 +71,9 @@ class Warehouse(Protocol):
     database: str
     uri: str  #: for people, without credentials
 
+    def named(self, statement: str) -> str:
+        """Return a statement with the database's name and the default window, in days, in their places."""
+
     def query(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a SELECT; transient faults are tried again.
 
@@ -89,6 +92,11 @@ class Warehouse(Protocol):
 
     def kill(self, query_id: str) -> None:
         """Return when no query of that id runs any more."""
+
+
+def fill_names(statement: str, database: str, default_window: int) -> str:
+    """Return a statement with the names that it leaves open; see :meth:`Warehouse.named`."""
+    return statement.replace("{database}", f"`{database}`").replace("{default_window}", str(default_window))
 
 
 #: What a server is when it is the warehouse.

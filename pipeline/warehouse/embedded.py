@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError, WarehouseError
 from pipeline.files.atomic import sha256_of
-from pipeline.warehouse import PARQUET_SETTINGS, ROLE, ParquetInsert
+from pipeline.warehouse import PARQUET_SETTINGS, ROLE, ParquetInsert, fill_names
 
 if TYPE_CHECKING:
     from chdb.session import Session
@@ -92,19 +92,20 @@ class Engine:
 class EmbeddedWarehouse:
     """One network's database in an embedded ClickHouse."""
 
-    def __init__(self, engine: Engine, database: str) -> None:
+    def __init__(self, engine: Engine, database: str, default_window: int) -> None:
         self.database = database
+        self._default_window = default_window
         self.uri = f"file://{engine.path}#{database}"
         self._engine = engine
 
     def query(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a SELECT; see :class:`pipeline.warehouse.Warehouse`."""
-        output = self._engine.run(self._in_database(statement), parameters, "JSONCompact")
+        output = self._engine.run(self.named(statement), parameters, "JSONCompact")
         return [tuple(row) for row in json.loads(output)["data"]]
 
     def execute(self, statement: str, **parameters: Any) -> None:
         """Run a statement once; see :class:`pipeline.warehouse.Warehouse`."""
-        self._engine.run(self._in_database(statement), parameters, "Null")
+        self._engine.run(self.named(statement), parameters, "Null")
 
     def insert_parquet(self, insert: ParquetInsert, *, query_id: str, report: Callable[[int], None]) -> str:  # noqa: ARG002  # the call returns when the query has ended
         """Insert from the file itself, then hash it; see :class:`pipeline.warehouse.Warehouse`."""
@@ -120,8 +121,9 @@ class EmbeddedWarehouse:
     def kill(self, query_id: str) -> None:
         """Do nothing: a query ends before its call returns."""
 
-    def _in_database(self, statement: str) -> str:
-        return statement.replace("{database}", f"`{self.database}`")
+    def named(self, statement: str) -> str:
+        """Return a statement with the names that it leaves open; see :class:`pipeline.warehouse.Warehouse`."""
+        return fill_names(statement, self.database, self._default_window)
 
 
 def _escaped(parameters: dict[str, Any]) -> dict[str, str]:

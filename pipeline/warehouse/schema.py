@@ -8,11 +8,23 @@ from dataclasses import dataclass
 
 from pipeline.errors import WarehouseError
 from pipeline.retry import retry_call
-from pipeline.tables import CLAIMS, LEDGER, PUBLICATIONS, STEPS, TABLES, Column, columns_of, schema_sql
+from pipeline.tables import (
+    CLAIMS,
+    LEDGER,
+    PUBLICATIONS,
+    STEPS,
+    SUMMARIES,
+    TABLE_VIEWS,
+    TABLES,
+    Column,
+    columns_of,
+    schema_sql,
+)
 from pipeline.warehouse import Warehouse
+from pipeline.warehouse.dictionary import comment_of, create_statement, quoted, view_columns
 
 #: Views come last: they read the tables.
-OBJECTS = (LEDGER, PUBLICATIONS, STEPS, CLAIMS, *(table.loads for table in TABLES), *(table.name for table in TABLES))
+OBJECTS = (LEDGER, PUBLICATIONS, STEPS, CLAIMS, *(table.loads for table in TABLES), *TABLE_VIEWS, *SUMMARIES)
 
 #: Those that keep every row: a Replacing or Summing one would make others of them.
 _ENGINES = {"MergeTree", "ReplicatedMergeTree", "SharedMergeTree"}
@@ -20,11 +32,11 @@ _ENGINES = {"MergeTree", "ReplicatedMergeTree", "SharedMergeTree"}
 #: What tables need in which of two rows that follow upon the same one a single one is stored. Replicated ones have it.
 _WINDOW = "non_replicated_deduplication_window = 1000"
 
-_VIEWS = {table.name: table for table in TABLES}
+_VIEWS = frozenset({*TABLE_VIEWS, *SUMMARIES})
 
 
 def ensure_schema(warehouse: Warehouse) -> None:
-    """Create what is missing. Writes nothing when all is there.
+    """Create what is missing, and the comments of what an earlier version made. Writes nothing when all is there.
 
     Raises WarehouseError that shows the difference when a table or view exists in another shape; then nothing is
     created.
@@ -33,12 +45,26 @@ def ensure_schema(warehouse: Warehouse) -> None:
     missing = [name for name in OBJECTS if name not in existing]
     if len(missing) == len(OBJECTS):
         _create_database(warehouse)
-    for name in missing:
-        retry_call(lambda name=name: warehouse.execute(schema_sql(name)))  # type: ignore[misc]  # bound at once
+    for statement in (*map(create_statement, missing), *map(_comments, existing.values())):
+        if statement:
+            retry_call(lambda statement=statement: warehouse.execute(statement))  # type: ignore[misc]  # bound at once
 
 
-def check_schema(warehouse: Warehouse) -> set[str]:
-    """Return the names of what is there. Raises WarehouseError that shows the difference where it has another shape."""
+def _comments(found: Existing) -> str:
+    """Return the ALTER TABLE that makes the comments those of the dictionary; '' when they are. It rewrites no data."""
+    wanted = {column: comment_of(found.name, column.name) for column in found.columns}
+    changes = [
+        f"COMMENT COLUMN `{column.name}` {quoted(text)}"
+        for column, text in wanted.items()
+        if text not in {"", found.comments[column]}
+    ]
+    if (text := comment_of(found.name)) not in {"", found.comment}:
+        changes.append(f"MODIFY COMMENT {quoted(text)}")
+    return f"ALTER TABLE {{database}}.{found.name} {', '.join(changes)}" if changes else ""
+
+
+def check_schema(warehouse: Warehouse) -> dict[str, Existing]:
+    """Return what is there, by name. Raises WarehouseError that shows the difference where it has another shape."""
     existing = _existing(warehouse)
     problems = [problem for found in existing.values() for problem in _differences(warehouse.database, found)]
     if problems:
@@ -47,7 +73,7 @@ def check_schema(warehouse: Warehouse) -> set[str]:
             hint="run the ALTER statements if there are any; else rename or drop what is in the way, or point the "
             "network at another database with <NETWORK>_CLICKHOUSE_DATABASE; nothing was changed",
         )
-    return set(existing)
+    return existing
 
 
 def altered_views(warehouse: Warehouse) -> set[str]:
@@ -59,7 +85,7 @@ def altered_views(warehouse: Warehouse) -> set[str]:
 def ensure_table(warehouse: Warehouse, name: str) -> None:
     """Create one table, and the database, unless they are there; the table's shape is not looked at."""
     _create_database(warehouse)
-    warehouse.execute(schema_sql(name))
+    warehouse.execute(create_statement(name))
 
 
 def ensure_claims(warehouse: Warehouse) -> None:
@@ -79,22 +105,24 @@ def _create_database(warehouse: Warehouse) -> None:
 
 
 @dataclass(frozen=True)
-class _Existing:
+class Existing:
     """A table or view as the warehouse has it."""
 
     name: str
     engine: str
     partition_key: str
     text: str  #: the view's query, or the engine's settings
-    columns: tuple[Column, ...]
+    columns: tuple[Column, ...]  #: none of a view that takes a parameter
     is_our_view: bool  #: its query is the one in ``schema/``
+    comment: str
+    comments: dict[Column, str]
 
 
-def _existing(warehouse: Warehouse) -> dict[str, _Existing]:
+def _existing(warehouse: Warehouse) -> dict[str, Existing]:
     """Return what there is of :data:`OBJECTS`, by name, in their order; three queries, for every load asks."""
     rows = warehouse.query(
         """
-        SELECT name, engine, partition_key, if(engine = 'View', as_select, engine_full)
+        SELECT name, engine, partition_key, if(engine = 'View', as_select, engine_full), comment
         FROM system.tables
         WHERE database = {name:String}
         """,
@@ -104,25 +132,25 @@ def _existing(warehouse: Warehouse) -> dict[str, _Existing]:
     columns = _columns(warehouse) if tables else {}
     ours = _our_views(warehouse, {name: tables[name][3] for name in _VIEWS if name in tables})
     return {
-        name: _Existing(name, engine, partition_key, text, tuple(columns[name]), name in ours)
-        for name, engine, partition_key, text in (tables[name] for name in OBJECTS if name in tables)
+        name: Existing(name, engine, partition_key, text, tuple(columns[name]), name in ours, comment, columns[name])
+        for name, engine, partition_key, text, comment in (tables[name] for name in OBJECTS if name in tables)
     }
 
 
-def _columns(warehouse: Warehouse) -> dict[str, list[Column]]:
-    """Return the columns of everything in the database, by its name."""
+def _columns(warehouse: Warehouse) -> dict[str, dict[Column, str]]:
+    """Return the columns of everything in the database with their comments, by its name."""
     rows = warehouse.query(
         """
-        SELECT table, name, type
+        SELECT table, name, type, comment
         FROM system.columns
         WHERE database = {database_name:String}
         ORDER BY table, position
         """,
         database_name=warehouse.database,
     )
-    found: dict[str, list[Column]] = defaultdict(list)
-    for table, name, type_ in rows:
-        found[table].append(Column(name, type_))
+    found: dict[str, dict[Column, str]] = defaultdict(dict)
+    for table, name, type_, comment in rows:
+        found[table][Column(name, type_)] = comment
     return found
 
 
@@ -135,25 +163,26 @@ def _our_views(warehouse: Warehouse, found: dict[str, str]) -> set[str]:
     for name, query in views.items():
         statement = schema_sql(name)
         texts[f"{name}_found"] = query
-        texts[f"{name}_wanted"] = statement[statement.index("SELECT") :].replace("{database}", warehouse.database)
+        texts[f"{name}_wanted"] = warehouse.named(statement[statement.index("\nSELECT") :].strip())
     formatted = [f"formatQuerySingleLine({{{name}:String}})" for name in texts]
     pairs = [f"{left} = {right}" for left, right in zip(formatted[::2], formatted[1::2], strict=True)]
     ((*same,),) = warehouse.query(f"SELECT {', '.join(pairs)}", **texts)
     return {name for name, equal in zip(views, same, strict=True) if equal}
 
 
-def _differences(database: str, found: _Existing) -> Iterator[str]:
+def _differences(database: str, found: Existing) -> Iterator[str]:
     """Yield how an existing table or view differs from the one in ``schema/``."""
-    name, view = found.name, _VIEWS.get(found.name)
+    name, view = found.name, found.name in _VIEWS
     if view and found.engine != "View":
         yield f"{name} is a table with engine {found.engine}, expected a view"
         return
     if not view and found.engine not in _ENGINES:
         yield f"{name} has engine {found.engine}, expected MergeTree"
         return
-    wanted = view.columns if view else columns_of(name)
-    yield from _column_differences(name, found.columns, wanted)
-    if name.startswith("sot_") and (missing := _missing(found.columns, wanted)):
+    wanted = tuple(Column(*column) for column in view_columns(name)) if view else columns_of(name)
+    if found.columns or not view:
+        yield from _column_differences(name, found.columns, wanted)
+    if not view and name.startswith("sot_") and (missing := _missing(found.columns, wanted)):
         yield f"an earlier version made {name}: ALTER TABLE {database}.{name} {missing}"
     if not view and (expected := _partition_key(name)) != found.partition_key:
         yield f"{name} is partitioned by {found.partition_key!r}, expected {expected!r}"

@@ -10,24 +10,25 @@ from typing import Any
 from pipeline.clickhouse import ClickHouse
 from pipeline.files.atomic import pieces
 from pipeline.retry import retry_call
-from pipeline.warehouse import PARQUET_SETTINGS, WRITE_SETTINGS, MissingTableError, ParquetInsert
+from pipeline.warehouse import PARQUET_SETTINGS, WRITE_SETTINGS, MissingTableError, ParquetInsert, fill_names
 
 
 class ServerWarehouse:
     """One network's database on a ClickHouse server."""
 
-    def __init__(self, server: ClickHouse, database: str) -> None:
+    def __init__(self, server: ClickHouse, database: str, default_window: int) -> None:
         self.database = database
+        self._default_window = default_window
         self.uri = f"clickhouse://{server.address.host}:{server.address.port}/{database}"
         self._server = server
 
     def query(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a SELECT; see :class:`pipeline.warehouse.Warehouse`."""
-        return retry_call(lambda: self._server.query(self._in_database(statement), parameters))
+        return retry_call(lambda: self._server.query(self.named(statement), parameters))
 
     def execute(self, statement: str, **parameters: Any) -> None:
         """Run a statement once; see :class:`pipeline.warehouse.Warehouse`."""
-        self._server.query(self._in_database(statement), parameters, WRITE_SETTINGS)
+        self._server.query(self.named(statement), parameters, WRITE_SETTINGS)
 
     def insert_parquet(self, insert: ParquetInsert, *, query_id: str, report: Callable[[int], None]) -> str:
         """Stream a file over HTTP and hash it on the way; see :class:`pipeline.warehouse.Warehouse`."""
@@ -40,7 +41,7 @@ class ServerWarehouse:
                 report(len(piece))
 
         select = insert.select.replace("{input}", f"input({insert.quoted_structure})")
-        statement = self._in_database(f"INSERT INTO {insert.into} {select} FORMAT Parquet")
+        statement = self.named(f"INSERT INTO {insert.into} {select} FORMAT Parquet")
         settings = {"query_id": query_id, "wait_end_of_query": 1, **PARQUET_SETTINGS}
         self._server.send(statement, insert.parameters, settings, body())
         return digest.hexdigest()
@@ -50,5 +51,6 @@ class ServerWarehouse:
         with contextlib.suppress(MissingTableError):
             self.execute("KILL QUERY WHERE query_id = {query_id:String} SYNC", query_id=query_id)
 
-    def _in_database(self, statement: str) -> str:
-        return statement.replace("{database}", f"`{self.database}`")
+    def named(self, statement: str) -> str:
+        """Return a statement with the names that it leaves open; see :class:`pipeline.warehouse.Warehouse`."""
+        return fill_names(statement, self.database, self._default_window)

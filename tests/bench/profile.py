@@ -46,7 +46,7 @@ class _Load:
         address = ServerAddress(server.host, server.port, server.http_port)
         account = (server.user, SecretStr(server.password), False)
         self._clickhouse = ClickHouse(address, *account, ROLE)
-        self.warehouse = ServerWarehouse(self._clickhouse, SNAPSHOT.network)
+        self.warehouse = ServerWarehouse(self._clickhouse, SNAPSHOT.network, 195)
         ensure_schema(self.warehouse)
         made.make_tables()
         self._made, self._path, self._load_id = made, made.local(LARGEST), str(uuid4())

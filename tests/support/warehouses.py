@@ -41,7 +41,7 @@ def on_server(server: ClickHouseServer) -> Iterator[Databases]:
     address = ServerAddress(server.host, server.port, server.http_port)
     client = ClickHouse(address, server.user, SecretStr(server.password), secure=False, role=ROLE)
     reader = ServerReader(server, "")
-    databases = Databases(lambda name: ServerWarehouse(client, name), reader.parquet)
+    databases = Databases(lambda name: ServerWarehouse(client, name, 195), reader.parquet)
     yield databases
     for warehouse in databases.made:
         warehouse.execute("DROP DATABASE IF EXISTS {database} SYNC")
@@ -52,7 +52,7 @@ def embedded(directory: Path) -> Iterator[Databases]:
     """Yield databases of an embedded ClickHouse; no other can be open in this process meanwhile."""
     engine = Engine(directory)
     yield Databases(
-        lambda name: EmbeddedWarehouse(engine, name),
+        lambda name: EmbeddedWarehouse(engine, name, 195),
         lambda name, query: engine.run(query.replace("{db}", name), {}, "Parquet"),
     )
     engine.close()

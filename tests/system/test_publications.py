@@ -44,7 +44,7 @@ def server_database(clickhouse: ClickHouseServer) -> Iterator[str]:
 def connected(server: ClickHouseServer, database: str) -> Warehouse:
     """Return a warehouse with a connection of its own."""
     address = ServerAddress(server.host, server.port, server.http_port)
-    return ServerWarehouse(ClickHouse(address, server.user, SecretStr(server.password), False, ROLE), database)
+    return ServerWarehouse(ClickHouse(address, server.user, SecretStr(server.password), False, ROLE), database, 195)
 
 
 def publish_version(

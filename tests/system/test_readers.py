@@ -164,7 +164,7 @@ def test_readers_see_one_version_while_it_changes_all_the_time(
     publications = deployment.publications(files.snapshot)
     address = ServerAddress(server.host, server.port, server.http_port)
     account = ClickHouse(address, server.user, SecretStr(server.password), secure=False, role=ROLE)
-    warehouse = ServerWarehouse(account, poller.database)
+    warehouse = ServerWarehouse(account, poller.database, 195)
     flips = 0
     with poller.polling():
         for version, _ in zip(cycle(publications), poller.wait_for_polls(25), strict=False):

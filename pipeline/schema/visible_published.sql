@@ -1,0 +1,5 @@
+SELECT argMax(load_ids['{table}'], (published_at, mapValues(load_ids)))
+        FROM {database}.sot_publications
+        GROUP BY
+            processing_date,
+            window_days

@@ -1,0 +1,177 @@
+"""What analysts find: comments on everything, views of moments and of the newest day, summaries, differences."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.graph.context import Context
+from pipeline.operations.rollback import plan_rollback, roll_back
+from pipeline.operations.verify import verify_publications
+from pipeline.snapshot import Snapshot
+from pipeline.tables import SUMMARIES, TABLE_VIEWS, TABLES, schema_sql
+from pipeline.warehouse import Warehouse
+from pipeline.warehouse.dictionary import comment_of, meanings
+from pipeline.warehouse.retire import retire_snapshot
+from pipeline.warehouse.schema import OBJECTS, ensure_schema
+from tests.support import columns
+from tests.support.deployment import Deployment, ServerReader, a_day, multiset
+from tests.support.inprocess import in_process, ingest
+from tests.support.snapshots import Bucket, contract
+from tests.support.warehouses import Databases
+
+WEEK = [date(2025, 8, 1) + timedelta(days=after) for after in range(7)]
+
+
+def comments(warehouse: Warehouse) -> dict[tuple[str, str], str]:
+    """Return the comment of every table, view and column of a database."""
+    rows = warehouse.query(
+        """
+        SELECT name, '', comment FROM system.tables WHERE database = {name:String}
+        UNION ALL
+        SELECT table, name, comment FROM system.columns WHERE database = {name:String}
+        """,
+        name=warehouse.database,
+    )
+    return {(table, column): comment for table, column, comment in rows}
+
+
+def test_everything_has_a_comment_that_is_the_dictionarys(warehouse: Warehouse) -> None:
+    """Every table, view and column that the pipeline made says what it means."""
+    found = comments(warehouse)
+    assert {name for name, column in found if not column} == set(OBJECTS)
+    assert [place for place, comment in found.items() if not comment] == []
+    assert found == {(name, column): comment_of(name, column) for name, column in found}
+
+
+def test_a_database_of_an_earlier_version_gets_views_and_comments(databases: Databases) -> None:
+    """Tables without comments are given them by the next run, which then has nothing to write."""
+    older = databases.new()
+    for name in (*OBJECTS[: -len(TABLE_VIEWS) - len(SUMMARIES)], *(table.name for table in TABLES)):
+        older.execute(schema_sql(name))
+    assert set(comments(older).values()) == {""}
+    ensure_schema(older)
+    assert "" not in comments(older).values()
+    executed: list[str] = []
+    older.execute = lambda statement, **_: executed.append(statement)  # type: ignore[method-assign]
+    ensure_schema(older)
+    assert executed == []
+
+
+def test_the_dictionary_has_every_column_that_upstream_writes() -> None:
+    """Each of the contract's columns has a meaning, with the type that the table has, and no other column has one."""
+    names = [table.name for table in TABLES]
+    known = {(row.table, row.column): row.clickhouse_type for row in meanings().values() if row.column}
+    assert {place: kind for place, kind in known.items() if place[0] in names} == {
+        (name, column): kind for name in names for column, kind in contract()[name].items()
+    }
+
+
+def test_the_page_of_columns_is_the_dictionary() -> None:
+    """scripts/docs wrote docs/columns.md."""
+    assert columns.PAGE.read_text("utf-8") == columns.written()
+
+
+@pytest.fixture
+def day(server_reader: ServerReader, tmp_path: Path) -> tuple[Deployment, Context, Bucket]:
+    """A deployment for one network in this process."""
+    return (*in_process(tmp_path / "bucket", server_reader, tmp_path / "run"), Bucket(tmp_path / "bucket"))
+
+
+def seen(deployment: Deployment, view: str, snapshot: Snapshot, moment: str = "") -> list[str]:
+    """Return the rows of a snapshot in a view, at a moment if it takes one."""
+    source = f"{view}(at = '{moment}')" if moment else view
+    return multiset(deployment.rows(source, snapshot))
+
+
+def as_text(moment: Any) -> str:
+    """Return a moment as ClickHouse reads it."""
+    return f"{moment:%Y-%m-%d %H:%M:%S.%f}"
+
+
+def test_every_past_publication_can_be_seen_at_its_moment(day: tuple[Deployment, Context, Bucket]) -> None:
+    """At published_at all four views show that publication, and one microsecond before what was there until then."""
+    deployment, context, bucket = day
+    expected: list[dict[str, list[str]]] = []
+    for seed in (1, 2):
+        files = bucket.snapshot(seed=seed)
+        ingest(context, files.snapshot)
+        expected.append({table: multiset(files.expected_rows(table)) for table in contract()})
+    roll_back(context, plan_rollback(context, a_day(), None))
+    expected.append(expected[0])
+    retire_snapshot(context.warehouse("torus"), a_day(), run_id="")
+    expected.append({table: [] for table in contract()})
+    before: dict[str, list[str]] = {table: [] for table in contract()}
+    publications = deployment.publications(a_day())
+    assert len(publications) == len(expected)
+    with deployment.reader.held():
+        for publication, rows in zip(publications, expected, strict=True):
+            at = publication["published_at"]
+            for table in contract():
+                assert seen(deployment, f"{table}_as_of", a_day(), as_text(at)) == rows[table]
+                earlier = as_text(at - timedelta(microseconds=1))
+                assert seen(deployment, f"{table}_as_of", a_day(), earlier) == before[table]
+            before = rows
+
+
+def test_the_newest_day_and_the_summaries(day: tuple[Deployment, Context, Bucket]) -> None:
+    """raw_…_newest shows the newest published day of the configured window; a retired day is none."""
+    deployment, context, bucket = day
+    for written in WEEK[:3]:
+        ingest(context, bucket.snapshot(day=written).snapshot)
+    ingest(context, bucket.snapshot(day=WEEK[4], window_days=30).snapshot)
+    retire_snapshot(context.warehouse("torus"), Snapshot("torus", WEEK[2], 195), run_id="")
+    newest = bucket.snapshot(day=WEEK[1])
+    with deployment.reader.held():
+        for table in contract():
+            query = f"SELECT DISTINCT processing_date, window_days FROM {{db}}.{table}_newest"
+            assert deployment.query("torus", query) == [(WEEK[1], 195)]
+            assert seen(deployment, f"{table}_newest", newest.snapshot) == multiset(newest.expected_rows(table))
+        states = deployment.query(
+            "torus",
+            "SELECT processing_date, window_days, state, features, publications FROM {db}.sot_snapshots "
+            "ORDER BY window_days, processing_date",
+        )
+        fresh = deployment.query(
+            "torus",
+            "SELECT window_days, processing_date, published_dates, age_hours > 0 FROM {db}.sot_freshness "
+            "ORDER BY window_days",
+        )
+    rows = len(newest.expected_rows("raw_features"))
+    assert states == [
+        (WEEK[4], 30, "published", rows, 1),
+        (WEEK[0], 195, "published", rows, 1),
+        (WEEK[1], 195, "published", rows, 1),
+        (WEEK[2], 195, "retired", 0, 2),
+    ]
+    assert fresh == [(30, WEEK[4], 1, 1), (195, WEEK[1], 2, 1)]
+
+
+def test_one_partition_is_read(server_reader: ServerReader, tmp_path: Path) -> None:
+    """Of a week's partitions a query over any view of a table reads that of the date that it names."""
+    deployment, context = in_process(tmp_path / "bucket", server_reader, tmp_path / "run")
+    bucket = Bucket(tmp_path / "bucket")
+    for written in WEEK:
+        ingest(context, bucket.snapshot(day=written).snapshot)
+    moment = as_text(deployment.publications(Snapshot("torus", WEEK[6], 195))[-1]["published_at"])
+    database = server_reader.prefix + "torus"
+    for name, (table, _) in TABLE_VIEWS.items():
+        source = f"{name}(at = '{moment}')" if name.endswith("_as_of") else name
+        where = f"processing_date = '{WEEK[6]}' AND window_days = 195"
+        plan = server_reader.server.http(f"EXPLAIN indexes = 1 SELECT * FROM {database}.{source} WHERE {where}")
+        assert "Parts: 1/7" in plan.partition(f"({database}.{table.loads})")[2], plan
+
+
+def test_verify_is_content_after_an_upgrade(server_reader: ServerReader, tmp_path: Path) -> None:
+    """Comments and views that are added change nothing that verify looks at."""
+    _, context = in_process(tmp_path / "bucket", server_reader, tmp_path / "run")
+    ingest(context, Bucket(tmp_path / "bucket").snapshot().snapshot)
+    warehouse = context.warehouse("torus")
+    for table in TABLES:
+        warehouse.execute(f"ALTER TABLE {{database}}.{table.loads} MODIFY COMMENT ''")
+    ensure_schema(warehouse)
+    found = list(verify_publications(context, ["torus"], a_day().processing_date, a_day().processing_date, 195))
+    assert [each.findings for each in found] == [[]]
