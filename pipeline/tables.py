@@ -53,6 +53,9 @@ class Table:
     stem: str  #: of the file's name at the source, which is {stem}.parquet or raw_{stem}.parquet
     key: tuple[str, ...]  #: no two rows of a snapshot have the same
     snapshot_columns: tuple[str, ...]  #: hold the snapshot's own value; a file may leave them out
+    identity: tuple[str, ...] = ()  #: what a thing is known by on another date, where the key contains the date
+    dated_columns: tuple[str, ...] = ()  #: ids that contain the date
+    amount: str = ""  #: the column whose largest movements are of interest
     dropped_columns: tuple[str, ...] = ("_version",)  #: a file may have them; they are not stored
     may_be_empty: bool = True  #: whether a snapshot without a row is believable
     shared: bool = False  #: whether the file may lie outside the snapshot's folder, for every export to overwrite
@@ -81,9 +84,32 @@ class Table:
 _OF_SNAPSHOT = ("processing_date", "window_days")
 
 TABLES: tuple[Table, ...] = (
-    Table("raw_alerts", "alerts", key=("alert_id",), snapshot_columns=_OF_SNAPSHOT),
-    Table("raw_features", "features", key=("address",), snapshot_columns=_OF_SNAPSHOT, may_be_empty=False),
-    Table("raw_clusters", "clusters", key=("cluster_id",), snapshot_columns=_OF_SNAPSHOT),
+    Table(
+        "raw_alerts",
+        "alerts",
+        key=("alert_id",),
+        snapshot_columns=_OF_SNAPSHOT,
+        identity=("address", "typology_type"),
+        dated_columns=("alert_id",),
+        amount="volume_usd",
+    ),
+    Table(
+        "raw_features",
+        "features",
+        key=("address",),
+        snapshot_columns=_OF_SNAPSHOT,
+        amount="total_volume_usd",
+        may_be_empty=False,
+    ),
+    Table(
+        "raw_clusters",
+        "clusters",
+        key=("cluster_id",),
+        snapshot_columns=_OF_SNAPSHOT,
+        identity=("cluster_type", "addresses_involved"),
+        dated_columns=("cluster_id", "primary_alert_id", "related_alert_ids"),
+        amount="total_volume_usd",
+    ),
     Table(
         "raw_address_labels",
         "address_labels",
