@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+from loguru import logger
 
 from pipeline.errors import WarehouseError
 from pipeline.retry import retry_call
@@ -45,9 +47,18 @@ def ensure_schema(warehouse: Warehouse) -> None:
     missing = [name for name in OBJECTS if name not in existing]
     if len(missing) == len(OBJECTS):
         _create_database(warehouse)
-    for statement in (*map(create_statement, missing), *map(_comments, existing.values())):
-        if statement:
-            retry_call(lambda statement=statement: warehouse.execute(statement))  # type: ignore[misc]  # bound at once
+    for name in missing:
+        retry_call(lambda name=name: warehouse.execute(create_statement(name)))  # type: ignore[misc]  # bound at once
+    _write_comments(warehouse, existing.values())
+
+
+def _write_comments(warehouse: Warehouse, existing: Iterable[Existing]) -> None:
+    """Write the comments that are not those of the dictionary. A user who may not is a warning: rows need none."""
+    try:
+        for statement in filter(None, map(_comments, existing)):
+            warehouse.execute(statement)
+    except WarehouseError as error:
+        logger.bind(hint=error.hint).warning("Could not write the comments of tables and columns: {}", error)
 
 
 def _comments(found: Existing) -> str:

@@ -23,7 +23,7 @@ from pipeline.cli import VERBS
 from pipeline.errors import PipelineError
 from pipeline.graph import luigi_settings
 from pipeline.runs import metrics
-from pipeline.tables import CLAIMS, LEDGER, STEPS, TABLES
+from pipeline.tables import CLAIMS, LEDGER, STEPS, SUMMARIES, TABLE_VIEWS, schema_sql
 from pipeline.warehouse.schema import ensure_schema
 from tests.support import configuration
 from tests.support.clickhouse import ClickHouseError, OwnClickHouse, User
@@ -34,6 +34,8 @@ from tests.support.snapshots import SnapshotFiles
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = "\n".join([README, *(path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md")))])
+#: Pages whose queries are about both days, and run in test_analysts.py.
+OF_TWO_DAYS = ("queries.md", "other-tools.md")
 NETWORK = "torus"
 DAY, OTHER_DAY = a_day("2025-08-01", NETWORK), a_day("2025-08-02", NETWORK)
 
@@ -45,9 +47,9 @@ def table(heading: str) -> list[tuple[str, ...]]:
     return [tuple(cell.strip() for cell in row) for row in rows[2:]]
 
 
-def blocks(language: str) -> list[str]:
-    """Return the code blocks of a language in README and docs; "" gives those that name none."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", PAGES, re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = PAGES) -> list[str]:
+    """Return the code blocks of a language in README and docs, or in a page; "" gives those that name none."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [text for name, text in found if name == language]
 
 
@@ -69,7 +71,15 @@ def grants_to(role: str) -> list[str]:
 
 
 GRANTS, ANALYSTS_GRANTS = grants_to("sot_ingest"), grants_to("sot_analyst")
-QUERIES = [query for query in statements("\n;".join(blocks("sql"))) if not query.startswith("GRANT")]
+_PAGES_OF_A_DAY = [
+    README,
+    *(path.read_text("utf-8") for path in (ROOT / "docs").glob("*.md") if path.name not in OF_TWO_DAYS),
+]
+QUERIES = [
+    query
+    for query in statements("\n;".join(blocks("sql", "\n".join(_PAGES_OF_A_DAY))))
+    if not query.startswith("GRANT")
+]
 
 # The tables
 
@@ -94,7 +104,7 @@ def test_every_override_is_documented() -> None:
 
 def test_every_variable_in_the_text_exists() -> None:
     """No sentence names a variable that nobody reads."""
-    text = re.sub(r"<NETWORK>_\w+", "", PAGES)
+    text = re.sub(r"<NETWORK>_\w+", "", PAGES.replace((ROOT / "docs" / "columns.md").read_text("utf-8"), ""))
     named = set(
         re.findall(r"\b(?:SOT|INGESTION|WAREHOUSE|WORK|LOG|CLICKHOUSE|NOTIFY|PING|METRICS|REPORT)_[A-Z0-9_]+\b", text)
     )
@@ -242,6 +252,7 @@ def every_verb(date: str = "2025-08-01") -> dict[str, list[str]]:
         "rerun": ["rerun", *day, "--yes", "--table", "raw_clusters"],
         "verify": ["verify", "--date", date, "--deep"],
         "rollback": ["rollback", *day, "--yes"],
+        "diff": ["diff", *day],
         "gc": ["gc", "--keep-versions", "1", "--keep-days", "1", "--yes"],
         "backfill": ["backfill", "--from", "2025-07-31", "--to", "2025-07-31"],
         "status": ["status", "--date", date, "--days", "1"],
@@ -285,10 +296,13 @@ def test_the_grants_are_enough(warehouse: Callable[..., Warehouse]) -> None:
 def test_no_grant_is_too_many(warehouse: Callable[..., Warehouse]) -> None:
     """Without any one of them something is refused, and the log names the grant."""
     grants = single_grants()
-    assert len(grants) == 7
+    assert len(grants) == 9
     users = {f"without_{number}": [g for g in grants if g != grant] for number, grant in enumerate(grants)}
     made = warehouse(**users)
     for user, left_out in zip(users, grants, strict=True):
+        if "COMMENT" in left_out:  # needed where an earlier version made a table
+            made.server.http(f"CREATE DATABASE {NETWORK}")
+            made.server.http(schema_sql(LEDGER).replace("{database}", NETWORK))
         assert any("Not enough privileges" in message for message in said_to(made, user)), left_out
         made.server.http(f"DROP DATABASE IF EXISTS {NETWORK} SYNC")
 
@@ -334,7 +348,8 @@ def test_the_queries_answer(warehouse: Callable[..., Warehouse]) -> None:
     for query in QUERIES:
         user = "reader" if LEDGER in query or STEPS in query else "analyst"
         assert made.server.http(query, user=user, password=f"{user}'s").strip()
-    views = [f"SELECT count() FROM {NETWORK}.{table.name} WHERE NOT ignore(*)" for table in TABLES]
+    names = (f"{name}(at = now64(6))" if name.endswith("_as_of") else name for name in (*TABLE_VIEWS, *SUMMARIES))
+    views = [f"SELECT count() FROM {NETWORK}.{name} WHERE NOT ignore(*)" for name in names]
     for view in views:
         assert int(made.server.http(view, user="analyst", password="analyst's")) > 0
     for user, grants in without.items():

@@ -86,7 +86,7 @@ def _run(site: Site) -> None:
         _publish(site, bucket, seed)
         for found in oracle.differences(site.ground.server, site.database("torus"), site.key("torus"), bucket.root):
             site.violated(2, found)
-        for name, query in questions(site.database("torus"), site.key("torus")).items():
+        for name, query in questions(site.database("torus"), site.key("torus"), "").items():
             legal.setdefault(name, set()).add(site.ground.server.http(query).strip())
     reading = _Reading(site)
     with reading.running():

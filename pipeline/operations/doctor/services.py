@@ -20,7 +20,7 @@ from pipeline.warehouse import ROLE
 OLDEST_CLICKHOUSE = 26
 
 #: What the warehouse must grant, for each network's database and at large; docker/grants.sql lists the same.
-DATABASE_GRANTS = ("SELECT", "INSERT", "CREATE TABLE", "ALTER DELETE")
+DATABASE_GRANTS = ("SELECT", "INSERT", "CREATE TABLE", "ALTER DELETE", "ALTER COMMENT COLUMN", "ALTER MODIFY COMMENT")
 GRANTS = ("TABLE ENGINE ON MergeTree", "SELECT(query_id, user, query) ON system.processes")
 
 #: Seconds between two clocks that are a warning, and those that S3 refuses a signature for.
