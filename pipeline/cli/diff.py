@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
 
 import click
 
 from pipeline.cli import options, output
 from pipeline.graph.context import get_context
-from pipeline.logs import printable
 from pipeline.operations.diff import Difference, choose_publications, compare_publications
 from pipeline.snapshot import Snapshot
+from pipeline.warehouse.compare import TableChanges
 from pipeline.warehouse.publish import Publication
 
 _COLUMNS = 5  #: that changed most, shown of each table
@@ -77,8 +76,28 @@ def _print(found: Difference) -> None:
         ],
         right=["before", "after", "added", "removed", "changed"],
     )
-    for line in _details(found):
-        click.echo(printable(line) if line else "")
+    for name, changes in found.tables.items():
+        _print_columns(name, changes)
+        _print_movements(name, found.amounts[name], changes)
+
+
+def _print_columns(name: str, changes: TableChanges) -> None:
+    if changes.columns:
+        click.echo()
+        rows = [[column, f"{count:,}"] for column, count in list(changes.columns.items())[:_COLUMNS]]
+        output.print_table([f"columns of {name}", "rows with another value"], rows, right=["rows with another value"])
+
+
+def _print_movements(name: str, amount: str, changes: TableChanges) -> None:
+    if changes.movements:
+        click.echo()
+        rows = [
+            [f"{each.after - each.before:+,.2f}", f"{each.before:,.2f}", f"{each.after:,.2f}", each.identity]
+            for each in changes.movements
+        ]
+        output.print_table(
+            [f"{amount} moved by", "from", "to", f"in {name}"], rows, right=[f"{amount} moved by", "from", "to"]
+        )
 
 
 def _described(side: Publication) -> str:
@@ -86,15 +105,3 @@ def _described(side: Publication) -> str:
         f"{side.processing_date} ({side.window_days} days), {side.action} of "
         f"{side.published_at:%Y-%m-%d %H:%M} UTC, {side.publication_id}"
     )
-
-
-def _details(found: Difference) -> Iterator[str]:
-    """Yield, for each table that changed, the columns that changed most and the largest movements."""
-    for name, changes in found.tables.items():
-        if changes.columns:
-            most = [f"{column} {count:,}" for column, count in list(changes.columns.items())[:_COLUMNS]]
-            yield from ("", f"{name}, rows with another value: {', '.join(most)}")
-        if changes.movements:
-            yield from ("", f"{name}, largest movements of {found.amounts[name]}:")
-            for each in changes.movements:
-                yield f"  {each.after - each.before:+,.2f}  {each.identity}  {each.before:,.2f} to {each.after:,.2f}"

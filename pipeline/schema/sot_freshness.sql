@@ -4,7 +4,7 @@ SELECT
     window_days,
     max(day) AS processing_date,
     argMax(moment, day) AS published_at,
-    dateDiff('second', toDateTime(max(day) + 1, 'UTC'), now('UTC')) / 3600 AS age_hours,
+    round(dateDiff('second', toDateTime(max(day) + 1, 'UTC'), now('UTC')) / 3600, 2) AS age_hours,
     count() AS published_dates
 FROM
 (

@@ -101,7 +101,7 @@ def changes_between(
     columns = [column for column in table.file_columns if column.name not in left_out]
     differs = [_differs(column) for column in columns]
     was, now = (f"toFloat64({side}.{amount})" if amount else "toFloat64(0)" for side in ("old", "new"))
-    thing = f"toString(tuple({', '.join(f'new.{name}' for name in identity)}))"
+    thing = f"concatWithSeparator(' ', {', '.join(f'toString(new.{name})' for name in identity)})"
     statement = f"""
         SELECT
             {_count("old")},

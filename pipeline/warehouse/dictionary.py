@@ -27,7 +27,8 @@ class Meaning:
     @property
     def text(self) -> str:
         """The comment, a few sentences."""
-        parts = [self.meaning, f"Unit: {self.unit}" if self.unit else "", self.values.replace("\n", " ")]
+        facts = {"Unit": self.unit, "Values" if self.column else "Note": self.values}
+        parts = [self.meaning, *(f"{name}: {fact}" for name, fact in facts.items() if fact)]
         if self.certainty != "code":
             parts.append(f"({self.certainty})")
         return ". ".join(filter(None, parts))
