@@ -1,37 +1,40 @@
-"""What luigi must be configured with, whether or not it found luigi.cfg."""
+"""luigi's settings: luigi.cfg of this package, which luigi.cfg at the top of the repository is a link to.
+
+A run enforces them whatever luigi.cfg it found, or none: without [retcode] a failed run exits 0, without
+check_complete_on_run a task that produced nothing is a success.
+"""
 
 from __future__ import annotations
 
-#: What luigi must be told whether or not it found luigi.cfg: without [retcode] a failed run exits 0, without
-#: check_complete_on_run a task that produced nothing is a success. luigi.cfg says the same, for people and luigid.
-LUIGI_SETTINGS: dict[str, dict[str, str]] = {
-    "core": {
-        "no_configure_logging": "true",
-        "autoload_range": "false",
-        "rpc_retry_attempts": "4",
-        "rpc_retry_wait": "5",
-        "rpc_log_retries": "false",
-    },
-    "retcode": {
-        "already_running": "10",
-        "missing_data": "20",
-        "not_run": "25",
-        "task_failed": "30",
-        "scheduling_error": "35",
-        "unhandled_exception": "40",
-    },
-    "scheduler": {
-        "stable_done_cooldown_secs": "0",
-        "worker_disconnect_delay": "30",
-        "prune_on_get_work": "true",
-        "retry_delay": "-1",
-        "disable_persist": "3600",
-        "metrics_collector": "prometheus",
-    },
-    "prometheus": {"task_parameters_to_use_in_labels": '["network"]'},
-    "resources": {"downloads": "2", "loads": "2"},
-    "worker": {"check_complete_on_run": "true", "wait_jitter": "1"},
-}
+from collections.abc import Iterable
+from configparser import RawConfigParser
+from pathlib import Path
 
-#: Sections whose values are the operator's to choose: what luigi.cfg says there is left.
+PATH = Path(__file__).with_name("luigi.cfg")
+
+#: Sections whose values are the operator's to choose: what the packaged file says there is the default.
 OPERATORS = frozenset({"resources"})
+
+
+def read(paths: Iterable[Path | str]) -> dict[str, dict[str, str]]:
+    """Return what files say, by section and option; a later one counts. Raises OSError, configparser.Error."""
+    config = RawConfigParser(default_section="")
+    config.optionxform = lambda option: option.replace("-", "_")  # type: ignore[assignment,method-assign]  # luigi takes both
+    for path in paths:
+        config.read_string(Path(path).read_text("utf-8"), str(path))
+    return {section: dict(config[section]) for section in config.sections()}
+
+
+def differences(paths: Iterable[Path | str]) -> list[str]:
+    """Return what files do not say as a run enforces it."""
+    said = read(paths)
+    return [
+        f"[{section}] {option} is {found}, expected {value}"
+        for section, options in LUIGI_SETTINGS.items()
+        if section not in OPERATORS
+        for option, value in options.items()
+        if (found := said.get(section, {}).get(option, "missing")).lower() != value.lower()
+    ]
+
+
+LUIGI_SETTINGS = read([PATH])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import importlib
 import re
 import shlex
@@ -21,7 +20,6 @@ import pipeline.tasks  # noqa: F401  # registers the tasks that commands name
 from pipeline import environment, exit_codes, settings
 from pipeline.cli import VERBS
 from pipeline.errors import PipelineError
-from pipeline.graph import luigi_settings
 from pipeline.runs import metrics
 from pipeline.tables import CLAIMS, LEDGER, STEPS, SUMMARIES, TABLE_VIEWS, schema_sql
 from pipeline.warehouse.schema import ensure_schema
@@ -130,13 +128,6 @@ def test_every_exit_code_is_in_the_runbook() -> None:
 def test_every_metric_is_documented() -> None:
     """By its name, in the order of the file."""
     assert re.findall(r"^\| `(sot_ingest_\w+)`", PAGES, re.MULTILINE) == list(metrics.METRICS)
-
-
-def test_luigi_is_told_the_same_twice() -> None:
-    """luigi.cfg, which people and luigid read, says what the pipeline tells luigi by itself."""
-    config = configparser.ConfigParser()
-    config.read(ROOT / "luigi.cfg", "utf-8")
-    assert {section: dict(config[section]) for section in config.sections()} == luigi_settings.LUIGI_SETTINGS
 
 
 # The commands

@@ -292,6 +292,9 @@ def test_the_file_system_is_found() -> None:
 def test_luigi_cfg_must_say_what_luigi_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A file that lets a failed run exit with 0 is told, setting by setting."""
     text = (ROOT / "luigi.cfg").read_text("utf-8").replace("task_failed = 30\n", "").replace("= 35", "= 0")
+    text = text.replace("check_complete_on_run = true", "check-complete-on-run = false").replace(
+        "loads = 2", "loads = 3"
+    )
     (tmp_path / "luigi.cfg").write_text(text)
     monkeypatch.chdir(tmp_path)
     chosen = settings_of(monkeypatch, SOT_PATH=str(tmp_path), CLICKHOUSE_HOST="nowhere")
@@ -299,6 +302,8 @@ def test_luigi_cfg_must_say_what_luigi_is_told(monkeypatch: pytest.MonkeyPatch, 
     assert found.state == "warning"
     assert "[retcode] task_failed is missing, expected 30" in found.text
     assert "[retcode] scheduling_error is 0, expected 35" in found.text
+    assert "[worker] check_complete_on_run is false, expected true" in found.text
+    assert "loads" not in found.text
 
 
 def test_every_setting_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

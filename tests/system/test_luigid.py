@@ -152,19 +152,28 @@ def test_runs_take_turns(deployment: Deployment, luigid: int, clickhouse: ClickH
     assert max(sum(begin <= started < end for begin, end in times) for started, _ in times) == LOADS
 
 
-def test_luigi_cfg_says_how_many_at_a_time(deployment: Deployment) -> None:
-    """Also where there is no luigid; what else it says of luigi's settings does not count."""
+def test_luigi_cfg_may_change_resources_and_the_address(deployment: Deployment) -> None:
+    """Also where there is no luigid; what else it says against the packaged luigi.cfg does not count."""
     deployment.directory.mkdir()
-    (deployment.directory / "luigi.cfg").write_text("[resources]\nloads = 7\n[retcode]\ntask_failed = 0\n")
-    names = (("resources", "loads"), ("resources", "downloads"), ("retcode", "task_failed"))
+    (deployment.directory / "luigi.cfg").write_text(
+        "[core]\ndefault_scheduler_url = http://there\n[resources]\nloads = 7\n"
+        "[retcode]\ntask_failed = 0\n[worker]\ncheck-complete-on-run = false\n"
+    )
+    names = (
+        ("core", "default_scheduler_url"),
+        ("resources", "loads"),
+        ("resources", "downloads"),
+        ("retcode", "task_failed"),
+        ("worker", "check_complete_on_run"),
+    )
     code = f"""
 import luigi.configuration
-from pipeline import settings
 from pipeline.runs import process
-process.configure_process(settings.get_settings())
-print([luigi.configuration.get_config().getint(*name) for name in {names}])
+from pipeline.settings import get_settings
+process.configure_process(get_settings())
+print(*[luigi.configuration.get_config().get(*name) for name in {names}])
 """
-    assert deployment.command(sys.executable, "-c", code).stdout == "[7, 2, 30]\n"
+    assert deployment.command(sys.executable, "-c", code).stdout == "http://there 7 2 30 true\n"
 
 
 def test_unblock(deployment: Deployment, luigid: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import os
 import shutil
 import tempfile
@@ -35,26 +34,13 @@ def check_luigi_cfg(_: Examination) -> Iterator[CheckResult]:
         hint = "luigi only warns of it: correct the path, or leave the variable out"
         yield failed(f"LUIGI_CONFIG_PATH names {named}, which is not there", hint)
     elif not loaded:
-        hint = "runs work without; luigid needs it: set LUIGI_CONFIG_PATH, or start both where luigi.cfg lies"
+        hint = f"runs use the packaged one; where luigid runs, set LUIGI_CONFIG_PATH={luigi_settings.PATH}"
         yield warning("luigi has found no luigi.cfg", hint)
-    elif differing := _differences(loaded):
-        hint = "runs say so themselves; luigid and people believe the file: copy luigi.cfg from the repository"
+    elif differing := luigi_settings.differences(loaded):
+        hint = f"runs enforce what is expected; luigid reads this file: correct it, see {luigi_settings.PATH}"
         yield warning(f"{', '.join(loaded)}: {'; '.join(differing)}", hint)
     else:
         yield ok(", ".join(str(Path(path).absolute()) for path in loaded))
-
-
-def _differences(paths: list[str]) -> list[str]:
-    """Return what the files do not say as luigi must be told."""
-    config = configparser.RawConfigParser()
-    config.read(paths, "utf-8")
-    return [
-        f"[{section}] {name} is {config.get(section, name, fallback='missing')}, expected {value}"
-        for section, options in luigi_settings.LUIGI_SETTINGS.items()
-        for name, value in options.items()
-        if section not in luigi_settings.OPERATORS
-        if config.get(section, name, fallback=None) != value
-    ]
 
 
 def check_work_directory(examination: Examination) -> Iterator[CheckResult]:
