@@ -19,10 +19,11 @@ import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from math import isfinite
 from typing import Any, Literal, TypeVar
 
+from pipeline.dates import parse_instant
 from pipeline.errors import ManifestError
 from pipeline.snapshot import MANIFEST_NAME, Snapshot
 from pipeline.tables import TABLES, Table
@@ -144,9 +145,8 @@ class _Node:
         return name
 
     def instant(self) -> datetime:
-        with suppress(ValueError, OverflowError):
-            if (instant := datetime.fromisoformat(self.text())).tzinfo is not None:
-                return instant.astimezone(UTC)
+        with suppress(ValueError):
+            return parse_instant(self.text())
         raise self.refused("an ISO 8601 time with a zone")
 
     def _place_of(self, key: str) -> str:

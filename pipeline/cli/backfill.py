@@ -7,14 +7,20 @@ from datetime import date
 from typing import Any
 
 import click
+from dateutil.relativedelta import relativedelta
 
 from pipeline import exit_codes
 from pipeline.cli import options, output
+from pipeline.dates import first_day, yesterday
 
 
-@click.command(epilog="\b\nExample:\n  sot-ingest backfill --from 2025-01-19 --to 2025-08-01 --reverse")
-@click.option("--from", "first", type=options.DateType(), required=True, help="UTC day to begin with.")
-@click.option("--to", "last", type=options.DateType(), required=True, help="UTC day to end with.")
+@click.command(
+    epilog="\b\nExamples:\n  sot-ingest backfill --from 2025-01-19 --to 2025-08-01 --reverse\n"
+    "  sot-ingest backfill --last 6months"
+)
+@click.option("--from", "first", type=options.DateType(), help="UTC day to begin with.")
+@click.option("--last", "span", type=options.SpanType(), help="How much up to --to, like 30d, 6months or 1y.")
+@click.option("--to", "last", type=options.DateType(), help="UTC day to end with.  [default: yesterday]")
 @options.networks
 @options.window_days
 @click.option("--reverse", is_flag=True, help="The newest day first.")
@@ -22,7 +28,7 @@ from pipeline.cli import options, output
 @options.workers
 @options.scheduler
 @options.as_json
-def command(first: date, last: date, as_json: bool, **given: Any) -> None:
+def command(first: date | None, span: relativedelta | None, last: date | None, as_json: bool, **given: Any) -> None:
     """Ingest the days of a range that are not published; the others cost one query a network.
 
     A day without a snapshot at the source, or with a bad one, does not stop the others: they are told at the end, with
@@ -31,6 +37,11 @@ def command(first: date, last: date, as_json: bool, **given: Any) -> None:
     from pipeline.graph.remaining import snapshots_in_range  # noqa: PLC0415
     from pipeline.runs.backfill import Backfill, run_backfill  # noqa: PLC0415  # luigi, drivers and all: not for --help
 
+    last = last or yesterday()
+    if first is None and span is not None:
+        first = first_day(span, last)
+    elif first is None or span is not None:
+        raise click.UsageError("say where the range begins: either --from or --last")
     if last < first:
         raise click.BadParameter(f"{last} is before {first}", param_hint="--to")
     chosen = options.load_settings()

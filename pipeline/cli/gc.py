@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import click
+from dateutil.relativedelta import relativedelta
 
 from pipeline.cli import options, output
+from pipeline.dates import first_day, yesterday
 from pipeline.graph.context import get_context
 from pipeline.operations import gc
 from pipeline.operations.gc import Garbage, Policy
 
 
-@click.command(epilog="\b\nExample:\n  sot-ingest gc --keep-versions 2 --keep-days 400 --dry-run")
+@click.command(epilog="\b\nExample:\n  sot-ingest gc --keep-versions 2 --keep 13months --dry-run")
 @click.option(
     "--keep-versions",
     type=click.IntRange(1),
@@ -24,20 +26,22 @@ from pipeline.operations.gc import Garbage, Policy
     help="Publications of each snapshot whose loads are kept, the newest ones.",
 )
 @click.option(
-    "--keep-days", type=click.IntRange(1), help="Days of snapshots to keep; older days are retired.  [default: all]"
+    *("--keep", "--keep-days", "keep"),
+    type=options.SpanType(),
+    help="Days of snapshots to keep, like 400, 30d, 13months or 1y; older days are retired.  [default: all]",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @options.yes
 @options.as_json
-def command(keep_versions: int, keep_days: int | None, dry_run: bool, yes: bool, as_json: bool) -> None:
+def command(keep_versions: int, keep: relativedelta | None, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Remove superseded loads, what is left of dead attempts, work files of published snapshots.
 
-    With --keep-days also what is published of older days: readers see no rows of them any more. Readers in the middle
+    With --keep also what is published of older days: readers see no rows of them any more. Readers in the middle
     of a query keep what they read. Snapshots that a run is at work on are left alone.
     """
     options.load_settings()
     now = datetime.now(UTC)
-    oldest = now.date() - timedelta(days=keep_days) if keep_days else None
+    oldest = first_day(keep, yesterday()) if keep else None
     policy = Policy(keep_versions, oldest, now)
     found = gc.find(get_context(), policy)
     if not dry_run and (found.loads or found.files or found.retired):

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
+from dateutil.relativedelta import relativedelta
 
+from pipeline import dates
 from pipeline.errors import ConfigError
 from pipeline.runs import process
 from pipeline.settings import Settings, get_settings
@@ -20,16 +22,33 @@ Decorator = Callable[[Function], Function]
 
 
 class DateType(click.ParamType[date]):
-    """A UTC day as YYYY-MM-DD."""
+    """A UTC day as YYYY-MM-DD, as a word, or counted back from today."""
 
     name = "date"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002  # click's signature
+        """Return the forms, for --help."""
+        return "YYYY-MM-DD|yesterday|-3d"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
         """Return the date, or fail with what was found."""
         try:
-            return value if isinstance(value, date) else date.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a date like 2025-08-01", param, ctx)
+            return value if isinstance(value, date) else dates.parse_day(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class SpanType(click.ParamType[relativedelta]):
+    """A number of days, weeks, months or years."""
+
+    name = "span"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> relativedelta:
+        """Return the length, or fail with what was found."""
+        try:
+            return value if isinstance(value, relativedelta) else dates.parse_span(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class NetworkType(click.ParamType[str]):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date
 
 import click
 from loguru import logger
 
 from pipeline import exit_codes
 from pipeline.cli import options, output
-from pipeline.dates import yesterday
+from pipeline.dates import last_days, yesterday
 from pipeline.errors import PipelineError
 from pipeline.graph.context import get_context
 from pipeline.logs import printable
@@ -35,7 +35,7 @@ def command(
     """
     chosen = options.load_settings()
     last = day or yesterday()
-    first = last - timedelta(days=(days or (1 if day else 7)) - 1)
+    first = last_days(days or (1 if day else 7), last)[0]
     names = options.chosen_networks(chosen, networks)
     try:
         found = list(

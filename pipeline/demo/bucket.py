@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.dates import day_end
 from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES, Column, Table
 
@@ -314,7 +315,7 @@ def write_bucket(
     root.mkdir(parents=True, exist_ok=True)
     (root / MARKER).touch()
     for snapshot in snapshots:
-        night = datetime.combine(snapshot.processing_date + timedelta(days=1), time(0, 30), UTC)
+        night = day_end(snapshot.processing_date) + timedelta(minutes=30)
         write_snapshot(root, snapshot, rows=rows, seed=seed, generated_at=night, row_group_rows=row_group_rows)
         written(snapshot)
 

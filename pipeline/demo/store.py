@@ -8,7 +8,6 @@ Makes the bucket if it is not there. A day whose manifest is there is left as it
 from __future__ import annotations
 
 import tempfile
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ import boto3
 import click
 from botocore.config import Config
 
-from pipeline.dates import yesterday
+from pipeline.dates import last_days, yesterday
 from pipeline.demo.bucket import MARKER, write_bucket
 from pipeline.settings import Settings, get_settings
 from pipeline.snapshot import MANIFEST_NAME, Snapshot
@@ -31,8 +30,7 @@ def fill(chosen: Settings, days: int) -> list[Snapshot]:
     if bucket not in [each["Name"] for each in client.list_buckets()["Buckets"]]:
         client.create_bucket(Bucket=bucket)
     written = []
-    for back in range(days, 0, -1):
-        day = yesterday() - timedelta(days=back - 1)
+    for day in last_days(days, yesterday()):
         for network in chosen.networks:
             snapshot = Snapshot(network, day, chosen.window_days)
             if not client.list_objects_v2(Bucket=bucket, Prefix=_key(chosen, snapshot.manifest_key)).get("KeyCount"):

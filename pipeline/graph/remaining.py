@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
+from pipeline.dates import days_between
 from pipeline.graph.context import Context
 from pipeline.graph.pending import pending_steps
 from pipeline.snapshot import Snapshot
@@ -37,7 +38,7 @@ class RemainingSnapshot:
 
 def snapshots_in_range(networks: Iterable[str], first: date, last: date, window_days: int) -> list[Snapshot]:
     """Return the snapshots of all networks and days from ``first`` to ``last``, the oldest day first."""
-    days = [first + timedelta(days=after) for after in range((last - first).days + 1)]
+    days = days_between(first, last)
     return [Snapshot(network, day, window_days) for day in days for network in dict.fromkeys(networks)]
 
 

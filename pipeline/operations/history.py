@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from pipeline.dates import last_days
 from pipeline.graph.context import get_context
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse.load_log import LoadAttempt, load_attempts
@@ -99,7 +100,7 @@ def collect(networks: Sequence[str], *, days: int, last: date, window_days: int)
 
     Snapshots that no run did anything about are left out. Two queries a network. Raises WarehouseError.
     """
-    first = last - timedelta(days=days - 1)
+    first = last_days(days, last)[0]
     found = []
     for network in networks:
         warehouse = get_context().warehouse(network)

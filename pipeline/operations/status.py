@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
+from pipeline.dates import last_days
 from pipeline.graph.context import Context, get_context
 from pipeline.graph.pending import pending_steps
 from pipeline.snapshot import Snapshot
@@ -47,15 +48,15 @@ def collect(*, days: int, last: date, window_days: int) -> list[Status]:
     Two queries a network. Raises WarehouseError.
     """
     shared = get_context()
-    first = last - timedelta(days=days - 1)
+    wanted = last_days(days, last)
     found = []
     for network in shared.settings.networks:
         seen = {
             day: past[-1]
-            for day, past in publications_by_date(shared.warehouse(network), first, last, window_days).items()
+            for day, past in publications_by_date(shared.warehouse(network), wanted[0], last, window_days).items()
         }
-        loaded = ledger.loaded_tables(shared.warehouse(network), first, last, window_days)
-        for day in (last - timedelta(days=back) for back in range(days)):
+        loaded = ledger.loaded_tables(shared.warehouse(network), wanted[0], last, window_days)
+        for day in reversed(wanted):
             snapshot = Snapshot(network, day, window_days)
             found.append(status_of(shared, snapshot, seen.get(day), loaded.get(day)))
     return found

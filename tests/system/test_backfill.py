@@ -99,6 +99,18 @@ def test_a_range_of_no_days_is_a_mistake(deployment: Deployment) -> None:
     result = deployment.command("sot-ingest", "backfill", "--from", "2025-08-02", "--to", "2025-08-01")
     assert result.exit_code == 2
     assert "2025-08-01 is before 2025-08-02" in result.stderr
+    result = deployment.command("sot-ingest", "backfill", "--last", "6months", "--from", "2025-08-01")
+    assert result.exit_code == 2
+    assert "either --from or --last" in result.stderr
+
+
+def test_the_last_days_are_a_range(deployment: Deployment, tmp_path: Path) -> None:
+    """``--last`` ends with ``--to``, which is one of its days."""
+    files = [Bucket(tmp_path / "bucket").snapshot("torus", FIRST + timedelta(days=after)) for after in range(3)]
+    command = ["backfill", "--last", "2d", "--to", str(FIRST + timedelta(days=2)), "--network", "torus", "--json"]
+    result = deployment.command("sot-ingest", *command, "--scheduler", "local")
+    assert json.loads(result.stdout) == {"asked": 2, "published_before": 0, "published_now": 2, "left": []}
+    assert [len(deployment.publications(each.snapshot)) for each in files] == [0, 1, 1]
 
 
 class CountingWarehouse:

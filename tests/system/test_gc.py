@@ -247,7 +247,7 @@ def test_days_past_their_retention(deployment: Deployment, context: Context, fil
     """A dry run removes nothing and says what would be; then readers see no rows, status says retired, a rollback is
     refused, and a run for the day brings it back.
     """
-    command = ("sot-ingest", "gc", "--keep-days", "30", "--json")
+    command = ("sot-ingest", "gc", "--keep", "1month", "--json")
     dry = json.loads(deployment.command(*command, "--dry-run").stdout)
     deployment.assert_readers_see(files)
     done = json.loads(deployment.command(*command, "--yes").stdout)

@@ -40,6 +40,8 @@ def yesterday() -> date:
     "command",
     [
         ("sot-ingest", "run", "--scheduler", "local"),
+        ("sot-ingest", "run", "--date", "yesterday", "--scheduler", "local"),
+        ("sot-ingest", "run", "--date", "-1d", "--scheduler", "local"),
         ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--local-scheduler"),
     ],
 )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from statistics import median
 
+from dateutil.relativedelta import MO, SU, relativedelta
+
+from pipeline.dates import days_between
 from pipeline.operations.report.data import Report, ReportDay
 from pipeline.operations.report.words import number, stem
 from pipeline.warehouse.step_log import StepRecord
@@ -41,16 +43,15 @@ class Calendar:
 def calendar(entries: Sequence[ReportDay]) -> Calendar:
     """Lay a network's days out, the oldest first."""
     days = {entry.snapshot.processing_date: entry for entry in entries}
-    first = min(days) - timedelta(days=min(days).weekday())
-    weeks = [first + timedelta(weeks=after) for after in range((max(days) - first).days // 7 + 1)]
+    shown = days_between(min(days) + relativedelta(weekday=MO(-1)), max(days) + relativedelta(weekday=SU))
     months: list[tuple[str, int]] = []
-    for week in weeks:
+    for week in shown[::7]:
         name = f"{week:%b}"
         if months and months[-1][0] == name:
             months[-1] = (name, months[-1][1] + 1)
         else:
             months.append((name, 1))
-    rows = [(name, [days.get(week + timedelta(days=after)) for week in weeks]) for after, name in enumerate(_WEEKDAYS)]
+    rows = [(name, [days.get(day) for day in shown[after::7]]) for after, name in enumerate(_WEEKDAYS)]
     return Calendar(months, rows)
 
 

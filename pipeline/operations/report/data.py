@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from statistics import median
 from typing import Any
 
+from pipeline.dates import last_days
 from pipeline.graph.context import Context
 from pipeline.operations.status import Status, status_of
 from pipeline.snapshot import Snapshot
@@ -146,7 +147,8 @@ def collect(shared: Context, *, days: int, last: date, now: datetime) -> Report:
 
     Raises WarehouseError.
     """
-    first, window_days = last - timedelta(days=days - 1), shared.settings.window_days
+    wanted, window_days = last_days(days, last), shared.settings.window_days
+    first = wanted[0]
     by_network: dict[str, list[ReportDay]] = {}
     all_records: list[StepRecord] = []
     for network in shared.settings.networks:
@@ -158,7 +160,7 @@ def collect(shared: Context, *, days: int, last: date, now: datetime) -> Report:
         for record in records:
             by_day[record.snapshot.processing_date].append(record)
         entries = []
-        for day in (first + timedelta(days=after) for after in range(days)):
+        for day in wanted:
             publications = past.get(day, [])
             seen = publications[-1] if publications else None
             status = status_of(shared, Snapshot(network, day, window_days), seen, loaded.get(day))
