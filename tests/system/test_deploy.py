@@ -84,8 +84,8 @@ def test_every_service_says_whether_it_works() -> None:
     lasting = {name: service for name, service in SERVICES.items() if name != "seed"}
     assert {name for name, service in lasting.items() if "test" not in service.get("healthcheck", {})} == {"scheduler"}
     assert "command" not in SERVICES["scheduler"]
-    assert "cron.beat" in docker.image("HEALTHCHECK")
-    assert "cron.beat" in docker.image("CMD")
+    assert "cron.heartbeat" in docker.image("HEALTHCHECK")
+    assert "cron.heartbeat" in docker.image("CMD")
     assert {service["restart"] for service in lasting.values()} == {"unless-stopped"}
 
 
@@ -393,21 +393,23 @@ def snapshots() -> list[Snapshot]:
 
 
 def crontab_run(host: Host) -> str:
-    """Run the image's command, as after a week that the host was off, until every command has ended; return the log.
+    """Run the image's command, as when the container starts, until every command has ended; return the log.
 
-    The image's health check must be content meanwhile.
+    The image's health check passes meanwhile, and fails while the heartbeat is missing or old.
     """
-    places = {"/etc/sot-ingest/crontab": str(docker.DOCKER / "crontab"), "/var/lib/sot-ingest": str(host.directory)}
+    heartbeat = host.directory / "heartbeat"
+    places = {"/etc/sot-ingest/crontab": str(docker.DOCKER / "crontab")}
+    places["/tmp/cron.heartbeat"] = str(heartbeat)  # noqa: S108  # the container's own
 
     def here(words: str) -> list[str]:
         for place, path in places.items():
             words = words.replace(place, path)
         return list(map(str, yaml.safe_load(words)))
 
-    beat = host.directory / "cron.beat"
-    beat.touch()
-    os.utime(beat, (time.time() - 8 * 86_400,) * 2)
     check = here(docker.image("HEALTHCHECK").partition("CMD ")[2])
+    assert subprocess.run(check, check=False).returncode == 1
+    heartbeat.touch()
+    os.utime(heartbeat, (time.time() - 300,) * 2)
     assert subprocess.run(check, check=False).returncode == 1
     process = host.start(here(docker.image("CMD")), host.container, "cron.log")
     log, commands = host.directory / "cron.log", {line.command for line in crontab()}

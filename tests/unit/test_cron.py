@@ -1,4 +1,4 @@
-"""The cron of the containers: commands at their times, in UTC, once each, and what was missed."""
+"""The cron of the containers: every command at the start, then at its times, in UTC."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,16 +26,15 @@ NIGHT = datetime(2026, 3, 29, tzinfo=UTC)  # clocks go forward in Europe, at 01:
 
 
 def crontab(*commands: str) -> list[cron.Line]:
-    """Return a crontab whose commands were due two minutes ago, and are not for an hour."""
-    minute = (datetime.now(UTC) - timedelta(minutes=2)).minute
-    return cron.parse("".join(f"{minute} * * * * {command}\n" for command in commands))
+    """Return a crontab whose commands are not due for years."""
+    return cron.parse("".join(f"0 0 29 2 * {command}\n" for command in commands))
 
 
 @contextmanager
-def running(lines: list[cron.Line], beat: Path) -> Iterator[None]:
+def running(lines: list[cron.Line], heartbeat: Path | None = None) -> Iterator[None]:
     """Run a crontab while the block runs, then end it."""
     stop: cron.Stop = SimpleQueue()
-    thread = threading.Thread(target=cron.run, args=(lines, beat, stop))
+    thread = threading.Thread(target=cron.run, args=(lines, stop, heartbeat))
     thread.start()
     try:
         yield
@@ -43,6 +42,14 @@ def running(lines: list[cron.Line], beat: Path) -> Iterator[None]:
         stop.put(None)
         thread.join(SECONDS)
         assert not thread.is_alive()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def wait_for(path: Path, content: str) -> None:
@@ -77,7 +84,7 @@ def test_a_command_is_split_as_a_shell_does_it() -> None:
     assert line == cron.Line("*/15 1-3 * * 1", ("program", "two words", "$HOME", "#", "%"))
 
 
-def test_commands_are_due_once_however_long_nobody_looked() -> None:
+def test_commands_are_due_once_however_many_of_their_times_passed() -> None:
     """Each once, in the order of the crontab; its time belongs to the interval that ends with it. Times are UTC."""
     lines = cron.parse("0 3 * * * late\n0 1 * * * early\n0 2 * * * early\n30 2 * * 1 monday\n")
 
@@ -92,51 +99,58 @@ def test_commands_are_due_once_however_long_nobody_looked() -> None:
     assert due(0, 240) == ["late", "early", "monday"]
 
 
-def test_what_was_missed_is_made_up_for_in_order(tmp_path: Path) -> None:
-    """At the first start what the last day had, one after another; at the next only what became due since."""
-    beat, output = tmp_path / "state" / "beat", tmp_path / "output"
-    lines = crontab(appending(output, "a", 0.3), appending(output, "b"))
-    seldom = cron.parse("0 0 29 2 * false\n")
-    with running([*lines, *seldom], beat):
-        wait_for(output, "ab")
-    assert abs(beat.stat().st_mtime - time.time()) < SECONDS
-    os.utime(beat, (time.time() - 3_600,) * 2)
-    with running(lines, beat):
-        wait_for(output, "abab")
-    daily = [cron.Line("0 1 * * *", line.command) for line in lines]
-    since = datetime.now(UTC).replace(hour=1, minute=0, second=30, microsecond=0).timestamp()
-    os.utime(beat, (since - (86_400 if since > time.time() else 0),) * 2)
-    with running(daily, beat):
-        time.sleep(0.3)
-    assert output.read_text() == "abab"
-
-
-def test_a_clock_that_was_set_back_stops_nothing(tmp_path: Path) -> None:
-    """A beat in the future is put right at once: what is due from now on is started."""
-    beat = tmp_path / "beat"
-    beat.touch()
-    os.utime(beat, (time.time() + 86_400 * 365,) * 2)
-    with running([], beat):
-        deadline = time.monotonic() + SECONDS
-        while beat.stat().st_mtime > time.time() and time.monotonic() < deadline:
-            time.sleep(0.01)
-    assert beat.stat().st_mtime <= time.time()
-
-
-def test_a_command_is_not_started_beside_itself(tmp_path: Path) -> None:
-    """What still runs at its next time is left to it; another command starts beside it."""
+def test_every_command_runs_once_at_the_start(tmp_path: Path) -> None:
+    """One after another in the order of the crontab, whenever they are due; at the next start once more."""
     output = tmp_path / "output"
-    waiting = f"sh -c {shlex.quote(f'until test -e {output}; do sleep 0.01; done; printf slow >> {output}')}"
-    slow, other = crontab(waiting, appending(output, "other"))
-    runner = cron.Runner()
-    runner.start([slow.command])
-    deadline = time.monotonic() + SECONDS
-    while slow.command not in runner._running and time.monotonic() < deadline:
-        time.sleep(0.01)
-    runner.start([slow.command, other.command])
-    wait_for(output, "otherslow")
-    runner.end()
-    assert output.read_text() == "otherslow"
+    lines = crontab(appending(output, "a", 0.3), appending(output, "b"), appending(output, "a", 0.3))
+    for content in ("ab", "abab"):
+        with running(lines):
+            wait_for(output, content)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["output"]
+
+
+def test_a_command_that_fails_stops_no_other(tmp_path: Path) -> None:
+    """With an exit code, or because there is no such program."""
+    output = tmp_path / "output"
+    with running(crontab("false", "/no/such/program", appending(output, "next"))):
+        wait_for(output, "next")
+
+
+def test_commands_run_again_when_they_are_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside those that run longer; what still runs at its next time is not started beside itself."""
+    monkeypatch.setattr(cron, "TICK", 0.05)
+    monkeypatch.setattr(cron, "due", lambda lines, *_: [line.command for line in lines])
+    slow, output = tmp_path / "slow", tmp_path / "output"
+    waiting = f"sh -c {shlex.quote(f'printf s >> {slow}; until test -e {output}; do sleep 0.01; done; sleep 30')}"
+    with running(crontab(waiting, appending(output, "o"))):
+        wait_until(lambda: output.exists() and output.stat().st_size > 2)
+    assert slow.read_text() == "s"
+
+
+def test_the_heartbeat_is_renewed_while_the_loop_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start and each minute, whatever the commands do; once the loop hangs, no more."""
+    monkeypatch.setattr(cron, "TICK", 0.05)
+    hangs, released = threading.Event(), threading.Event()
+    heartbeat = tmp_path / "heartbeat"
+
+    def is_renewed() -> bool:
+        return heartbeat.exists() and heartbeat.stat().st_mtime > time.time() - 3_000
+
+    def hang(*_: object) -> list[cron.Command]:
+        hangs.set()
+        released.wait(SECONDS)
+        return []
+
+    with running(crontab(f"sleep {SECONDS}"), heartbeat):
+        wait_until(is_renewed)
+        os.utime(heartbeat, (time.time() - 3_600,) * 2)
+        wait_until(is_renewed)
+        monkeypatch.setattr(cron, "due", hang)
+        assert hangs.wait(SECONDS)
+        os.utime(heartbeat, (time.time() - 3_600,) * 2)
+        time.sleep(0.2)  # four minutes of this loop
+        assert not is_renewed()
+        released.set()
 
 
 def test_term_ends_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
@@ -146,7 +160,7 @@ def test_term_ends_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
         f"trap 'printf ended >> {shlex.quote(str(output))}; exit 143' TERM; echo begun; while :; do sleep 0.05; done"
     )
     path.write_text(f"* * * * * sh -c {shlex.quote(trapping)}\n* * * * * touch {tmp_path / 'never'}\n")
-    command = [sys.executable, "-m", "pipeline.cron", str(path), "--beat", str(tmp_path / "beat")]
+    command = [sys.executable, "-m", "pipeline.cron", str(path)]
     environment = {**os.environ, "SOT_PATH": str(tmp_path), "WAREHOUSE_PATH": str(tmp_path / "warehouse")}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -165,7 +179,7 @@ def test_term_ends_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
     assert "exit_code=143" in log
 
 
-def test_what_is_just_being_started_is_ended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_just_being_started_is_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """The order to stop comes when the command has begun, and its process is not known yet."""
     stop: cron.Stop = SimpleQueue()
     started: list[subprocess.Popen[bytes]] = []
@@ -178,7 +192,7 @@ def test_what_is_just_being_started_is_ended_too(tmp_path: Path, monkeypatch: py
             time.sleep(0.3)
 
     monkeypatch.setattr(cron.subprocess, "Popen", Slow)  # type: ignore[attr-defined]  # it imports it
-    cron.run(crontab(f"sleep {SECONDS}"), tmp_path / "beat", stop)
+    cron.run(crontab(f"sleep {SECONDS}"), stop)
     assert [process.returncode for process in started] == [-signal.SIGTERM]
 
 
@@ -186,7 +200,7 @@ def test_a_wrong_crontab_is_refused_at_once(tmp_path: Path) -> None:
     """Exit 2 and the line, before anything runs."""
     path = tmp_path / "crontab"
     path.write_text("* * * * * touch made\n99 * * * * false\n")
-    command = [sys.executable, "-m", "pipeline.cron", str(path), "--beat", str(tmp_path / "beat")]
+    command = [sys.executable, "-m", "pipeline.cron", str(path)]
     environment = {**os.environ, "SOT_PATH": str(tmp_path), "WAREHOUSE_PATH": str(tmp_path / "warehouse")}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
