@@ -151,7 +151,9 @@ class Settings(BaseModel):
         description="dead-man's switch: this URL with `/start`, then with `/` and the exit code, is asked for",
     )
     metrics_path: Path | None = Field(
-        None, alias="METRICS_PATH", description="file for the node exporter's textfile collector, `….prom`"
+        None,
+        alias="METRICS_PATH",
+        description="files for the node exporter's textfile collector; `x.prom` stands for `x-torus-run.prom` etc.",
     )
     report_path: Path | None = Field(
         None, alias="REPORT_PATH", description="file that the report is written to at the end of each run, `….html`"

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from loguru import logger
 
+from pipeline import exit_codes
 from pipeline.errors import PipelineError
 from pipeline.graph import spool
 from pipeline.graph.context import QUICK_SECONDS, Context
@@ -16,15 +17,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.warehouse import step_log
 from pipeline.warehouse.ledger import HOST
 from pipeline.warehouse.publish import Publication, newest_date_publication
-from pipeline.warehouse.step_log import StepRecord, StepTotal
-
-
-@dataclass(frozen=True)
-class NetworkFacts:
-    """What the warehouse holds about a network at the end of a run."""
-
-    publication: Publication | None  #: of the newest date
-    totals: tuple[StepTotal, ...]
+from pipeline.warehouse.step_log import StepRecord
 
 
 @dataclass(frozen=True)
@@ -40,7 +33,7 @@ class Outcome:
     cause: str = ""  #: of an end that is no step's
     hint: str = ""
     recovered: tuple[Snapshot, ...] = ()  #: in order now, after a run that failed or found nothing
-    networks: Mapping[str, NetworkFacts] = field(default_factory=dict)  #: those whose warehouse answered
+    published_networks: Mapping[str, Publication] = field(default_factory=dict)  #: of the newest date
     host: str = HOST
 
     @property
@@ -53,10 +46,21 @@ class Outcome:
         """The records of publications."""
         return tuple(each for each in self.records if (each.step, each.state) == ("PublishSnapshot", "done"))
 
-    def code_of(self, network: str) -> int:
-        """Return the exit code as far as it is about one network: 0 where another one's steps explain it."""
-        networks = {record.snapshot.network for record in self.troubles}
-        return self.exit_code if not networks or network in networks else 0
+    def code_of(self, network: str) -> int | None:
+        """Return the exit code as far as it is about one network, or None when the run left it to another run.
+
+        Another network's failure is not in it, nor an interrupt after all that was asked for the network was done.
+        """
+        own = [record for record in self.records if record.snapshot.network == network]
+        states = {record.state for record in own}
+        if "failed" in states:
+            return self.exit_code
+        if self.exit_code in {exit_codes.MISSING, exit_codes.TASK_FAILED, exit_codes.UNKNOWN}:
+            return exit_codes.MISSING if "missing" in states else 0 if self.troubles else self.exit_code
+        asked = {snapshot for snapshot in self.asked if snapshot.network == network}
+        if asked <= {record.snapshot for record in own if record.step == "CleanUp"}:
+            return 0
+        return None if self.exit_code == exit_codes.ALREADY_RUNNING else self.exit_code
 
 
 def outcome_of(context: Context, journal: Journal, exit_code: int, started_at: datetime) -> Outcome:
@@ -80,19 +84,18 @@ def with_history(context: Context, outcome: Outcome, networks: Iterable[str]) ->
 
     Sends what waits in the spool. A network whose warehouse does not answer is left out, with a warning.
     """
-    recovered, facts, wanted = [], {}, set(networks)
+    recovered, published, wanted = [], {}, set(networks)
     for network in dict.fromkeys((*networks, *(snapshot.network for snapshot in outcome.asked))):
         try:
-            context.warehouse(network, timeout=QUICK_SECONDS).execute(
-                "SELECT 1"
-            )  # asked once: a dead one is not waited for
+            warehouse = context.warehouse(network, timeout=QUICK_SECONDS)
+            warehouse.execute("SELECT 1")  # asked once: a dead one is not waited for
             spool.flush(context, network)
             recovered += _recovered(context, outcome, network)
-            if network in wanted:
-                facts[network] = _facts(context, network)
+            if network in wanted and (publication := newest_date_publication(warehouse, context.settings.window_days)):
+                published[network] = publication
         except PipelineError as error:
             logger.bind(network=network, hint=error.hint).warning("Could not read the history: {}", error)
-    return replace(outcome, recovered=tuple(recovered), networks=facts)
+    return replace(outcome, recovered=tuple(recovered), published_networks=published)
 
 
 def _recovered(context: Context, outcome: Outcome, network: str) -> list[Snapshot]:
@@ -134,10 +137,3 @@ def last_states(records: list[StepRecord]) -> set[str]:
     """Return what became of the steps of the newest run in the records, which are in the order of time."""
     newest = [record for record in records if record.run_id == records[-1].run_id]
     return set({record.title: record.state for record in newest}.values())
-
-
-def _facts(context: Context, network: str) -> NetworkFacts:
-    warehouse = context.warehouse(network, timeout=QUICK_SECONDS)
-    return NetworkFacts(
-        newest_date_publication(warehouse, context.settings.window_days), tuple(step_log.totals(warehouse))
-    )

@@ -150,51 +150,6 @@ def step_records(warehouse: Warehouse, network: str, first: date, last: date, wi
     return [_record_of(network, window_days, row) for row in rows]
 
 
-@dataclass(frozen=True)
-class StepTotal:
-    """What all records of one step and table add up to."""
-
-    step: str
-    table: str  #: empty when the step is about the snapshot
-    done: int
-    failed: int
-    seconds: float
-    rows: int
-    bytes: int
-
-
-_TOTALS = f"""
-    SELECT
-        toString(step),
-        toString(table_name),
-        countIf(state = 'done'),
-        countIf(state = 'failed'),
-        toString(sum(seconds)),
-        sumIf(JSONExtractUInt(facts, 'rows'), state = 'done'),
-        sumIf(JSONExtractUInt(facts, 'bytes'), state = 'done')
-    FROM
-    (
-        SELECT step, table_name, state, seconds, facts
-        FROM {{database}}.{STEPS}
-        LIMIT 1 BY processing_date, window_days, run_id, step, table_name, started_at
-    )
-    GROUP BY step, table_name
-    ORDER BY step, table_name
-"""
-
-
-def totals(warehouse: Warehouse) -> list[StepTotal]:
-    """Return what all that was ever recorded adds up to; nothing when there is no table."""
-    try:
-        rows = warehouse.query(_TOTALS)
-    except MissingTableError:
-        return []
-    return [
-        StepTotal(step, table, int(done), int(failed), float(seconds), int(count), int(size))
-        for step, table, done, failed, seconds, count, size in rows
-    ]
-
-
 def _record_of(network: str, window_days: int, row: Sequence[Any]) -> StepRecord:
     day, step, table, state, started_at, seconds, facts, error, hint, run_id, host = row
     return StepRecord(

@@ -62,11 +62,13 @@ class Week:
         self.ended[name] = result, self.receiver.messages[before[0] :], self.receiver.pings[before[1] :]
 
     def metrics(self) -> dict[str, float]:
-        """Return the samples of METRICS_PATH by name and labels."""
-        text = Path(self.deployment.variables["METRICS_PATH"]).read_text("utf-8")
+        """Return the samples of all files of METRICS_PATH by name and labels."""
+        files = sorted(Path(self.deployment.variables["METRICS_PATH"]).parent.iterdir())
+        assert [path.name for path in files] == ["sot-torus-published.prom", "sot-torus-run.prom"]
         return {
-            " ".join((sample.name, *(value for value in sample.labels.values() if value))): sample.value
-            for family in text_string_to_metric_families(text)
+            " ".join((sample.name, *sample.labels.values())): sample.value
+            for path in files
+            for family in text_string_to_metric_families(path.read_text("utf-8"))
             for sample in family.samples
         }
 
@@ -248,22 +250,13 @@ def test_check_tells_whether_the_newest_day_is_young_enough(
 
 
 def test_the_metrics_are_those_of_the_week(week: Week) -> None:
-    """Counted over all runs; the file is readable by the node exporter."""
+    """The last run found nothing to do; the publication is that of the second."""
     found = week.metrics()
     (publication,) = week.deployment.publications(week.files.snapshot)
     assert found["sot_ingest_last_run_exit_code torus"] == 0
     assert time.time() - found["sot_ingest_last_run_timestamp_seconds torus"] < 600
     assert found["sot_ingest_newest_day_end_timestamp_seconds torus"] == 1_754_092_800  # 2025-08-02T00:00:00Z
     assert found["sot_ingest_newest_rows torus raw_alerts"] == publication["row_counts"]["raw_alerts"]
-    assert found["sot_ingest_step_failures_total torus DownloadFile raw_alerts"] == 1
-    assert sum(value for name, value in found.items() if name.startswith("sot_ingest_step_failures_total")) == 2
-    assert found["sot_ingest_steps_done_total torus LoadTable raw_alerts"] == 1
-    assert found["sot_ingest_step_rows_total torus LoadTable raw_alerts"] == publication["row_counts"]["raw_alerts"]
-    assert (
-        found["sot_ingest_step_bytes_total torus DownloadFile raw_alerts"]
-        == week.files.path("raw_alerts").stat().st_size
-    )
-    assert Path(week.deployment.variables["METRICS_PATH"]).stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize("command", ["sot-ingest", "luigi"])
