@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from pipeline.errors import FileError, SourceError, SourceUnavailableError
@@ -130,7 +131,7 @@ class S3Source(ManifestAtSource):
         if download is None:
             return None
         data = bytearray()
-        with download:
+        with closing(download):
             if download.facts.length > MAX_MANIFEST_BYTES:
                 raise too_large(self._uri(key))
             for piece in download.pieces(PIECE_BYTES):
@@ -144,7 +145,7 @@ class S3Source(ManifestAtSource):
         download = self._client.get(self._root + file.key, etag=file.version, offset=offset)
         if download is None:
             raise FileError(f"{uri} is gone since it was found", hint=_REPLACED_HINT)
-        with download:
+        with closing(download):
             _check_answer(download.facts, file, offset, uri)
             for piece in download.pieces(PIECE_BYTES):
                 offset += len(piece)

@@ -1,25 +1,32 @@
 """The S3 API as the source needs it: answers as facts, failures as our errors, nothing tried twice.
 
 Imports boto3, which costs 0.3 to 0.6 s: only s3.py imports this, when it first needs it.
+
+botocore's own texts are never quoted. Measured: a session token with a stray newline (a secret that was read from a
+file) comes back as ``Invalid header value b'<token>\\n'``, an endpoint with a password in it as the URL that could not
+be reached. Nor is the original chained: a traceback would print it.
 """
 
 from __future__ import annotations
 
+import re
+import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from boto3.session import Session
 from botocore import UNSIGNED
+from botocore import exceptions as boto
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 from botocore.response import StreamingBody
+from urllib3.exceptions import HTTPError
 
-from pipeline.errors import SourceError
+from pipeline.errors import FileError, PipelineError, SourceError, SourceUnavailableError
 from pipeline.sources.retry import RetryPolicy
-from pipeline.sources.s3_errors import BUCKET_HINT, AbsentError, explained
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSResponse
@@ -32,6 +39,62 @@ if TYPE_CHECKING:
     )
 
 _NOT_S3_HINT = "SOT_S3_ENDPOINT must speak S3, and nothing on the way may change headers"
+_BUCKET_HINT = "check SOT_S3_BUCKET and SOT_S3_ENDPOINT"
+_WAIT_HINT = "the store may be down or busy: run again later; if it lasts, check SOT_S3_ENDPOINT and the network"
+_CREDENTIALS_HINT = "check the AWS credentials (AWS_ACCESS_KEY_ID, …), or set SOT_S3_ANONYMOUS=true for a public bucket"
+_DENIED_HINT = f"{_CREDENTIALS_HINT}; without s3:ListBucket, S3 also answers 403 for an object that is not there (yet)"
+_REGION_HINT = "the bucket is elsewhere: check SOT_S3_REGION and SOT_S3_ENDPOINT"
+_HEAD_400_HINT = (
+    "an answer without a reason, mostly expired credentials or another region: "
+    "check the AWS credentials, SOT_S3_REGION and SOT_S3_ENDPOINT"
+)
+_CLIENT_HINT = (
+    "check SOT_S3_ENDPOINT (scheme, host, port), SOT_S3_REGION and SOT_S3_BUCKET, and that no credential or "
+    "AWS_CA_BUNDLE has a stray newline or names a file that is not there"
+)
+_TLS_HINT = "check SOT_S3_ENDPOINT (http or https), the store's certificate and AWS_CA_BUNDLE"
+
+#: By S3's error code, or by the HTTP status of an answer without one.
+_HINTS = {
+    code: hint
+    for hint, codes in {
+        _CREDENTIALS_HINT: "InvalidAccessKeyId SignatureDoesNotMatch ExpiredToken InvalidToken 401",
+        _DENIED_HINT: "AccessDenied AllAccessDisabled 403",
+        _REGION_HINT: "PermanentRedirect TemporaryRedirect AuthorizationHeaderMalformed 301 307",
+        _BUCKET_HINT: "NoSuchBucket InvalidBucketName 404",
+        _HEAD_400_HINT: "400",
+        "set this host's clock: S3 refuses signatures that are 15 minutes off": "RequestTimeTooSkewed",
+        "the object is in an archive: ask upstream to restore it": "InvalidObjectState",
+    }.items()
+    for code in codes.split()
+}
+_BUSY = {"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException"}
+_BUSY_STATUSES = {408, 429, 500, 502, 503, 504}
+_UNAVAILABLE = (
+    boto.ConnectionError,
+    boto.ConnectionClosedError,
+    boto.ReadTimeoutError,
+    boto.ResponseStreamingError,
+    boto.IncompleteReadError,
+    boto.ChecksumError,
+    boto.FlexibleChecksumError,
+    ResponseParserError,  # half an XML document: the connection was cut
+    HTTPError,
+    OSError,
+)
+_CREDENTIALS = (
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.CredentialRetrievalError,
+    boto.MetadataRetrievalError,
+    boto.ProfileNotFound,
+    boto.SSOError,
+    boto.LoginError,
+)
+
+
+class _AbsentError(SourceError):
+    """What was asked for is not there; to HEAD, S3 says so of an object and of a bucket alike."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +115,16 @@ class Facts:
         return f"{etag}-{self.modified}-{size}"
 
 
+@dataclass(frozen=True)
 class Download:
-    """A body on its way; leaving the context gives its connection back."""
+    """A body on its way."""
 
-    def __init__(self, facts: Facts, body: StreamingBody, what: str) -> None:
-        self.facts = facts
-        self._body = body
-        self._what = what
+    facts: Facts
+    _body: StreamingBody
+    _what: str
 
-    def __enter__(self) -> Download:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Give the connection back."""
         self._body.close()
 
     def pieces(self, size: int) -> Iterator[bytes]:
@@ -71,7 +132,7 @@ class Download:
         while True:
             # read(n) until it is empty, never ``with body``: that is the raw stream, which takes a body that
             # ends early for a whole one.
-            with explained(self._what):
+            with _explained(self._what):
                 piece = self._body.read(size)
             if not piece:
                 return
@@ -105,7 +166,7 @@ class Client:
             tcp_keepalive=True,
             signature_version=UNSIGNED if anonymous else None,
         )
-        with explained(self._what("connect")):
+        with _explained(self._what("connect")):
             self.session = session or Session()
             self._s3 = self.session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
         self._s3.meta.events.register_first("needs-retry.s3", _stop_at_redirect)
@@ -114,9 +175,9 @@ class Client:
         """Return the facts about an object, or None without one. Raises SourceError without a bucket."""
         what = self._what("HeadObject", key)
         try:
-            with explained(what):
+            with _explained(what):
                 return _facts(self._s3.head_object(Bucket=self._bucket, Key=key), what)
-        except AbsentError:
+        except _AbsentError:
             self._require_bucket()
             return None
 
@@ -132,16 +193,16 @@ class Client:
         if offset:
             asked["Range"] = f"bytes={offset}-"
         try:
-            with explained(what):
+            with _explained(what):
                 answer = self._s3.get_object(**asked)
                 return Download(_facts(answer, what), answer["Body"], what)
-        except AbsentError:
+        except _AbsentError:
             self._require_bucket()
             return None
 
     def keys(self, prefix: str, token: str | None) -> tuple[list[str], str | None]:
         """Return at most 1,000 keys in order, and the token of the next page."""
-        with explained(self._what("ListObjectsV2", prefix)):
+        with _explained(self._what("ListObjectsV2", prefix)):
             if token is None:
                 answer = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix)
             else:
@@ -155,10 +216,10 @@ class Client:
         """Raise SourceError when the bucket is missing: S3 answers HEAD with a bare 404 for that too."""
         what = self._what("HeadBucket")
         try:
-            with explained(what):
+            with _explained(what):
                 self._s3.head_bucket(Bucket=self._bucket)
-        except AbsentError:
-            raise SourceError(f"{what}: there is no such bucket", hint=BUCKET_HINT) from None
+        except _AbsentError:
+            raise SourceError(f"{what}: there is no such bucket", hint=_BUCKET_HINT) from None
         except SourceError as error:
             if error.transient:
                 raise
@@ -177,7 +238,7 @@ def _stop_at_redirect(
         return
     http, parsed = response
     if 300 <= http.status_code < 400 and "x-amz-bucket-region" not in http.headers:
-        raise ClientError(parsed, operation.name)
+        raise boto.ClientError(parsed, operation.name)
 
 
 def _facts(answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef, what: str) -> Facts:
@@ -199,3 +260,62 @@ def _host(endpoint: str) -> str:
         return urlsplit(endpoint).netloc.rpartition("@")[2]
     except ValueError:  # half an IPv6 address; boto3 refuses it in a moment
         return "an endpoint that is no URL"
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Raise botocore's errors as ours; ``what`` names the operation and the object."""
+    try:
+        yield
+    except (boto.BotoCoreError, boto.ClientError, ResponseParserError, HTTPError, OSError, ValueError) as error:
+        raise _translate(error, what) from None
+
+
+def _translate(error: Exception, what: str) -> PipelineError:
+    if isinstance(error, boto.ClientError):
+        return _translate_answer(error, what)
+    text = f"{what}: {_reason(error)}"
+    if isinstance(error, _CREDENTIALS):
+        return SourceError(text, hint=_CREDENTIALS_HINT)
+    if any(_is_tls_mismatch(cause) for cause in _causes(error)):
+        return SourceError(text, hint=_TLS_HINT)
+    if isinstance(error, _UNAVAILABLE):
+        return SourceUnavailableError(text, hint=_WAIT_HINT)
+    return SourceError(text, hint=_CLIENT_HINT)
+
+
+def _translate_answer(error: boto.ClientError, what: str) -> PipelineError:
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    code = error.response.get("Error", {}).get("Code", "")
+    if not re.fullmatch(r"[A-Za-z0-9.]{1,64}", code):  # not S3's own words: a proxy, or no body
+        code = str(status)
+    text = f"{what}: {code}" if code == str(status) else f"{what}: {code} (HTTP {status})"
+    if code in _BUSY or status in _BUSY_STATUSES:
+        return SourceUnavailableError(text, hint=_WAIT_HINT)
+    if code in {"NoSuchKey", "NoSuchVersion", "404"}:
+        return _AbsentError(text, hint=_BUCKET_HINT)
+    if status in {412, 416}:
+        change = "replaced since it was found" if status == 412 else "shorter than it was when found"
+        return FileError(f"{text}: {change}", hint="run again: the new version is fetched")
+    return SourceError(text, hint=_HINTS.get(code, _HINTS.get(str(status), _CLIENT_HINT)))
+
+
+def _is_tls_mismatch(error: BaseException) -> bool:
+    """Tell a certificate that is not trusted, or plain HTTP on a TLS port, from a handshake that was cut."""
+    return isinstance(error, ssl.SSLError) and error.reason in {"CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER"}
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    for _ in range(10):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _reason(error: Exception) -> str:
+    """Return the error's type and, when the operating system said it, why; neither can hold a secret."""
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno is not None and cause.strerror:
+            return f"{type(error).__name__}: {cause.strerror}"
+    return type(error).__name__
