@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _OVERRIDE = re.compile(r"([A-Z][A-Z0-9_]{0,31})_CLICKHOUSE_(HOST|PORT|HTTP_PORT|DATABASE)")
+#: What libraries read that we build on.
+_LIBRARIES = re.compile(r"AWS_\w+|BOTO_CONFIG|LUIGI_\w+|SSL_CERT_(FILE|DIR)|TZ|(HTTPS?|ALL|NO)_PROXY", re.IGNORECASE)
+_CONTROL = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0))))
 _MOST_BYTES = 65_536  #: of a file that holds a secret
 
 
@@ -27,11 +30,23 @@ class EnvironmentValues:
 def read(names: Collection[str], secrets: Collection[str]) -> EnvironmentValues:
     """Read these variables, those of single networks, and the files of the secrets, which are some of them."""
     given = EnvironmentValues()
-    for name in names:
-        if value := os.environ.get(name):
+    files = {file_variable(name) for name in secrets}
+    for name, text in os.environ.items():
+        match = _OVERRIDE.fullmatch(name)
+        if not text or not (name in names or name in files or match or _LIBRARIES.fullmatch(name)):
+            continue
+        try:
+            value = os.fsencode(text).decode()  # UTF-8, whatever the locale
+        except ValueError:
+            given.mistakes.append(f"{name}: is not UTF-8 text")
+            continue
+        if value[-1] in _CONTROL:
+            windows = "has its file the line ends of Windows?"
+            given.mistakes.append(f"{name}: ends with {value[-1]!r}, a control character; {windows}")
+            value = value.rstrip(_CONTROL)
+        if value and name in names:
             given.values[name] = value
-    for name, value in os.environ.items():
-        if value and (match := _OVERRIDE.fullmatch(name)):
+        elif value and match:
             given.overrides.setdefault(match[1].lower(), {})[match[2].lower()] = value
     for name in secrets:
         given.mistakes.extend(_read_file(name, given.values))

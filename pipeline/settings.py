@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from pipeline import environment
 from pipeline.errors import ConfigError
@@ -27,13 +28,56 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(\[[0-9A-Fa-f:.]+\]|{_LABEL}(?:\.{_LABEL})*\.?)(?::([0-9]+))?(?::([0-9]+))?")
+_HOST_FORMS = (
+    "expected a name or an address, and maybe its ports, as in db, db:9000, db:9000:8123 or [2001:db8::1]:9000"
+)
 _HINT = "see the configuration table in README.md"
+
+
+@dataclass(frozen=True)
+class Host:
+    """A server, and the ports that are written behind its name: ``host``, ``host:port`` or ``host:port:http_port``."""
+
+    name: str  #: or an address, IPv6 without brackets
+    port: int | None = None
+    http_port: int | None = None
+
+    def __str__(self) -> str:
+        """Return it as one would write it."""
+        return ":".join([in_brackets(self.name), *(str(port) for port in (self.port, self.http_port) if port)])
+
+    @classmethod
+    def parse(cls, text: str) -> Host:
+        """Return what a variable says. Raises ValueError for another form."""
+        match = _HOST.fullmatch(text)
+        name, *digits = match.groups() if match else (f"[{text}]", None, None)
+        ports = [int(port) if port else None for port in digits]
+        try:
+            if name.startswith("["):
+                name = str(IPv6Address(name[1:-1]))
+            elif not name.strip("0123456789."):
+                name = str(IPv4Address(name))
+        except ValueError:
+            raise ValueError(_HOST_FORMS) from None
+        if not all(port is None or 1 <= port <= 65_535 for port in ports):
+            raise ValueError(_HOST_FORMS)
+        return cls(name, *ports)
+
+
+def in_brackets(host: str) -> str:
+    """Return a host as it stands before a port, in a URL too."""
+    return f"[{host}]" if ":" in host else host
+
+
+HostSetting = Annotated[Host, BeforeValidator(Host.parse)]
 
 
 class Override(BaseModel):
     """What one network does differently: ``<NETWORK>_CLICKHOUSE_HOST|PORT|HTTP_PORT|DATABASE``."""
 
-    host: str | None = None
+    host: HostSetting | None = None
     port: Port | None = None
     http_port: Port | None = None
     database: str | None = None
@@ -46,6 +90,16 @@ class ServerAddress:
     host: str
     port: int
     http_port: int
+
+    @property
+    def native(self) -> str:
+        """Host and native port, as in a URL."""
+        return f"{in_brackets(self.host)}:{self.port}"
+
+    @property
+    def http(self) -> str:
+        """Host and HTTP port, as in a URL."""
+        return f"{in_brackets(self.host)}:{self.http_port}"
 
 
 class Settings(BaseModel):
@@ -95,7 +149,9 @@ class Settings(BaseModel):
         False, alias="SOT_S3_ANONYMOUS", description="send unsigned requests (public-read buckets)"
     )
 
-    sot_host: str | None = Field(None, alias="SOT_HOST", description="source: the SOT ClickHouse")
+    sot_host: HostSetting | None = Field(
+        None, alias="SOT_HOST", description="source: the SOT ClickHouse; `host`, `host:port` or `host:port:http_port`"
+    )
     sot_port: Port = Field(9000, alias="SOT_PORT", description="its native port")
     sot_http_port: Port = Field(8123, alias="SOT_HTTP_PORT", description="its HTTP port")
     sot_database: str = Field(
@@ -118,9 +174,18 @@ class Settings(BaseModel):
     warehouse_path: Path | None = Field(
         None, alias="WAREHOUSE_PATH", description="warehouse: directory of an embedded ClickHouse"
     )
-    clickhouse_host: str | None = Field(None, alias="CLICKHOUSE_HOST", description="warehouse: a ClickHouse server")
+    clickhouse_host: HostSetting | None = Field(
+        None,
+        alias="CLICKHOUSE_HOST",
+        description="warehouse: a ClickHouse server; `host`, `host:port` or `host:port:http_port`",
+    )
     clickhouse_port: Port = Field(9000, alias="CLICKHOUSE_PORT", description="its native port")
     clickhouse_http_port: Port = Field(8123, alias="CLICKHOUSE_HTTP_PORT", description="its HTTP port")
+    clickhouse_database: str | None = Field(
+        None,
+        alias="CLICKHOUSE_DATABASE",
+        description="its database, where one network is configured; a network's is otherwise named like it",
+    )
     clickhouse_user: str = Field("default", alias="CLICKHOUSE_USER", description="user")
     clickhouse_password: SecretStr = Field(SecretStr(""), alias="CLICKHOUSE_PASSWORD", description="password")
     clickhouse_secure: bool = Field(
@@ -182,6 +247,13 @@ class Settings(BaseModel):
             raise ValueError(f"{', '.join(sorted(wrong))}: expected some of {', '.join(allowed)}")
         return value
 
+    @field_validator("clickhouse_database")
+    @classmethod
+    def _check_database(cls, value: str | None) -> str | None:
+        if value is not None and not _DATABASE.fullmatch(value):
+            raise ValueError("expected a name of letters, digits and _")
+        return value
+
     @field_validator("s3_endpoint")
     @classmethod
     def _check_endpoint(cls, value: str | None) -> str | None:
@@ -212,7 +284,8 @@ class Settings(BaseModel):
     def database(self, network: str) -> str:
         """Return the name of the network's database."""
         override = self.overrides.get(network)
-        return (override and override.database) or network
+        common = self.clickhouse_database if len(self.networks) == 1 else None
+        return (override and override.database) or common or network
 
     def server(self, network: str) -> ServerAddress | None:
         """Return the network's ClickHouse server, or None when the warehouse is embedded or nothing names one."""
@@ -221,13 +294,29 @@ class Settings(BaseModel):
         if host is None or self.warehouse_path is not None:
             return None
         return ServerAddress(
-            host, override.port or self.clickhouse_port, override.http_port or self.clickhouse_http_port
+            host.name,
+            override.port or host.port or self.clickhouse_port,
+            override.http_port or host.http_port or self.clickhouse_http_port,
         )
+
+    @property
+    def sot_server(self) -> ServerAddress | None:
+        """The SOT ClickHouse, or None when the source is another one."""
+        if (host := self.sot_host) is None:
+            return None
+        return ServerAddress(host.name, host.port or self.sot_port, host.http_port or self.sot_http_port)
 
     def mistakes(self) -> Iterator[str]:
         """Yield what is wrong with the settings taken together."""
         sources = {"SOT_S3_BUCKET": self.s3_bucket, "SOT_PATH": self.sot_path, "SOT_HOST": self.sot_host}
         yield from _not_one("source", sources)
+        yield from self._port_mistakes()
+        if self.clickhouse_database and len(self.networks) > 1:
+            yield (
+                f"CLICKHOUSE_DATABASE: {self.clickhouse_database!r} is the same for {', '.join(self.networks)}, and "
+                f"every network needs its own: set {self.networks[0].upper()}_CLICKHOUSE_DATABASE and so on instead, "
+                "or name one network"
+            )
         if self.sot_host and not self.sot_user:
             yield "SOT_USER: not set; expected the user of SOT_HOST who may read its four tables"
         if self.sot_host and len(self.networks) > 1 and "{network}" not in self.sot_database:
@@ -244,6 +333,17 @@ class Settings(BaseModel):
         yield from _not_one("warehouse", {**hosts, "WAREHOUSE_PATH": self.warehouse_path})
         if any(hosts.values()):
             yield from self.network_mistakes(self.networks)
+
+    def _port_mistakes(self) -> Iterator[str]:
+        """Yield each port that is named twice, in a host and in its own variable, and not the same."""
+        groups: dict[str, tuple[BaseModel, str]] = {"CLICKHOUSE": (self, "clickhouse_"), "SOT": (self, "sot_")}
+        groups |= {f"{network}_CLICKHOUSE".upper(): (override, "") for network, override in self.overrides.items()}
+        for variables, (given, prefix) in groups.items():
+            host = getattr(given, f"{prefix}host") or Host("")
+            for name in ("port", "http_port"):
+                named, port = getattr(host, name), getattr(given, prefix + name)
+                if named and f"{prefix}{name}" in given.model_fields_set and named != port:
+                    yield f"{variables}_{name.upper()}: {port}, but {variables}_HOST names port {named}; name it once"
 
     def network_mistakes(self, networks: Iterable[str]) -> Iterator[str]:
         """Yield what is wrong with where these networks' tables go: no server, or a database that is no one's own."""
@@ -309,7 +409,7 @@ def _shown(mistake: ErrorDetails) -> str:
     secrets = {field.alias for field in Settings.model_fields.values() if field.annotation is SecretStr}
     if mistake["loc"][0] in secrets:
         return "what is not shown here"
-    return re.sub(r"//.*@", "//…@", repr(mistake["input"]))
+    return re.sub(r"(:?//|:).*@", r"\1…@", repr(mistake["input"]))
 
 
 def _leave_out(given: dict[str, Any], location: tuple[int | str, ...]) -> None:
@@ -319,6 +419,10 @@ def _leave_out(given: dict[str, Any], location: tuple[int | str, ...]) -> None:
             names = [name.strip() for name in given.pop("INGESTION_NETWORKS").split(",")]
             if right := dict.fromkeys(filter(NETWORK_PATTERN.fullmatch, names)):
                 given["INGESTION_NETWORKS"] = ",".join(right)
+        case ("CLICKHOUSE_HOST" | "SOT_HOST" as variable, *_):
+            given[variable] = "set"  # which source and which warehouse there are is known all the same
+        case ("overrides", network, "host"):
+            given["overrides"][network]["host"] = "set"
         case ("overrides", network, field):
             given["overrides"][network].pop(field)
         case (variable, *_):

@@ -136,7 +136,7 @@ class LoadTable(TableTask):
         """luigi.cfg says how many loads into a server, and how many downloads, are at work at a time."""
         chosen, usual = get_context().settings, get_context().settings.clickhouse_host
         server = chosen.server(self.network)
-        return {"loads" if server is None or server.host == usual else f"loads {server.host}:{server.port}": 1}
+        return {"loads" if server is None or (usual and server.host == usual.name) else f"loads {server.native}": 1}
 
     def requires(self) -> luigi.Task:
         return self.clone(ValidateChecksum)

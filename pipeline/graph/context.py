@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from pipeline.clickhouse import ANSWER_SECONDS, ClickHouse
 from pipeline.files.workspace import Workspace
-from pipeline.settings import ServerAddress, Settings, get_settings
+from pipeline.settings import Settings, get_settings
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import ROLE
 from pipeline.warehouse.claim_holder import Claims
@@ -44,8 +44,7 @@ class Context:
         from pipeline.sources.sot_tables import ROLE as SOT_ROLE  # noqa: PLC0415
 
         chosen = self.settings
-        if chosen.sot_host is not None:
-            address = ServerAddress(chosen.sot_host, chosen.sot_port, chosen.sot_http_port)
+        if (address := chosen.sot_server) is not None:
             return SotSource(
                 ClickHouse(address, chosen.sot_user or "", chosen.sot_password, chosen.sot_secure, SOT_ROLE),
                 chosen.sot_database,

@@ -65,7 +65,7 @@ class SotTables:
     def uri(self, network: str | None = None) -> str:
         """Server and database, for people."""
         database = self._database.replace("{network}", network) if network else self._database
-        return f"clickhouse://{self._server.address.host}:{self._server.address.port}/{database}"
+        return f"clickhouse://{self._server.address.native}/{database}"
 
     def state(self, snapshot: Snapshot, tables: Iterable[Table] = TABLES) -> SnapshotState:
         """Ask for the count and the digest of each table's rows: one scan a table."""

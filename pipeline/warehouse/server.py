@@ -19,7 +19,7 @@ class ServerWarehouse:
     def __init__(self, server: ClickHouse, database: str, default_window: int) -> None:
         self.database = database
         self._default_window = default_window
-        self.uri = f"clickhouse://{server.address.host}:{server.address.port}/{database}"
+        self.uri = f"clickhouse://{server.address.native}/{database}"
         self._server = server
 
     def query(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:

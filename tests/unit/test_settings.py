@@ -329,3 +329,142 @@ def test_a_wrong_command_line_is_refused_like_a_wrong_configuration(arguments: t
     option = next(argument for argument in arguments[4 if arguments[0] == "luigi" else 2 :] if argument[:2] == "--")
     assert option in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("db", ("db", 9000, 8123)),
+        ("click_house-1.internal.example.", ("click_house-1.internal.example.", 9000, 8123)),
+        ("10.0.0.1", ("10.0.0.1", 9000, 8123)),
+        ("db:9440", ("db", 9440, 8123)),
+        ("db:9440:8443", ("db", 9440, 8443)),
+        ("10.0.0.1:9440:8443", ("10.0.0.1", 9440, 8443)),
+        ("::1", ("::1", 9000, 8123)),
+        ("[::1]", ("::1", 9000, 8123)),
+        ("[::1]:9440", ("::1", 9440, 8123)),
+        ("[2001:DB8:0::1]:9440:8443", ("2001:db8::1", 9440, 8443)),
+        ("1:2:3:4:5:6:7:8", ("1:2:3:4:5:6:7:8", 9000, 8123)),
+    ],
+)
+def test_a_host_may_name_its_ports(host: str, address: tuple[str, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the warehouse, of one network's, of the SOT; a port that is not named is the variable's."""
+    sot = {"SOT_PATH": "", "SOT_HOST": host, "SOT_USER": "reader", "SOT_DATABASE": "sot_{network}"}
+    found = load(monkeypatch, {"CLICKHOUSE_HOST": host, "TORUS_CLICKHOUSE_HOST": host, **sot})
+    assert found.server("ethereum") == found.server("torus") == found.sot_server == ServerAddress(*address)
+
+
+@pytest.mark.parametrize("name", ["CLICKHOUSE_HOST", "TORUS_CLICKHOUSE_HOST", "SOT_HOST"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("http://db:8123", "clickhouse://db", "db/torus", "db:8123/", "db?x", "tcp://[::1]:9000"),
+        *('"db"', "'db'", "`db`", " db", "db ", "d b", "db\n.internal", "db\tx", "db,other", "db;", "db=", "döner"),
+        *("db:", "host::9000", "db:0", "db:65536", "db:port", "db:9000:", "db:9000:0", "db:9000:8123:1", "db:-1", "db:٣"),
+        *("[::1", "::1]", "[db]", "[]", "[::1]9000", "[10.0.0.1]", "::1::", ":9000", ":", "-db", "db-", ".db", "a..b"),
+        *("256.1.1.1", "10.0.0", "9000", "l" * 64, "user@db"),
+    ],
+)
+def test_a_host_of_another_form_is_a_mistake(name: str, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line says what was found, and the forms that are expected."""
+    sot = {"SOT_HOST": "sot", "SOT_USER": "reader", "SOT_DATABASE": "sot_{network}"}
+    (line,) = mistakes(monkeypatch, {"CLICKHOUSE_HOST": "db", **sot, name: host})
+    assert line == (
+        f"{name}: expected a name or an address, and maybe its ports, as in db, db:9000, db:9000:8123 or "
+        f"[2001:db8::1]:9000, found {host!r}"
+    )
+
+
+def test_a_login_in_a_host_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in a URL nor without a scheme."""
+    for host in (f"clickhouse://user:{SECRET}@db", f"user:{SECRET}@db", f"//{SECRET}@db", f"user:{SECRET}/@db:9000"):
+        (line,) = mistakes(monkeypatch, {**GOOD, "CLICKHOUSE_HOST": host})
+        assert SECRET not in line
+        assert "@db" in line
+
+
+@pytest.mark.parametrize("prefix", ["CLICKHOUSE", "TORUS_CLICKHOUSE", "SOT"])
+def test_a_port_is_named_once(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the host or in its variable; the same in both is no mistake, another one is."""
+    sot = {"SOT_HOST": "sot", "SOT_USER": "reader", "SOT_DATABASE": "sot_{network}"}
+    given = {"CLICKHOUSE_HOST": "db", **sot, f"{prefix}_HOST": "other:9440:8443"}
+    load(monkeypatch, {**given, f"{prefix}_PORT": "9440", f"{prefix}_HTTP_PORT": "8443"})
+    found = mistakes(monkeypatch, {f"{prefix}_PORT": "9000", f"{prefix}_HTTP_PORT": "8123"})
+    assert found == [
+        f"{prefix}_PORT: 9000, but {prefix}_HOST names port 9440; name it once",
+        f"{prefix}_HTTP_PORT: 8123, but {prefix}_HOST names port 8443; name it once",
+    ]
+
+
+def test_a_networks_port_goes_before_the_common_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said of one network counts for it; the ports of the common host are not those of a host of its own."""
+    common = {"SOT_PATH": "bucket", "CLICKHOUSE_HOST": "db:9440"}
+    found = load(monkeypatch, {**common, "TORUS_CLICKHOUSE_PORT": "9001", "BITCOIN_CLICKHOUSE_HOST": "other"})
+    assert [found.server(name) for name in ("ethereum", "torus", "bitcoin")] == [
+        ServerAddress("db", 9440, 8123),
+        ServerAddress("db", 9001, 8123),
+        ServerAddress("other", 9000, 8123),
+    ]
+
+
+def test_an_address_is_shown_as_one_would_write_it() -> None:
+    """With IPv6 in brackets."""
+    assert (ServerAddress("db", 1, 2).native, ServerAddress("db", 1, 2).http) == ("db:1", "db:2")
+    assert (ServerAddress("::1", 1, 2).native, ServerAddress("::1", 1, 2).http) == ("[::1]:1", "[::1]:2")
+
+
+def test_a_single_network_has_the_database_of_the_replaced_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CLICKHOUSE_DATABASE counts where one network is configured, after the network's own variable."""
+    one = {**GOOD, "INGESTION_NETWORKS": "torus", "CLICKHOUSE_DATABASE": "sot"}
+    assert load(monkeypatch, one).database("torus") == "sot"
+    assert load(monkeypatch, {"TORUS_CLICKHOUSE_DATABASE": "own"}).database("torus") == "own"
+
+
+def test_several_networks_have_no_common_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CLICKHOUSE_DATABASE is then a mistake that says what to set; so is a network that is asked for beside the one."""
+    (line,) = mistakes(monkeypatch, {**GOOD, "CLICKHOUSE_DATABASE": "sot"})
+    assert line == (
+        "CLICKHOUSE_DATABASE: 'sot' is the same for ethereum, bitcoin, torus, and every network needs its own: "
+        "set ETHEREUM_CLICKHOUSE_DATABASE and so on instead, or name one network"
+    )
+    found = load(monkeypatch, {"INGESTION_NETWORKS": "torus"})
+    with pytest.raises(ConfigError, match="'sot' is torus's database already"):
+        found.check_networks(["bitcoin"])
+    (line,) = mistakes(monkeypatch, {"CLICKHOUSE_DATABASE": "a b"})
+    assert line == "CLICKHOUSE_DATABASE: expected a name of letters, digits and _, found 'a b'"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *sorted(field.alias for field in Settings.model_fields.values() if field.alias),
+        *("TORUS_CLICKHOUSE_HOST", "TORUS_CLICKHOUSE_PORT", "TORUS_CLICKHOUSE_DATABASE", "SOT_PASSWORD_FILE"),
+        *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_CA_BUNDLE", "LUIGI_CONFIG_PATH", "SSL_CERT_FILE"),
+    ],
+)
+def test_a_control_character_at_the_end_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every variable that we or our libraries read; the value of a secret is not shown."""
+    for end in ("\r", "\n", "\x1b", "\x85"):
+        found = mistakes(monkeypatch, {**GOOD, name: f"{SECRET}{end}"})
+        said = f"{name}: ends with {end!r}, a control character; has its file the line ends of Windows?"
+        assert said in found
+        assert SECRET not in said or name not in secret_variables()
+
+
+def test_a_file_with_the_line_ends_of_windows_is_one_mistake_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is right but for its end is not reported for anything else; an empty line is reported, too."""
+    values = {
+        **GOOD,
+        "CLICKHOUSE_PORT": "9000",
+        "INGESTION_NETWORKS": "torus",
+        "LOG_LEVEL": "info",
+        "SOT_S3_REGION": "",
+    }
+    found = mistakes(monkeypatch, {name: f"{value}\r" for name, value in values.items()})
+    assert variables_in(found) == sorted(values)
+
+
+def test_what_is_not_utf8_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password with an umlaut of Latin-1 is no text; one of UTF-8 is the same in every locale."""
+    monkeypatch.setenv("CLICKHOUSE_PASSWORD", os.fsdecode("pässword".encode("latin-1")))
+    assert mistakes(monkeypatch, GOOD) == ["CLICKHOUSE_PASSWORD: is not UTF-8 text"]

@@ -35,8 +35,8 @@ _GRANT = "docker/grants.sql has the GRANT statements"
 def check_source(examination: Examination) -> Iterator[CheckResult]:
     """Whether the source answers and may be listed, and how old what it has is."""
     chosen, found = examination.settings, examination.context.source
-    if chosen.sot_host:
-        yield from _sot(chosen)
+    if address := chosen.sot_server:
+        yield from _sot(chosen, address)
         return
     how = f", {'unsigned' if chosen.s3_anonymous else 'signed'}" if chosen.s3_bucket else ""
     for network in chosen.networks:
@@ -63,9 +63,8 @@ def _newest(where: str, network: str, newest: Snapshot | None, window_days: int)
     return ok(text)
 
 
-def _sot(chosen: Settings) -> Iterator[CheckResult]:
+def _sot(chosen: Settings, address: ServerAddress) -> Iterator[CheckResult]:
     """Ask the SOT ClickHouse for its version and for the right to read the four tables."""
-    address = ServerAddress(chosen.sot_host or "", chosen.sot_port, chosen.sot_http_port)
     server = ClickHouse(address, chosen.sot_user or "", chosen.sot_password, chosen.sot_secure, SOT_ROLE)
     yield _ports(server)
     databases = dict.fromkeys(chosen.sot_database.replace("{network}", network) for network in chosen.networks)
