@@ -5,6 +5,7 @@ Native clients can neither send nor receive Parquet, and ClickHouse decodes it s
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import socket
@@ -13,6 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -70,6 +72,7 @@ class Role:
     """What a server is to us: which errors its faults are, and which variables describe it."""
 
     variables: str  #: prefix of the variables: CLICKHOUSE or SOT
+    database_variable: str  #: as people know it
     grants: str  #: the file that lists what it must grant
     error: type[PipelineError]
     unavailable: type[PipelineError]
@@ -82,7 +85,7 @@ class Role:
         if code in TRANSIENT:
             return self.unavailable(message, hint="ClickHouse is short of something; run again when it recovered")
         if code in MISSING:
-            return self.missing(message, hint=f"check {self.variables}_DATABASE, and that the table exists")
+            return self.missing(message, hint=f"check {self.database_variable}, and that the table exists")
         if code in REFUSED_ROWS:
             return self.refused_rows(message, hint="a value does not fit its column")
         hint = "see ClickHouse's own log for the cause"
@@ -94,15 +97,15 @@ class Role:
 
     def of_network(self, error: BaseException, where: str) -> PipelineError:
         """Return the error for a connection that failed."""
-        cause = _root(error)
+        cause = error if isinstance(error, socket.gaierror) else _root(error)
         if isinstance(cause, ssl.SSLError) or "[SSL: " in str(cause):  # the driver keeps only the text
             hint = (
                 f"check {self.variables}_SECURE, the ports, and the server's certificate; "
                 "SSL_CERT_FILE names the file of a private authority"
             )
             return self.error(f"{where}: TLS failed: {one_line(str(cause))}", hint=hint)
-        if isinstance(cause, socket.gaierror):
-            return self.unavailable(f"{where}: no such host", hint=f"check {self.variables}_HOST")
+        if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:  # which is a resolver that is down
+            return self.error(f"{where}: no such host", hint=f"check {self.variables}_HOST: its name does not resolve")
         hint = "see that ClickHouse runs and can be reached; what was proven is kept, run again"
         return self.unavailable(f"{where}: {type(cause).__name__}: {one_line(str(cause))}", hint=hint)
 
@@ -129,11 +132,11 @@ class ClickHouse:
     @property
     def where(self) -> str:
         """Host and native port, for people."""
-        return f"clickhouse at {self.address.host}:{self.address.port}"
+        return f"clickhouse at {self.address.native}"
 
     @property
     def _where_http(self) -> str:
-        return f"clickhouse at {self.address.host}:{self.address.http_port}"
+        return f"clickhouse at {self.address.http}"
 
     def query(
         self, statement: str, parameters: Mapping[str, Any], settings: Mapping[str, int] | None = None
@@ -148,7 +151,7 @@ class ClickHouse:
             raise self.role.of_code(error.code, error.message, self.where) from None
         except (Error, OSError, EOFError) as error:
             client.disconnect()
-            raise self.role.of_network(error, self.where) from error
+            raise self.role.of_network(_unresolved(self.address.host) or error, self.where) from error
         except BaseException:
             client.disconnect()  # an interrupted conversation cannot be taken up again
             raise
@@ -214,25 +217,42 @@ class ClickHouse:
         import urllib3  # noqa: PLC0415
 
         query = {**settings, **{f"param_{name}": value for name, value in parameters.items()}}
-        url = f"{'https' if self.secure else 'http'}://{self.address.host}:{self.address.http_port}/"
-        headers = {"X-ClickHouse-User": self.user, "X-ClickHouse-Key": self.password.get_secret_value()}
-        # The first timeout holds for sending, too, and the server may pause reading while it writes a part.
-        timeout = urllib3.Timeout(connect=ANSWER_SECONDS, read=INSERT_SECONDS + 60)
-        if body is None:
-            body, timeout = iter([statement.encode()]), urllib3.Timeout(connect=CONNECT_SECONDS, read=ANSWER_SECONDS)
-        else:
-            query["query"] = statement
+        url = f"{'https' if self.secure else 'http'}://{self.address.http}/?{urlencode(query)}"
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=ANSWER_SECONDS)
+        if body is not None:
+            # The first timeout holds for sending, too, and the server may pause reading while it writes a part.
+            timeout = urllib3.Timeout(connect=ANSWER_SECONDS, read=INSERT_SECONDS + 60)
+        # The statement goes first in the body: proxies refuse a request line of more than 4 to 16 KiB.
+        sent = chain([f"{statement}\n".encode()], body or ())
         try:
             with urllib3.PoolManager(retries=False, timeout=timeout) as http:
-                answer = http.request(
-                    "POST", f"{url}?{urlencode(query)}", body=body, headers=headers, preload_content=False
-                )
+                answer = http.request("POST", url, body=sent, headers=self._login(), preload_content=False)
                 try:
                     yield answer
                 finally:
                     answer.close()
         except urllib3.exceptions.HTTPError as error:
             raise self.role.of_network(error, self._where_http) from error
+
+    def _login(self) -> dict[str, str]:
+        """Return the headers that log in, as UTF-8.
+
+        ClickHouse trims its own headers, so that a password would lose spaces at its ends; but for Basic
+        authentication a user's name ends at the first colon.
+        """
+        user, password = self.user.encode(), self.password.get_secret_value().encode()
+        if b":" in user:  # http.client writes headers as Latin-1
+            return {"X-ClickHouse-User": user.decode("latin-1"), "X-ClickHouse-Key": password.decode("latin-1")}
+        return {"Authorization": f"Basic {base64.b64encode(user + b':' + password).decode()}"}
+
+
+def _unresolved(host: str) -> socket.gaierror | None:
+    """Return why a name does not resolve, if it does not: the driver keeps only the text."""
+    try:
+        socket.getaddrinfo(host, None)
+    except socket.gaierror as error:
+        return error
+    return None
 
 
 def _root(error: BaseException) -> BaseException:

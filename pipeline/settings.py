@@ -257,8 +257,8 @@ class Settings(BaseModel):
     @field_validator("s3_endpoint")
     @classmethod
     def _check_endpoint(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"https?://[^/\s@]+/?", value):
-            raise ValueError("expected http://host[:port] or https://host[:port]")
+        if value is not None and not re.fullmatch(r"https?://[^/\s@?#]+(/[^\s@?#]*)?", value):
+            raise ValueError("expected http://host[:port] or https://host[:port], and maybe a path")
         return value
 
     @field_validator("ping_url")

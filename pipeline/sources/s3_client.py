@@ -255,9 +255,10 @@ def _facts(answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef, what: str) 
 
 
 def _host(endpoint: str) -> str:
-    """Return host and port only: an endpoint can carry a user and a password."""
+    """Return host, port and path only: an endpoint can carry a user and a password."""
     try:
-        return urlsplit(endpoint).netloc.rpartition("@")[2]
+        parts = urlsplit(endpoint)
+        return parts.netloc.rpartition("@")[2] + parts.path.rstrip("/")
     except ValueError:  # half an IPv6 address; boto3 refuses it in a moment
         return "an endpoint that is no URL"
 

@@ -30,6 +30,7 @@ SOT_TABLES = {
 #: What a server is when it is the source.
 ROLE = Role(
     variables="SOT",
+    database_variable="SOT_DATABASE",
     grants="docs/sot.md",
     error=SourceError,
     unavailable=SourceUnavailableError,

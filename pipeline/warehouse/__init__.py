@@ -102,6 +102,7 @@ def fill_names(statement: str, database: str, default_window: int) -> str:
 #: What a server is when it is the warehouse.
 ROLE = Role(
     variables="CLICKHOUSE",
+    database_variable="<NETWORK>_CLICKHOUSE_DATABASE",
     grants="docker/grants.sql",
     error=WarehouseError,
     unavailable=WarehouseUnavailableError,

@@ -107,10 +107,14 @@ class Aim:
 
 
 class Misbehaving:
-    """Forwards to ``upstream`` (host, port); ``asked`` is what came, ``plan`` says what goes wrong."""
+    """Forwards to ``upstream`` (host, port); ``asked`` is what came, ``plan`` says what goes wrong.
 
-    def __init__(self, upstream: tuple[str, int]) -> None:
+    Upstream is seen below ``prefix``, a path like ``/minio``; nothing is elsewhere.
+    """
+
+    def __init__(self, upstream: tuple[str, int], prefix: str = "") -> None:
         self.upstream = upstream
+        self.prefix = prefix
         self.asked: list[Asked] = []
         self.stopped = threading.Event()
         self._plans: defaultdict[str, deque[Fault]] = defaultdict(deque)
@@ -122,7 +126,7 @@ class Misbehaving:
     @property
     def url(self) -> str:
         """The endpoint to give to a client."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{self._server.server_address[1]}{self.prefix}"
 
     def plan(self, method: str, *faults: Fault) -> None:
         """Let the next requests of a method meet these faults, one each; the ones after meet none."""
@@ -183,7 +187,9 @@ class _Handler(BaseHTTPRequestHandler):
         asked = {name.lower(): value for name, value in self.headers.items()}
         network.asked.append(Asked(self.command, self.path, asked, self.client_address[1]))
         fault, alone = network.fault(self.command, self.path)
-        answer = Answer(200, {}, b"") if alone else self._forward(network.upstream)
+        if not f"{self.path.partition('?')[0]}/".startswith(f"{network.prefix}/"):
+            fault = page(404, "nothing is here")
+        answer = Answer(200, {}, b"") if alone or fault else self._forward(network.upstream)
         self._send(fault(answer) if fault else answer)
 
     do_HEAD = do_GET  # noqa: N815  # the library's name
@@ -194,7 +200,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _forward(self, upstream: tuple[str, int]) -> Answer:
         connection = HTTPConnection(*upstream)
         try:
-            connection.request(self.command, self.path, headers=dict(self.headers.items()))
+            path = self.path.removeprefix(self.server.network.prefix) or "/"
+            connection.request(self.command, path, headers=dict(self.headers.items()))
             response = connection.getresponse()
             received = {name.lower(): value for name, value in response.getheaders()}
             return Answer(response.status, received, response.read())

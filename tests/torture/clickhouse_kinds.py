@@ -270,7 +270,7 @@ FAILED: Mapping[str, Made] = {
         mend="ALTER TABLE {loads} RENAME COLUMN renamed TO {last}",
     ),
     "a table dropped under us": _altered("DROP TABLE {loads} SYNC", mend=""),
-    "wrong password": _inserts(_changed(rb"(?i)X-ClickHouse-Key: [^\r]*", b"X-ClickHouse-Key: wrong")),
+    "wrong password": _inserts(_changed(rb"(?i)Authorization: [^\r]*", b"Authorization: Basic d3Jvbmc6d3Jvbmc=")),
 }
 
 #: Kinds of which the client waits for an answer, again and again, in vain.

@@ -168,7 +168,8 @@ class Proxy:
             request += data
         head, _, body = request.partition(_END_OF_HEAD)
         request = head + b"\r\nConnection: close" + _END_OF_HEAD + body  # its end is that of the answer
-        text = unquote_plus(head.partition(b"\r\n")[0].decode())
+        # The statement goes first in the body, and then comes the file.
+        text = unquote_plus(head.partition(b"\r\n")[0].decode()) + body.partition(b"PAR1")[0].decode("utf-8", "replace")
         connect = partial(self._connect, self.server.http_port)
         exchange = Exchange(client, request, connect, lambda server: server.recv(PIECE), is_native=False)
         rule = self._rule(text, is_native=False)
