@@ -43,7 +43,7 @@ class InterceptHandler(logging.Handler):
             level, told = "WARNING", True
             message = f"Step was not run, for a proof that it needs was taken back:{message.partition(' failed ')[2]}"
         elif type(error).__name__ == "RPCError":  # at the end of dozens of lines about sockets
-            level, told, message = "WARNING", True, f"luigid does not answer any longer: {error}"
+            level, told, message = "WARNING", True, f"luigid cannot be used any longer: {error}"
         exception = None if told or error is None else record.exc_info
         logger.bind(logger=record.name).opt(exception=exception).log(level, "{}", message)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import luigi.interface
+from luigi.rpc import RemoteScheduler
 from luigi.worker import Worker
 
 #: The private names, by what has them.
@@ -51,10 +52,13 @@ class OpenWorker(Worker):
         raise NotImplementedError
 
 
-def use_worker(class_: type[Worker]) -> None:
-    """Let luigi's commands make workers of this class; they offer no other way to choose."""
+def use_worker(class_: type[Worker], connect: Callable[[str], RemoteScheduler]) -> None:
+    """Let luigi's commands make workers of this class and connect to luigid so; they offer no other way to choose."""
 
     class Factory(luigi.interface._WorkerSchedulerFactory):  # noqa: SLF001
+        def create_remote_scheduler(self, url: Any) -> RemoteScheduler:
+            return connect(url)
+
         def create_worker(self, scheduler: Any, worker_processes: Any, assistant: Any = False) -> Worker:
             return class_(scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
 

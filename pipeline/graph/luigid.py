@@ -3,18 +3,64 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import luigi.configuration
-from luigi.rpc import RemoteScheduler
+from loguru import logger
+from luigi.rpc import RemoteScheduler, RPCError
 from luigi.task_status import DISABLED
 
 from pipeline.errors import SchedulerError
+from pipeline.graph import journal
 
 Scheduler = Literal["auto", "luigid", "local"]
+
+HINT = (
+    "start luigid, or correct [core] of luigi.cfg; without luigid: sot-ingest --scheduler auto or local, "
+    "luigi --local-scheduler"
+)
+_UNKNOWN_TASK = "sot-ingest-asks-whether-this-is-luigid"
+
+
+class Luigid(RemoteScheduler):
+    """luigid as luigi asks it; what answers in its place is an RPCError, too, and not a step's failure."""
+
+    def __init__(self, address: str, tries: int | None = None) -> None:
+        """Ask nothing yet. ``tries`` of each request, or as luigi is configured."""
+        super().__init__(address)  # type: ignore[no-untyped-call]
+        self._fetcher.session.max_redirects = 0  # a POST becomes a GET, and loses what was asked
+        if tries:
+            self._rpc_retry_attempts = tries
+
+    def _fetch(self, url_suffix: str, body: Any) -> str:
+        """Return an answer of luigid's API. Raises RPCError, which says why there is none, without a login."""
+        try:
+            page = str(super()._fetch(url_suffix, body))  # type: ignore[no-untyped-call]
+        except RPCError as error:
+            raise RPCError(f"luigid at {_shown(self._url)} {_reason(error.sub_exception)}", error) from error
+        if not page.startswith('{"response":'):
+            begin = " ".join(page[:200].split())
+            raise RPCError(f"{_shown(self._url)} is not luigid: it answered {begin!r}")
+        return page
+
+
+def _shown(address: str) -> str:
+    """Return a URL without the login that it can hold."""
+    return address.replace(f"{urlsplit(address).netloc.rpartition('@')[0]}@", "")
+
+
+def _reason(error: BaseException | None) -> str:
+    """Return why luigi's client got no answer of luigid's."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        where = f" to {_shown(response.headers['location'])}" if "location" in response.headers else ""
+        return f"is not luigid: it answered HTTP {response.status_code} {response.reason}{where}"
+    while error and (cause := error.__cause__ or error.__context__):
+        error = cause
+    return f"does not answer: {error or type(error).__name__}"
 
 
 def url() -> str:
@@ -26,15 +72,39 @@ def url() -> str:
     return str(given or f"http://{host}:{port}")
 
 
-def problem() -> str | None:
+def problem(address: str | None = None) -> str | None:
     """Return why luigid cannot be used, or None: luigi itself would try for minutes and say less."""
     try:
-        urllib.request.urlopen(urllib.request.Request(url(), method="HEAD"), timeout=10)  # noqa: S310  # our own setting
-    except urllib.error.HTTPError:
-        return None
-    except OSError as error:
-        return f"luigid at {url()} does not answer: {error}"
+        with closing(Luigid(address or url(), tries=1)) as remote:
+            answer: Any = remote.fetch_error(task_id=_UNKNOWN_TASK)  # type: ignore[attr-defined]  # luigi makes it
+    except (RPCError, ValueError) as error:  # ValueError: what is no URL
+        return str(error)
+    if not isinstance(answer, dict) or answer.get("taskId") != _UNKNOWN_TASK:
+        return f"{_shown(address or url())} is not luigid: it knows no API of luigid's"
     return None
+
+
+_connected: list[str] = []  #: the URLs of luigids that this process works with
+
+
+def connect(address: str) -> Luigid:
+    """Return luigid at a URL. Raises SchedulerError, which is reported, when something else or nothing answers."""
+    if why := problem(address):
+        report(why)
+        raise SchedulerError(why, hint=HINT)
+    _connected.append(address)
+    return Luigid(address)
+
+
+def lost() -> str | None:
+    """Return why the luigid that this process works with cannot be used any more; None when it can, or was not used."""
+    return problem(_connected[-1]) if _connected else None
+
+
+def report(why: str) -> None:
+    """Log that luigid cannot be used, which ends the run."""
+    logger.bind(hint=HINT).error("{}", why)
+    journal.set_cause(why, HINT)
 
 
 @dataclass(frozen=True)
@@ -55,7 +125,7 @@ def unblock(network: str | None, date: str | None) -> list[BlockedTask]:
     """Let luigid run the disabled tasks of a network and a day again, and return them. Raises SchedulerError."""
     if why := problem():
         raise SchedulerError(why, hint="start luigid; a run with --scheduler local needs no unblocking")
-    remote: Any = RemoteScheduler(url())  # its methods are made from the scheduler's
+    remote: Any = Luigid(url())  # its methods are made from the scheduler's
     found = remote.task_list(DISABLED, "", limit=False).items()
     blocked = [_blocked(id_, task) for id_, task in sorted(found)]
     return [task for task in blocked if task.is_of(network, date) and remote.re_enable_task(task.task_id)]

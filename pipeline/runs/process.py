@@ -14,7 +14,7 @@ import luigi.configuration
 from loguru import logger
 
 from pipeline import exit_codes, logs
-from pipeline.graph import interrupts, journal, luigid
+from pipeline.graph import interrupts, luigid
 from pipeline.graph.luigi_settings import LUIGI_SETTINGS, OPERATORS
 from pipeline.graph.luigid import Scheduler
 from pipeline.runs import worker
@@ -68,19 +68,22 @@ def run_scheduled(arguments: Sequence[str], scheduler: Scheduler) -> int:
     With ``auto`` luigid is asked, and done without when it does not answer, now or in the middle of the run. The caller
     keeps other runs of this deployment from the same snapshots.
     """
-    if scheduler == "local" or ((why := luigid.problem()) and scheduler == "auto"):
-        if scheduler == "auto":
-            logger.warning("Running without luigid's page: {}", why)
+    if scheduler == "auto" and (why := luigid.problem()):
+        logger.warning("Running without luigid's page: {}", why)
+        scheduler = "local"
+    if scheduler == "local":
         return run_luigi([*arguments, "--local-scheduler"])
-    if why:
-        hint = "start luigid, or say --scheduler auto or local"
-        logger.bind(hint=hint).error("{}", why)
-        journal.set_cause(why, hint)
-        return exit_codes.LUIGI
     code = _run_with_luigid(arguments)
     if scheduler == "auto" and code in {exit_codes.NOT_RUN, exit_codes.LUIGI} and (why := luigid.problem()):
         logger.warning("Going on without luigid: {}", why)
         return run_luigi([*arguments, "--local-scheduler"])
+    return report_luigid(code)
+
+
+def report_luigid(code: int) -> int:
+    """Return the exit code of luigi's after saying what became of luigid, when luigi failed for that."""
+    if code == exit_codes.LUIGI and (why := luigid.lost()):
+        luigid.report(why)
     return code
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 from luigi.task_status import DONE, FAILED, PENDING
 
-from pipeline.graph import luigi_private
+from pipeline.graph import luigi_private, luigid
 
 #: How long a step may take to clear up after an interrupt: a query to kill, a line for the ledger.
 CLEARING_SECONDS = 15
@@ -128,4 +128,4 @@ def _ended(
 
 def install() -> None:
     """Let luigi's commands make workers of ours."""
-    luigi_private.use_worker(IngestWorker)
+    luigi_private.use_worker(IngestWorker, luigid.connect)

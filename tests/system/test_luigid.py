@@ -29,6 +29,7 @@ from tests.support.deployment import (
     in_bucket,
     in_directory,
 )
+from tests.support.impostor import IMPOSTORS, answering
 from tests.support.luigid import free_port, running_luigid
 from tests.support.snapshots import Bucket, SnapshotFiles
 from tests.support.zygote import Command
@@ -69,7 +70,7 @@ def deployment(server_reader: ServerReader, samples: Path, tmp_path: Path) -> De
 
 def with_luigid(deployment: Deployment, port: int) -> Deployment:
     """Let a deployment's luigi.cfg name a luigid."""
-    deployment.directory.mkdir()
+    deployment.directory.mkdir(exist_ok=True)
     (deployment.directory / "luigi.cfg").write_text(f"[core]\ndefault-scheduler-port = {port}\n")
     return deployment
 
@@ -126,6 +127,58 @@ def test_luigid_is_asked_if_it_answers(deployment: Deployment, samples: Path) ->
     (warning,) = [event for event in result.log() if event["level"] == "WARNING"]
     assert "Running without luigid's page" in warning["message"]
     deployment.assert_readers_see(SnapshotFiles(samples, a_day()))
+
+
+@pytest.mark.parametrize("name", ["bad gateway", "a login page", "another service", "a redirect"])
+def test_what_is_not_luigid_is_done_without(name: str, deployment: Deployment, samples: Path) -> None:
+    """As where nothing answers: a warning, and the day is ingested; a run that wants luigid ends with 40 and says what
+    answered, of both commands.
+    """
+    luigis = ("luigi", "--module", "pipeline.tasks", "IngestSnapshot", "--network", "torus")
+    with answering(name) as port:
+        with_luigid(deployment, port)
+        for command in (
+            ("sot-ingest", "run", "--date", "2025-08-01", "--network", "torus", "--scheduler", "luigid"),
+            (*luigis, "--processing-date", "2025-08-01"),
+        ):
+            refused = deployment.command(*command)
+            assert refused.exit_code == 40
+            (error, *_) = [event for event in refused.log() if event["level"] == "ERROR"]
+            assert IMPOSTORS[name][3] in error["message"]
+            assert f"127.0.0.1:{port}" in error["message"] or f"localhost:{port}" in error["message"]
+            assert "--local-scheduler" in error["hint"]
+            assert "Traceback" not in refused.stderr
+        result = deployment.command("sot-ingest", "run", "--date", "2025-08-01", "--network", "torus")
+    assert result.exit_code == 0, result.stderr
+    (warning,) = [event for event in result.log() if event["level"] == "WARNING"]
+    assert IMPOSTORS[name][3] in warning["message"]
+    deployment.assert_readers_see(SnapshotFiles(samples, a_day()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["auto", "luigid"])
+def test_something_else_takes_luigids_place_in_the_middle_of_a_run(
+    scheduler: str, deployment: Deployment, clickhouse: ClickHouseServer, samples: Path, tmp_path: Path
+) -> None:
+    """The run goes on without it, or ends with 40 and an error that says what answers there."""
+    port, name = free_port(), "a login page"
+    with_luigid(deployment, port)
+    with Brake((clickhouse.host, clickhouse.http_port), limit=20_000).running() as brake:
+        deployment.variables["CLICKHOUSE_HTTP_PORT"] = str(brake.port)
+        with running_luigid(tmp_path / "luigid", port):
+            options = ("--network", "torus", "--scheduler", scheduler)
+            run = deployment.start("sot-ingest", "run", "--date", "2025-08-01", *options)
+            assert brake.held.wait(SECONDS)
+        with answering(name, port):
+            brake.released.set()
+            stdout, stderr = run.communicate(timeout=SECONDS)
+    assert run.returncode == (0 if scheduler == "auto" else 40), stdout + stderr
+    assert "Traceback" not in stderr
+    said = [event for event in map(json.loads, stderr.splitlines()) if "Please log in" in event["message"]]
+    assert said[-1]["level"] == ("WARNING" if scheduler == "auto" else "ERROR")
+    if scheduler == "auto":
+        assert len(deployment.publications(a_day())) == 1
+        deployment.assert_readers_see(SnapshotFiles(samples, a_day()))
 
 
 def test_runs_take_turns(deployment: Deployment, luigid: int, clickhouse: ClickHouseServer) -> None:
