@@ -145,6 +145,7 @@ def _comes(stop: Stop, seconds: float) -> bool:
 @click.option("--heartbeat", type=click.Path(path_type=Path), help="File to touch every minute, for a health check.")
 def main(crontab: Path, heartbeat: Path | None) -> None:
     """Run the commands of CRONTAB once and then at their times, which are UTC, until TERM."""
+    logs.protect_streams()
     try:
         chosen, lines = get_settings(), parse(crontab.read_text("utf-8"))
     except ConfigError as error:

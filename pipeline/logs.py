@@ -6,8 +6,11 @@ object a line.
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -26,6 +29,45 @@ _LUIGI = ("luigi", "luigi-interface", "luigi.scheduler")
 
 #: In messages of luigi's about what an event of our own has told: a traceback of our errors, a missing snapshot.
 _TOLD = ("\npipeline.", "The task is an external data dependency", "Failed pinging scheduler")
+
+
+class _Stream(io.FileIO):
+    """A standard stream that never fails: what cannot be written is lost, and the work goes on."""
+
+    lost: OSError | None = None  #: why something was not written
+
+    def write(self, data: Any) -> int:
+        """Write, or do as if; a stream that would block takes nothing either."""
+        try:
+            return super().write(data) or memoryview(data).nbytes
+        except OSError as error:
+            self.lost = error
+            return memoryview(data).nbytes
+
+
+def protect_streams() -> None:
+    """Let no fault of standard output or error decide how this process ends, nor a character that they cannot encode.
+
+    One that is closed is opened on /dev/null: the next file that is opened would take its place.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # for as long as the process
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is getattr(sys, f"__{name}__"):  # not one that a test put there
+            encoding, at_once = (stream.encoding, stream.line_buffering) if stream else ("utf-8", True)
+            raw = io.BufferedWriter(_Stream(number, "w", closefd=False))
+            setattr(sys, name, io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=at_once))
+
+
+def report_lost_output() -> None:
+    """Say that standard output could not be written, unless its reader had seen enough."""
+    sys.stdout.flush()
+    lost = getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "lost", None)
+    if lost is not None and lost.errno != errno.EPIPE:
+        logger.warning("Standard output could not be written: {}", lost.strerror)
 
 
 class InterceptHandler(logging.Handler):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from loguru import logger
 
-from pipeline import exit_codes
+from pipeline import exit_codes, logs
 from pipeline.errors import ConfigError, PipelineError, RequestError, SchedulerError
 from pipeline.graph import interrupts
 
@@ -56,6 +56,7 @@ def sot_ingest() -> None:
 
 def main() -> None:
     """Run the command; errors are one line on stderr, with the exit code that says what they are."""
+    logs.protect_streams()
     try:
         sot_ingest.main(standalone_mode=False)
     except click.Abort:
@@ -73,3 +74,5 @@ def main() -> None:
     except PipelineError as error:
         logger.bind(hint=error.hint).error("{}", error)
         sys.exit(exit_codes.TASK_FAILED)
+    finally:
+        logs.report_lost_output()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ def reexec_luigi() -> NoReturn:
 
     Without -P the current directory could bring other modules than those that are installed.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: it was closed when the process began
+        with contextlib.suppress(OSError):
+            stream.flush()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "pipeline.runs.luigi_command", *sys.argv[1:]])  # noqa: S606  # no shell is meant

@@ -9,7 +9,7 @@ import sys
 
 from loguru import logger
 
-from pipeline import exit_codes
+from pipeline import exit_codes, logs
 from pipeline.errors import ConfigError
 from pipeline.graph import interrupts
 from pipeline.runs import lifecycle, process
@@ -18,6 +18,7 @@ from pipeline.settings import get_settings
 
 def main() -> int:
     """Run luigi with this process's arguments and return the exit code."""
+    logs.protect_streams()
     try:
         process.configure_process(get_settings())
         if {"-h", "--help", "--help-all"} & set(sys.argv):
