@@ -2,7 +2,7 @@
 
 The flow, one luigi task a line; each leaves a proof, and a rerun does only what has none:
 
-    FindSnapshot        META.json is at the source
+    FindSnapshot        META.json and the files that it lists are at the source
     DownloadManifest    META.json on disk; from the SOT ClickHouse: each table exported, then META.json written
     ValidateManifest    it describes what was asked for
     DownloadFile ×4     one file each, hashed while it is written

@@ -28,7 +28,7 @@ TODAY = 10_000
 
 
 class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # an external task has no run()
-    """Upstream's: META.json is at the source."""
+    """Upstream's: META.json and the files that it lists are at the source."""
 
     def output(self) -> luigi.Target:
         return targets.ReadySnapshot(get_context(), self.snapshot)

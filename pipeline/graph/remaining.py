@@ -12,6 +12,7 @@ from pipeline.dates import days_between
 from pipeline.graph.context import Context
 from pipeline.graph.pending import pending_steps
 from pipeline.snapshot import Snapshot
+from pipeline.sources import missing_files
 from pipeline.warehouse.publish import Publication, effective_publications, newest_publication, publications_by_date
 
 NO_SNAPSHOT, FAILED, UNFINISHED = "not at the source", "failed", "not finished"
@@ -86,7 +87,8 @@ def explain_remaining(shared: Context, snapshots: Iterable[Snapshot], *, ended: 
     left = []
     for snapshot in snapshots:
         workspace = shared.workspace(snapshot)
-        if shared.source.peek(snapshot) is None:
+        found = shared.source.peek(snapshot)
+        if found is None or missing_files(shared.source, snapshot, found):
             left.append(RemainingSnapshot(snapshot, NO_SNAPSHOT, "FindSnapshot"))
             continue
         publication = newest_publication(shared.warehouse(snapshot.network), snapshot)

@@ -30,7 +30,7 @@ class SnapshotTarget(luigi.Target):
 
 
 class ReadySnapshot(SnapshotTarget):
-    """Upstream has finished the snapshot: META.json, which it writes last, is at the source."""
+    """Upstream has finished the snapshot: META.json and the files that it lists are at the source."""
 
     def exists(self) -> bool:
         """Ask the source. Raises SourceError."""

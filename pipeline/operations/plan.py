@@ -11,6 +11,7 @@ from pipeline.graph.context import Context
 from pipeline.graph.pending import PendingStep, Upstream, pending_steps
 from pipeline.manifest import Manifest, parse_manifest
 from pipeline.snapshot import Snapshot
+from pipeline.sources import missing_files
 from pipeline.sources.download import locate
 from pipeline.warehouse.publish import Publication, effective_publications, publications_of
 
@@ -77,7 +78,7 @@ def make_plan(shared: Context, snapshot: Snapshot) -> Plan:
         left_over = (PlannedStep("CleanUp", (), "work files are left"),) if workspace.path.exists() else ()
         return Plan(snapshot, left_over, "published" if left_over else PUBLISHED)
     found = shared.source.peek(snapshot)
-    if found is None:
+    if found is None or missing_files(shared.source, snapshot, found):
         return Plan(snapshot, (), NO_SNAPSHOT)
     try:
         manifest = parse_manifest(found.data, snapshot, allow_md5=shared.settings.allow_md5) if found.data else None

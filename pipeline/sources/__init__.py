@@ -9,15 +9,15 @@ exponential backoff, before it raises the first.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.errors import ManifestError
-from pipeline.manifest import MAX_MANIFEST_BYTES
-from pipeline.snapshot import Snapshot, snapshot_of_manifest_key
-from pipeline.tables import Table
+from pipeline.errors import ManifestError, SourceError
+from pipeline.manifest import MAX_MANIFEST_BYTES, FileEntry, parse_manifest
+from pipeline.snapshot import MANIFEST_NAME, Snapshot, snapshot_of_manifest_key
+from pipeline.tables import BY_NAME, Table
 
 RUN_LATER = "run again later, or ask upstream for it"
 
@@ -53,7 +53,7 @@ class Source(Protocol):
         """The source's root, for people: s3://bucket/prefix or file:///path."""
 
     def is_ready(self, snapshot: Snapshot) -> bool:
-        """Tell whether upstream has finished the snapshot."""
+        """Tell whether upstream has finished the snapshot: all that a run needs of it is there."""
 
     def absence(self, snapshot: Snapshot) -> tuple[str, str]:
         """Say, of a snapshot that is not ready, what is not there, and what an operator can do."""
@@ -107,15 +107,26 @@ class Source(Protocol):
 
 
 class ManifestAtSource:
-    """What sources have in common whose manifest upstream writes, when all files are there, with their digests."""
+    """What sources have in common whose manifest upstream writes.
+
+    Upstream uploads a folder in the order of its names, so META.json comes before most of the files that it lists.
+    """
 
     def is_ready(self: Source, snapshot: Snapshot) -> bool:
-        """Tell whether there is a manifest."""
-        return self.manifest_uri(snapshot) is not None
+        """Tell whether there is a manifest, and every file that it lists and we need."""
+        try:
+            text = self.read_manifest(snapshot)
+        except ManifestError:
+            return True  # the step that reads it says what is wrong with it
+        return text is not None and not missing_files(self, snapshot, text)
 
-    def absence(self, snapshot: Snapshot) -> tuple[str, str]:
-        """Name the folder that has no manifest."""
-        return snapshot.folder, "upstream has not finished it (META.json comes last): " + RUN_LATER
+    def absence(self: Source, snapshot: Snapshot) -> tuple[str, str]:
+        """Name the folder that has no manifest, or the files that are listed and not there."""
+        text = self.read_manifest(snapshot)
+        if text is not None and (missing := missing_files(self, snapshot, text)):
+            hint = f"{MANIFEST_NAME} lists it, and upstream has not uploaded it (yet): {RUN_LATER}"
+            return ", no ".join(missing), hint
+        return snapshot.folder, f"upstream has not published it (yet): there is no {MANIFEST_NAME}; {RUN_LATER}"
 
     def prepare(self, snapshot: Snapshot, report: Report) -> None:
         """Do nothing: upstream publishes the manifest."""
@@ -139,6 +150,34 @@ class ManifestAtSource:
 
     def discard(self, snapshot: Snapshot, table: Table | None = None) -> None:
         """Do nothing: reading leaves nothing."""
+
+
+def file_keys(snapshot: Snapshot, entry: FileEntry) -> list[str]:
+    """Return where a listed file may be: in the snapshot's folder, or where every export overwrites the labels."""
+    shared = [snapshot.shared_labels_key] if BY_NAME[entry.table].shared else []
+    return [f"{snapshot.folder}/{entry.name}", *shared]
+
+
+def missing_files(source: Source, snapshot: Snapshot, text: ManifestText) -> list[str]:
+    """Return the keys of the files that the manifest lists and we need, and that are not at the source.
+
+    None of a manifest that is refused, and no file that the source refuses: the steps that read them say why.
+    """
+    try:
+        entries = parse_manifest(text.data, snapshot, allow_md5=True).files.values() if text.data else ()
+    except ManifestError:
+        return []
+    return [file_keys(snapshot, entry)[-1] for entry in entries if not _is_there(source, file_keys(snapshot, entry))]
+
+
+def _is_there(source: Source, keys: Sequence[str]) -> bool:
+    """Tell whether there is an object at one of the keys, or one that may not be read; the labels are mostly shared."""
+    try:
+        return any(source.find(key) is not None for key in reversed(keys))
+    except SourceError as error:
+        if error.transient:
+            raise
+        return True
 
 
 def newest_first(keys: Iterable[str]) -> Iterator[Snapshot]:

@@ -10,8 +10,10 @@ from pipeline.errors import ASK_UPSTREAM, FileError, ManifestError
 from pipeline.files import atomic
 from pipeline.manifest import FileEntry, Manifest, parse_manifest
 from pipeline.snapshot import Snapshot
-from pipeline.sources import RemoteFile, Source
-from pipeline.tables import BY_NAME, Table
+from pipeline.sources import RemoteFile, Source, file_keys
+from pipeline.tables import Table
+
+_PUBLISHING = "upstream may be publishing right now: run again; if it stays so, " + ASK_UPSTREAM
 
 
 def locate(source: Source, snapshot: Snapshot, entry: FileEntry) -> RemoteFile:
@@ -19,18 +21,17 @@ def locate(source: Source, snapshot: Snapshot, entry: FileEntry) -> RemoteFile:
 
     Raises FileError when there is none, or when its size is not what the manifest says.
     """
-    table = BY_NAME[entry.table]
-    keys = [f"{snapshot.folder}/{entry.name}", *([snapshot.shared_labels_key] if table.shared else [])]
+    keys = file_keys(snapshot, entry)
     for key in keys:
         found = source.find(key)
         if found is None:
             continue
         if entry.size is not None and found.size != entry.size and not _is_shared(found, snapshot):
-            raise FileError(f"{key}: {found.size} bytes, the manifest says {entry.size}", hint=ASK_UPSTREAM)
+            raise FileError(f"{key}: {found.size} bytes, the manifest says {entry.size}", hint=_PUBLISHING)
         return found
     raise FileError(
         f"{entry.name}: the manifest lists it, but {source.uri} has no {' and no '.join(keys)}",
-        hint=ASK_UPSTREAM,
+        hint=_PUBLISHING,
     )
 
 
@@ -68,7 +69,7 @@ def fetch(
         if not _is_shared(remote, snapshot):
             raise FileError(
                 f"{remote.key}: {entry.algorithm.upper()} is {listed.hexdigest()}, the manifest says {entry.digest}",
-                hint="upstream may be publishing right now: run again; if it stays so, " + ASK_UPSTREAM,
+                hint=_PUBLISHING,
             )
         return sha256.hexdigest(), str(_superseding(source, snapshot, manifest, table, sha256.hexdigest()))
 
@@ -93,7 +94,7 @@ def _superseding(source: Source, snapshot: Snapshot, manifest: Manifest, table: 
     raise FileError(
         f"{snapshot.shared_labels_key}: SHA-256 is {sha256}, the manifest says {listed.digest}, "
         f"and no newer manifest of {snapshot.network} lists it either",
-        hint="upstream may be publishing right now: run again; if it stays so, " + ASK_UPSTREAM,
+        hint=_PUBLISHING,
     )
 
 

@@ -475,7 +475,7 @@ def test_a_missing_manifest_is_a_missing_snapshot(base: Base, tmp_path: Path) ->
     (error,) = result.errors()
     assert (error["network"], error["date"], error["step"]) == ("torus", "2025-08-03", "FindSnapshot")
     assert f"Found no snapshots/torus/2025-08-03/195 at file://{files.root}" in error["message"]
-    assert "META.json comes last" in error["hint"]
+    assert "there is no META.json" in error["hint"]
     assert [event["level"] for event in result.log()] == ["ERROR", "ERROR"]
     assert base.look() == base.state
 
