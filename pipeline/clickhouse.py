@@ -114,6 +114,9 @@ class Role:
         message = f"{where} answered HTTP {status}: {one_line(text)[:300]}"
         if status in {429, 502, 503, 504}:
             return self.unavailable(message, hint="something between here and ClickHouse is busy: run again")
+        if status == 413:
+            hint = "something between here and ClickHouse limits requests: raise it (nginx: client_max_body_size)"
+            return self.error(message, hint=hint)
         return self.error(message, hint=f"check that {self.variables}_HTTP_PORT is ClickHouse's HTTP port")
 
 

@@ -1,4 +1,4 @@
-"""The environment; the only module that reads it.
+"""The environment; the only module that reads it, and how it names a server.
 
 Every secret can be given in a file instead, as Docker, Kubernetes and systemd hand them out: ``NAME_FILE`` names it.
 """
@@ -9,8 +9,14 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(\[[0-9A-Fa-f:.]+\]|{_LABEL}(?:\.{_LABEL})*\.?)(?::([0-9]+))?(?::([0-9]+))?")
+_HOST_FORMS = (
+    "expected a name or an address, and maybe its ports, as in db, db:9000, db:9000:8123 or [2001:db8::1]:9000"
+)
 _OVERRIDE = re.compile(r"([A-Z][A-Z0-9_]{0,31})_CLICKHOUSE_(HOST|PORT|HTTP_PORT|DATABASE)")
 #: What libraries read that we build on.
 _LIBRARIES = re.compile(r"AWS_\w+|BOTO_CONFIG|LUIGI_\w+|SSL_CERT_(FILE|DIR)|TZ|(HTTPS?|ALL|NO)_PROXY", re.IGNORECASE)
@@ -81,3 +87,38 @@ def _read_file(name: str, values: dict[str, str]) -> Iterator[str]:
 def luigi_config_path() -> str | None:
     """Return the variable that luigi reads when it is imported; it only warns when nothing is there."""
     return os.environ.get("LUIGI_CONFIG_PATH")
+
+
+@dataclass(frozen=True)
+class Host:
+    """A server, and the ports that are written behind its name: ``host``, ``host:port`` or ``host:port:http_port``."""
+
+    name: str  #: or an address, IPv6 without brackets
+    port: int | None = None
+    http_port: int | None = None
+
+    def __str__(self) -> str:
+        """Return it as one would write it."""
+        return ":".join([in_brackets(self.name), *(str(port) for port in (self.port, self.http_port) if port)])
+
+    @classmethod
+    def parse(cls, text: str) -> Host:
+        """Return what a variable says. Raises ValueError for another form."""
+        match = _HOST.fullmatch(text)
+        name, *digits = match.groups() if match else (f"[{text}]", None, None)
+        ports = [int(port) if port else None for port in digits]
+        try:
+            if name.startswith("["):
+                name = str(IPv6Address(name[1:-1]))
+            elif not name.strip("0123456789."):
+                name = str(IPv4Address(name))
+        except ValueError:
+            raise ValueError(_HOST_FORMS) from None
+        if not all(port is None or 1 <= port <= 65_535 for port in ports):
+            raise ValueError(_HOST_FORMS)
+        return cls(name, *ports)
+
+
+def in_brackets(host: str) -> str:
+    """Return a host as it stands before a port, in a URL too."""
+    return f"[{host}]" if ":" in host else host

@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from pipeline import environment
+from pipeline.environment import Host, in_brackets
 from pipeline.errors import ConfigError
 from pipeline.snapshot import NETWORK_PATTERN
 from pipeline.tables import TABLES
@@ -28,47 +28,7 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_HOST = re.compile(rf"(\[[0-9A-Fa-f:.]+\]|{_LABEL}(?:\.{_LABEL})*\.?)(?::([0-9]+))?(?::([0-9]+))?")
-_HOST_FORMS = (
-    "expected a name or an address, and maybe its ports, as in db, db:9000, db:9000:8123 or [2001:db8::1]:9000"
-)
 _HINT = "see the configuration table in README.md"
-
-
-@dataclass(frozen=True)
-class Host:
-    """A server, and the ports that are written behind its name: ``host``, ``host:port`` or ``host:port:http_port``."""
-
-    name: str  #: or an address, IPv6 without brackets
-    port: int | None = None
-    http_port: int | None = None
-
-    def __str__(self) -> str:
-        """Return it as one would write it."""
-        return ":".join([in_brackets(self.name), *(str(port) for port in (self.port, self.http_port) if port)])
-
-    @classmethod
-    def parse(cls, text: str) -> Host:
-        """Return what a variable says. Raises ValueError for another form."""
-        match = _HOST.fullmatch(text)
-        name, *digits = match.groups() if match else (f"[{text}]", None, None)
-        ports = [int(port) if port else None for port in digits]
-        try:
-            if name.startswith("["):
-                name = str(IPv6Address(name[1:-1]))
-            elif not name.strip("0123456789."):
-                name = str(IPv4Address(name))
-        except ValueError:
-            raise ValueError(_HOST_FORMS) from None
-        if not all(port is None or 1 <= port <= 65_535 for port in ports):
-            raise ValueError(_HOST_FORMS)
-        return cls(name, *ports)
-
-
-def in_brackets(host: str) -> str:
-    """Return a host as it stands before a port, in a URL too."""
-    return f"[{host}]" if ":" in host else host
 
 
 HostSetting = Annotated[Host, BeforeValidator(Host.parse)]
@@ -192,6 +152,8 @@ class Settings(BaseModel):
         False, alias="CLICKHOUSE_SECURE", description="TLS on both ports, certificates verified"
     )
     overrides: dict[str, Override] = Field(default_factory=dict, exclude=True)
+    #: What is wrong with overrides of networks that are not configured: of other software, maybe.
+    unused_mistakes: tuple[tuple[str, str], ...] = Field((), exclude=True)
 
     report_url: str | None = Field(
         None, alias="REPORT_URL", description="where the report is served; luigid's page links to it"
@@ -349,6 +311,7 @@ class Settings(BaseModel):
         """Yield what is wrong with where these networks' tables go: no server, or a database that is no one's own."""
         owners: dict[tuple[ServerAddress | None, str], str] = {}
         for network in dict.fromkeys(networks):
+            yield from (mistake for name, mistake in self.unused_mistakes if name == network)
             if not self.server(network) and self.warehouse_path is None:
                 yield f"{network.upper()}_CLICKHOUSE_HOST: not set, and neither is CLICKHOUSE_HOST"
             place = (self.server(network), self.database(network))
@@ -392,10 +355,15 @@ def load_settings() -> Settings:
     try:
         settings = Settings.model_validate(given)
     except ValidationError as error:
+        networks = str(given.get("INGESTION_NETWORKS", ",".join(Settings.model_fields["networks"].default))).split(",")
         for mistake in error.errors():
             variable = _variable(mistake["loc"])
             shown = "what is not shown" if variable in secret_variables() else _shown(mistake)
-            mistakes.append(f"{variable}: {mistake['msg'].removeprefix('Value error, ')}, found {shown}")
+            line = f"{variable}: {mistake['msg'].removeprefix('Value error, ')}, found {shown}"
+            if mistake["loc"][0] == "overrides" and str(mistake["loc"][1]) not in map(str.strip, networks):
+                given["unused_mistakes"] = (*given.get("unused_mistakes", ()), (str(mistake["loc"][1]), line))
+            else:
+                mistakes.append(line)
             _leave_out(given, mistake["loc"])
         settings = Settings.model_validate(given)  # what else is wrong does not depend on the wrong values
     mistakes += settings.mistakes()

@@ -159,6 +159,16 @@ def test_a_server_of_nobodys_is_no_warehouse(monkeypatch: pytest.MonkeyPatch) ->
     assert load(monkeypatch, variables).server("torus") is None
 
 
+def test_a_variable_of_other_software_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a network that is not configured is given may have any form, until that network is asked for."""
+    other = {"GRAFANA_CLICKHOUSE_HOST": "https://grafana:3000", "GRAFANA_CLICKHOUSE_PORT": "tcp://10.0.0.1:9000"}
+    found = load(monkeypatch, {**GOOD, **other})
+    with pytest.raises(ConfigError) as error:
+        found.check_networks(["grafana"])
+    assert variables_in(str(error.value).splitlines()) == sorted(other)
+    assert variables_in(mistakes(monkeypatch, {"INGESTION_NETWORKS": "torus, grafana"})) == sorted(other)
+
+
 def test_a_network_overrides_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Host, ports and database, each by itself; the others keep what is common."""
     found = load(

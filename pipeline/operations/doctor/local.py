@@ -16,6 +16,7 @@ from pipeline.graph import luigi_settings
 from pipeline.manifest import parse_manifest
 from pipeline.operations.doctor import CheckResult, Examination, failed, ok, warning
 from pipeline.snapshot import Snapshot
+from pipeline.sources import missing_files
 from pipeline.sources.download import locate
 from pipeline.tables import TABLES
 
@@ -99,10 +100,10 @@ def check_disk_space(examination: Examination) -> Iterator[CheckResult]:
 
 
 def _bytes(examination: Examination, snapshot: Snapshot) -> int:
-    """Return the bytes that a run downloads of a snapshot."""
+    """Return the bytes that a run downloads of a snapshot, as far as upstream has uploaded it."""
     source = examination.context.source
     text = source.read_manifest(snapshot)
-    if text is None:
+    if text is None or missing_files(source, snapshot, text):
         return LARGEST_SNAPSHOT
     manifest = parse_manifest(text.data, snapshot, allow_md5=True)
     return sum(locate(source, snapshot, manifest.files[table.name]).size for table in TABLES)
