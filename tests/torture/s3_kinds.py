@@ -18,6 +18,7 @@ class Kind:
     survives: bool = False  #: the run gets over it by itself; else the last fault is for ever, and the run fails
     method: str = "GET"
     resumes: bool = False  #: the file was asked for from the middle on
+    at_once: bool = False  #: the run ends before it fetches any file
 
 
 def flipped(answer: Answer) -> Answer:
@@ -75,9 +76,9 @@ def once(name: str, *faults: Fault, method: str = "GET", resumes: bool = False) 
     return Kind(name, faults, survives=True, method=method, resumes=resumes)
 
 
-def lasting(name: str, *faults: Fault, method: str = "GET", resumes: bool = False) -> Kind:
+def lasting(name: str, *faults: Fault, method: str = "GET", resumes: bool = False, at_once: bool = False) -> Kind:
     """Return a kind that fails a run; the next one, which meets no fault, brings everything."""
-    return Kind(name, faults, method=method, resumes=resumes)
+    return Kind(name, faults, method=method, resumes=resumes, at_once=at_once)
 
 
 _HALF = broken("reset", 0.5)
@@ -95,12 +96,12 @@ KINDS: tuple[Kind, ...] = (
     lasting("403", refused(403, "AccessDenied")),
     lasting("403 to HEAD", refused(403, ""), method="HEAD"),
     lasting("404 after it was found", refused(404, "NoSuchKey")),
-    lasting("404 to HEAD", refused(404, ""), method="HEAD"),
+    lasting("404 to HEAD", refused(404, ""), method="HEAD", at_once=True),
     once("500 once", refused(500, "InternalError")),
     lasting("500 for ever", refused(500, "InternalError")),
     once("503 SlowDown, twice", *[refused(503, "SlowDown")] * 2),
     lasting("503 SlowDown for ever", refused(503, "SlowDown")),
-    lasting("503 to HEAD for ever", refused(503, ""), method="HEAD"),
+    lasting("503 to HEAD for ever", refused(503, ""), method="HEAD", at_once=True),
     once("time-out before the answer", broken("stall", 0)),
     lasting("time-out before the answer, for ever", broken("stall", 0)),
     once("time-out within the body", broken("stall", 0.5), resumes=True),
