@@ -57,6 +57,7 @@ class Table:
     dated_columns: tuple[str, ...] = ()  #: ids that contain the date
     amount: str = ""  #: the column whose largest movements are of interest
     dropped_columns: tuple[str, ...] = ("_version",)  #: a file may have them; they are not stored
+    nan_columns: tuple[str, ...] = ()  #: floats that upstream computes as NaN, which pandas writes as NULL
     may_be_empty: bool = True  #: whether a snapshot without a row is believable
     shared: bool = False  #: whether the file may lie outside the snapshot's folder, for every export to overwrite
 
@@ -99,6 +100,7 @@ TABLES: tuple[Table, ...] = (
         key=("address",),
         snapshot_columns=_OF_SNAPSHOT,
         amount="total_volume_usd",
+        nan_columns=("volume_std", "volume_cv"),
         may_be_empty=False,
     ),
     Table(

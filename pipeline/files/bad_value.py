@@ -13,7 +13,7 @@ from decimal import Context, Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.files.conversion import SCALE, WHOLE_DIGITS, Conversion
+from pipeline.files.conversion import DECIMAL_TEXT, SCALE, WHOLE_DIGITS, Conversion
 from pipeline.files.parquet import open_parquet
 from pipeline.snapshot import Snapshot
 
@@ -32,29 +32,30 @@ def find_bad_value(path: Path, name: str, conversions: tuple[Conversion, ...], s
     For example ``degree_in is -1 in row 17 (the first is 0), expected a whole number from 0 to 4294967295``. Raises
     FileError when the file cannot be read.
     """
-    wanted = {c.column.name: c.column.type for c in conversions if c.read_as}
-    of_snapshot = {
-        c.column.name: getattr(snapshot, c.column.name) for c in conversions if c.read_as and c.value.startswith("{")
-    }
+    wanted = {c.column.name: c for c in conversions if c.read_as}
+    of_snapshot = {name: getattr(snapshot, name) for name, c in wanted.items() if c.value.startswith("{")}
     with open_parquet(path, name) as file:
         row = 0
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(wanted)):
-            places = {column: _first(batch[column], wanted[column], of_snapshot.get(column)) for column in wanted}
+            places = {column: _first(batch[column], c, of_snapshot.get(column)) for column, c in wanted.items()}
             found = {column: at for column, at in places.items() if at is not None}
             if found:
                 column = min(found, key=lambda column: found[column])
-                value = _python(batch[column][found[column]])
-                return _described(column, value, row + found[column], wanted[column], of_snapshot.get(column))
+                value, stored = _python(batch[column][found[column]]), wanted[column].column.type
+                return _described(column, value, row + found[column], stored, of_snapshot.get(column))
             row += batch.num_rows
     return None
 
 
-def _first(values: pa.Array, stored: str, of_snapshot: object) -> int | None:
+def _first(values: pa.Array, conversion: Conversion, of_snapshot: object) -> int | None:
     """Return the position of the first value that does not fit."""
+    stored = conversion.column.type
     if of_snapshot is None and not values.null_count and stored in _ALWAYS_FIT and "int" not in str(values.type):
         return None
     for at, scalar in enumerate(values):
         value = _python(scalar)
+        if value is None and conversion.null_is_nan:
+            continue
         if not (fits_type(value, stored) if of_snapshot is None else is_of_snapshot(value, of_snapshot)):
             return at
     return None
@@ -87,6 +88,8 @@ def _meaning(stored: str, value: Any) -> str:
     if stored.startswith("Float") and isinstance(value, int):
         return f"a whole number that {stored} holds exactly"
     if stored.startswith("Decimal"):
+        if isinstance(value, str):
+            return f"text of at most {WHOLE_DIGITS} digits, or of that, a point, and at most {SCALE} digits"
         return f"a number of at most {WHOLE_DIGITS} digits before the point and {SCALE} after it"
     meanings = {"Float32": "a number of single precision's range", "String": "text", "Bool": "true or false"}
     return meanings.get(stored, "a list" if stored.startswith("Array") else "a value")
@@ -125,13 +128,17 @@ def fits_type(value: Any, stored: str) -> bool:
     if integer := re.fullmatch(r"UInt(\d+)", stored):
         return math.isfinite(value) and value == int(value) and 0 <= value < 2 ** int(integer[1])
     if stored.startswith("Decimal"):
-        return _fits_decimal(Decimal(value))
+        return _fits_decimal(value)
     return _fits_float(value, stored) if stored.startswith("Float") else True
 
 
-def _fits_decimal(value: Decimal) -> bool:
-    exponent = value.normalize(_EXACT).as_tuple().exponent  # abs() and the default context round to 28 digits
-    return isinstance(exponent, int) and exponent >= -SCALE and value.copy_abs() < 10**WHOLE_DIGITS
+def _fits_decimal(value: Any) -> bool:
+    if isinstance(value, str):
+        return re.fullmatch(DECIMAL_TEXT, value) is not None
+    if not isinstance(value, Decimal | int):  # text that is not UTF-8
+        return False
+    exponent = Decimal(value).normalize(_EXACT).as_tuple().exponent  # abs() and the default context round to 28 digits
+    return isinstance(exponent, int) and exponent >= -SCALE and abs(int(value)) < 10**WHOLE_DIGITS
 
 
 def _fits_float(value: float, stored: str) -> bool:

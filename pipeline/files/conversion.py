@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 #: Whole digits that Decimal(38, 18) holds. ClickHouse does not check them: Int128 has room for a 39th digit.
 WHOLE_DIGITS, SCALE = 20, 18
 
+#: Text of a decimal that fits: digits, maybe a sign, maybe a point with digits on both sides. CAST reads it exactly; of
+#: other text it cuts digits, too many places or a negative exponent, without an error (measured on 26.7).
+DECIMAL_TEXT = rf"[+-]?0*[0-9]{{1,{WHOLE_DIGITS}}}([.][0-9]{{1,{SCALE}}}0*)?"
+
 #: The smallest Float64 that rounds to an infinite Float32: half a step above the largest finite one.
 _FLOAT32_OVERFLOWS = (2 - 2**-24) * 2.0**127
 
@@ -33,25 +37,37 @@ class Conversion:
     read_as: str | None  #: ClickHouse type of the file's column; None when the file does not bring the column
     value: str  #: the expression that is stored; it raises when a value does not fit
     refused: str | None = None  #: a condition that is true for rows that ``value`` would change silently
+    null_is_nan: bool = False  #: whether NULL is stored as NaN
 
 
-def read_type(arrow: pa.DataType) -> str | None:
-    """Return the ClickHouse type that reads an Arrow type unchanged, or None when there is none that we accept."""
+def read_type(arrow: pa.DataType, stored: str | None = None) -> str | None:
+    """Return the ClickHouse type that reads an Arrow type unchanged, or None when there is none that we accept.
+
+    A column without a value has Arrow's type ``null``; the type of the column that it is ``stored`` in reads it.
+    """
     import pyarrow.types as t  # noqa: PLC0415  # slow to import; luigi needs it only when a task runs
 
-    if t.is_integer(arrow):
-        return f"{'Int' if t.is_signed_integer(arrow) else 'UInt'}{arrow.bit_width}"
-    if t.is_float32(arrow) or t.is_float64(arrow):
-        return f"Float{arrow.bit_width}"
+    if t.is_integer(arrow) or t.is_float32(arrow) or t.is_float64(arrow):
+        kind = "Int" if t.is_signed_integer(arrow) else "UInt" if t.is_integer(arrow) else "Float"
+        return f"{kind}{arrow.bit_width}"
     if t.is_decimal(arrow):
         return f"Decimal({arrow.precision}, {arrow.scale})"
     if t.is_timestamp(arrow):
         return f"DateTime64({ {'s': 0, 'ms': 3, 'us': 6, 'ns': 9}[arrow.unit] }, 'UTC')"
     if t.is_list(arrow) or t.is_large_list(arrow):
-        element = read_type(arrow.value_type)
+        element = read_type(arrow.value_type, _element(stored) if stored else None)
         return f"Array(Nullable({element}))" if element and not element.startswith("Array") else None
+    if t.is_null(arrow) and stored:
+        element = _element(stored)
+        return f"Array(Nullable({element}))" if element else stored
     text = t.is_string(arrow) or t.is_large_string(arrow)
     return "String" if text else "Bool" if t.is_boolean(arrow) else "Date32" if t.is_date32(arrow) else None
+
+
+def _element(stored: str) -> str | None:
+    """Return the type of an array's elements."""
+    array = re.fullmatch(r"Array\((.*)\)", stored)
+    return array[1] if array else None
 
 
 def convert(table: Table, file_columns: Mapping[str, pa.DataType]) -> tuple[Conversion, ...]:
@@ -68,8 +84,9 @@ def _conversion(table: Table, column: Column, arrow: pa.DataType | None) -> Conv
         return Conversion(column, None, "toDateTime({created_at:UInt32})")
     if column.name in table.snapshot_columns:
         return _of_snapshot(column, arrow)
-    read_as = read_type(arrow) if arrow is not None else None
-    found = _exact(column, read_as) if read_as else None
+    read_as = read_type(arrow, column.type) if arrow is not None else None
+    null_is_nan = read_as is not None and read_as.startswith("Float") and column.name in table.nan_columns
+    found = _exact(column, read_as, null_is_nan=null_is_nan) if read_as else None
     if found is None:
         raise ValueError(f"{table.name}.{column.name}: no conversion from {arrow} to {column.type}")
     return found
@@ -89,12 +106,12 @@ def _of_snapshot(column: Column, arrow: pa.DataType | None) -> Conversion:
     value = f"{{{column.name}:{column.type}}}"
     if arrow is None:
         return Conversion(column, None, value)
-    read_as = read_type(arrow) or ""
+    read_as = read_type(arrow, column.type) or ""
     if column.type == "Date" and read_as == "String":
         expected = f"toString({value})"
     elif column.type == "Date" and read_as.startswith("DateTime64"):
         expected = f"toDateTime64({value}, 9, 'UTC')"
-    elif (column.type, read_as) in {("Date", "Date32"), ("String", "String")} or (
+    elif read_as in {column.type, {"Date": "Date32"}.get(column.type)} or (
         column.type == "UInt16" and read_as.startswith(("Int", "UInt"))
     ):
         expected = value
@@ -103,23 +120,26 @@ def _of_snapshot(column: Column, arrow: pa.DataType | None) -> Conversion:
     return Conversion(column, f"Nullable({read_as})", value, f"{column.name} != {expected}")
 
 
-def _exact(column: Column, read_as: str) -> Conversion | None:
+def _exact(column: Column, read_as: str, *, null_is_nan: bool) -> Conversion | None:
     """Return the conversion that changes nothing, or None when there is none."""
     name, stored = column.name, column.type
-    element = re.fullmatch(r"Array\((.*)\)", stored)
-    if element:
+    if element := _element(stored):
         inner = re.fullmatch(r"Array\(Nullable\((.*)\)\)", read_as)
-        kind = _kind(element[1], inner[1]) if inner else None
+        kind = _kind(element, inner[1]) if inner else None
         return Conversion(column, read_as, f"{kind}({name}, '{stored}')") if kind in {"CAST", "accurateCast"} else None
-    kind = _kind(stored, read_as)
-    if kind is None:
-        return None
-    nullable, value = f"Nullable({read_as})", f"CAST({name}, '{stored}')"
-    if kind == "round":
-        return Conversion(column, nullable, value, f"abs({name}) BETWEEN {_FLOAT32_OVERFLOWS} AND {sys.float_info.max}")
-    if kind == "decimal":
-        return Conversion(column, nullable, value, _decimal_refused(name, stored, read_as))
-    return Conversion(column, nullable, f"{kind}({name}, '{stored}')")
+    given = f"ifNull({name}, nan)" if null_is_nan else name
+    refused = None
+    match kind := _kind(stored, read_as):
+        case None:
+            return None
+        case "round":
+            refused = f"abs({given}) BETWEEN {_FLOAT32_OVERFLOWS} AND {sys.float_info.max}"
+        case "decimal":
+            refused = _decimal_refused(name, stored, read_as)
+        case "text":
+            refused = f"NOT match({name}, '^{DECIMAL_TEXT}$')"
+    cast = "accurateCast" if kind == "accurateCast" else "CAST"
+    return Conversion(column, f"Nullable({read_as})", f"{cast}({given}, '{stored}')", refused, null_is_nan)
 
 
 def _kind(stored: str, read_as: str) -> str | None:
@@ -133,7 +153,8 @@ def _kind(stored: str, read_as: str) -> str | None:
         case "Float32" | "Float64" if is_float:
             return "CAST"
         case _ if stored.startswith("Decimal"):
-            return "decimal" if read_as.startswith("Decimal") else "CAST" if is_integer else None
+            kinds = {"Decimal": "decimal", "String": "text"}
+            return kinds.get(read_as.partition("(")[0], "CAST" if is_integer else None)
         case _ if re.match(r"U?Int|Float", stored):
             return "accurateCast" if is_integer or is_float else None
     return None

@@ -78,7 +78,12 @@ class SotTables:
         values = {
             column.name: f"{{{column.name}:{column.type}}}"
             if column.name in table.snapshot_columns
-            else common_form(f"`{column.name}`", brought.get(column.name), column.type)
+            else common_form(
+                f"`{column.name}`",
+                brought.get(column.name),
+                column.type,
+                null_is_nan=column.name in table.nan_columns,
+            )
             for column in table.file_columns
         }
         query = f"SELECT count(), {content_digest(table, values)} {self._rows_of(snapshot, table)}"
@@ -136,7 +141,7 @@ def _as_parquet_holds_it(name: str, kind: str) -> str:
     return f"toString({name})" if _plain(kind).startswith(("Enum", "FixedString")) else name
 
 
-def common_form(name: str, brought: str | None, stored: str) -> str:
+def common_form(name: str, brought: str | None, stored: str, *, null_is_nan: bool = False) -> str:
     """Return the expression of a value as our table stores it, so that both digests are over the same types.
 
     It never raises: a value that our table cannot hold becomes the type's default here, and the load, which looks at
@@ -147,6 +152,7 @@ def common_form(name: str, brought: str | None, stored: str) -> str:
     plain = _plain(brought or "")
     if (ours := re.fullmatch(r"Array\((.*)\)", stored)) and (theirs := re.fullmatch(r"Array\((.*)\)", plain)):
         return f"arrayMap(value -> {common_form('value', theirs[1], ours[1])}, {name})"
+    null = "nan" if null_is_nan and plain.startswith("Float") else "0"
     is_integer, is_number = re.match(r"U?Int", plain), re.match(r"U?Int|Float|Bool", plain)
     match stored:
         case "String" if plain.startswith(("String", "Enum", "FixedString")):
@@ -154,10 +160,10 @@ def common_form(name: str, brought: str | None, stored: str) -> str:
         case "Bool" if plain == "Bool":
             form = f"ifNull({name}, false)"
         case "Float32" | "Float64" if is_number:
-            form = f"CAST(ifNull({name}, 0), '{stored}')"
+            form = f"CAST(ifNull({name}, {null}), '{stored}')"
         case _ if stored.startswith("UInt") and is_number:
             form = f"accurateCastOrDefault({name}, '{stored}')"
-        case _ if stored.startswith("Decimal") and (is_integer or plain.startswith("Decimal")):
+        case _ if stored.startswith("Decimal") and (is_integer or plain.startswith(("Decimal", "String"))):
             form = _decimal(name, plain, stored)
         case _:
             form = f"defaultValueOfTypeName('{stored}')"

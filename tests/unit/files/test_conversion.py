@@ -11,9 +11,10 @@ import itertools
 import math
 import struct
 import uuid
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,11 @@ class Columns:
     directory: Path
     tables: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def store(self, stored: str, values: pa.Array, name: str = "v") -> list[Any]:
+    def store(self, stored: str, values: pa.Array, name: str = "v", *, nan: bool = False, **writer: Any) -> list[Any]:
         """Load a column's values and return what is in the table then. Raises SchemaError, RefusedValueError."""
         path = self.directory / "v.parquet"
-        pq.write_table(pa.table({name: values}), path)
-        table = one_column(name, stored)
+        pq.write_table(values if isinstance(values, pa.Table) else pa.table({name: values}), path, **writer)
+        table = one_column(name, stored, nan=nan)
         footer = read_footer(path, "v.parquet")
         check_columns(footer, table, "v.parquet", ignore_extra=False)
         check_lists(path, table, "v.parquet")
@@ -88,10 +89,11 @@ class Columns:
         return self.tables[name, stored]
 
 
-def one_column(name: str, stored: str) -> Table:
-    """Return a table of one column."""
+def one_column(name: str, stored: str, *, nan: bool = False) -> Table:
+    """Return a table of one column, in which NULL may stand for NaN."""
     of_snapshot = (name,) if name in {"processing_date", "window_days", "network"} else ()
-    table = Table("scratch", "scratch", key=(name,), snapshot_columns=of_snapshot)
+    nan_columns = (name,) if nan else ()
+    table = Table("scratch", "scratch", key=(name,), snapshot_columns=of_snapshot, nan_columns=nan_columns)
     table.__dict__["columns"] = (Column(name, stored),)  # instead of what schema/scratch.sql would say
     return table
 
@@ -123,6 +125,8 @@ def as_stored(value: Any, stored: str) -> Any:
             return bits(pa.array([float(value)], pa.float64()).cast(pa.float32())[0].as_py())
         case "Float64":
             return bits(float(value))
+        case "Decimal(38, 18)":
+            return D(value)
         case _:
             return value
 
@@ -156,6 +160,9 @@ ACCEPTED: list[tuple[str, pa.DataType, list[Any]]] = [
     (DECIMAL, pa.decimal256(76, 76), [D("0.5")]),
     (DECIMAL, pa.int64(), [0, 2**63 - 1, -(2**63)]),
     (DECIMAL, pa.uint64(), [2**64 - 1]),
+    (DECIMAL, pa.large_string(), ["0", "-0", "+1.5", "-1.50", "0.0", "7", "100000000000.1", "-0.000000000000000001"]),
+    (DECIMAL, pa.string(), [f"{sign}{'9' * 20}.{'9' * 18}" for sign in ("", "+", "-")]),
+    (DECIMAL, pa.string(), ["00012.50", "0" * 60 + "7.25", "0.5" + "0" * 60, "0" * 99, "-" + "0" * 40 + "9" * 20]),
     ("Bool", pa.bool_(), [True, False]),
     ("String", pa.large_string(), ["", " ", "😀 ﷽", "a\0b", "\t\n\r", "\"'`", "\\N", "\\", "{x:String}", "NULL"]),
     ("String", pa.large_string(), ["x" * 99_999]),
@@ -188,6 +195,13 @@ REFUSED: list[tuple[str, pa.DataType, list[Any]]] = [
     (DECIMAL, pa.decimal256(76, 38), [D("12345678901234567890.1234567890123456789"), D("1e37"), D("1e-38")]),
     (DECIMAL, pa.decimal256(76, 0), [D("1e20"), D("9" * 76)]),
     (DECIMAL, pa.int64(), [None]),
+    (DECIMAL, pa.large_string(), [None, "", " ", " 1", "1 ", "1\n", "\n1", "\t1", "1\r\n", "1\0", "\0", "1\u00a0"]),
+    (DECIMAL, pa.large_string(), ["1.", ".5", ".", "-", "+", "--1", "+-1", "- 1", "1-", "1.-5", "1.2.3", "\ufeff1"]),
+    (DECIMAL, pa.large_string(), ["1e5", "1E5", "1E-18", "0e0", "1e", "1e400", "1e-400", "0x10", "1/2", "1d", "1%"]),
+    (DECIMAL, pa.large_string(), ["nan", "NaN", "inf", "-Infinity", "NULL", "None", "true", "1 000", "1_000", "1,5"]),
+    (DECIMAL, pa.large_string(), ["\u0661", "\uff11", "\u00b2", "one", "$1", "'1'"]),
+    (DECIMAL, pa.string(), ["9" * 21, "-" + "9" * 21, "1" + "0" * 20, "9" * 39, "1" + "0" * 99]),
+    (DECIMAL, pa.string(), ["0." + "0" * 18 + "1", "1." + "0" * 18 + "1", f"-{'9' * 20}.{'9' * 19}", "0." + "3" * 99]),
     ("Bool", pa.bool_(), [None]),
     ("String", pa.large_string(), [None]),
     ("Array(UInt16)", pa.list_(pa.int64()), [None, [None], [1, None], [-1], [65536], [1, 2**40]]),
@@ -199,7 +213,7 @@ REFUSED: list[tuple[str, pa.DataType, list[Any]]] = [
 INCONVERTIBLE = [
     ("UInt32", pa.string()), ("UInt32", pa.bool_()), ("UInt8", pa.decimal128(5, 0)), ("UInt64", pa.timestamp("ms")),
     ("Float32", pa.string()), ("Float32", pa.decimal128(5, 2)), ("Float64", pa.bool_()), ("Float64", pa.float16()),
-    (DECIMAL, pa.float64()), (DECIMAL, pa.string()), ("Bool", pa.int64()), ("Bool", pa.string()),
+    (DECIMAL, pa.float64()), (DECIMAL, pa.binary()), ("Bool", pa.int64()), ("Bool", pa.string()),
     ("String", pa.int64()), ("String", pa.binary()), ("String", pa.date32()), ("String", pa.list_(pa.string())),
     ("Array(String)", pa.string()), ("Array(String)", pa.list_(pa.int64())), ("Array(String)", pa.list_(pa.binary())),
     ("Array(UInt16)", pa.list_(pa.string())), ("Array(UInt16)", pa.int64()), ("Array(UInt16)", pa.list_(pa.bool_())),
@@ -311,6 +325,129 @@ def test_a_row_of_another_network_is_refused(columns: Columns, value: str | None
         columns.store("String", pa.array(["torus", value]), "network")
 
 
+@pytest.mark.parametrize("undecodable", [b"1\xff", b"\xff"])
+def test_an_amount_that_is_not_text_is_refused(columns: Columns, undecodable: bytes) -> None:
+    """Bytes that are not UTF-8, where an amount is written as text."""
+    with pytest.raises(RefusedValueError, match=r"v is b'.*' in row 1\b"):
+        columns.store(DECIMAL, pa.array([b"1", undecodable], pa.binary()).view(pa.string()))
+
+
+#: What a writer notes of its own types in ARROW:schema, where the Parquet schema says another type.
+NOTED: list[tuple[str, pa.DataType, list[Any]]] = [
+    *(
+        ("String", pa.dictionary(index, text), ["a", "", "a"])
+        for index in (pa.int8(), pa.uint32(), pa.int64()) for text in (pa.string(), pa.large_string())
+    ),
+    ("String", pa.dictionary(pa.int8(), pa.string(), ordered=True), ["a", "b"]),
+    ("String", pa.string_view(), ["", "longer than twelve bytes"]),
+    ("String", pa.json_(), ["{}"]),
+    (DECIMAL, pa.dictionary(pa.int32(), pa.string()), ["1.5"]),
+    (DECIMAL, pa.string_view(), ["1.5"]),
+    (DECIMAL, pa.decimal32(9, 2), [D("1.5")]),
+    (DECIMAL, pa.decimal64(18, 2), [D("1.5")]),
+    *(("UInt64", pa.dictionary(pa.int32(), value), [1, 2]) for value in (pa.int64(), pa.uint8())),
+    ("UInt64", pa.duration("us"), [timedelta(microseconds=5)]),
+    ("UInt32", pa.uint32(), [1, 2**32 - 1]),
+    ("Float64", pa.dictionary(pa.int32(), pa.float64()), [0.5]),
+    ("Array(String)", pa.list_(pa.dictionary(pa.int32(), pa.string())), [["a"], []]),
+    *(("Array(String)", make(pa.string_view()), [["a"], []]) for make in (pa.list_, pa.large_list)),
+    *(("Array(String)", make(pa.large_string()), [["a"], []]) for make in (pa.large_list, pa.list_view)),
+    ("Array(UInt16)", pa.list_(pa.int64(), 2), [[1, 2], [3, 4]]),
+    ("Array(UInt16)", pa.large_list_view(pa.int64()), [[1, 2], []]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.6"])
+@pytest.mark.parametrize(("stored", "arrow", "values"), NOTED, ids=name_of)
+def test_the_parquet_schema_decides_and_not_what_the_writer_noted(
+    columns: Columns, stored: str, arrow: pa.DataType, values: list[Any], version: str
+) -> None:
+    """The same pages with and without ARROW:schema arrive alike: pandas' and polars' categories, views, lists."""
+    plain = [value // timedelta(microseconds=1) if isinstance(value, timedelta) else value for value in values]
+    for noted in (True, False):
+        found = columns.store(stored, pa.array(values, arrow), version=version, store_schema=noted)
+        assert [bits(value) for value in found] == [as_stored(value, stored) for value in plain]
+
+
+@pytest.mark.parametrize("arrow", [pa.dictionary(pa.int8(), pa.string()), pa.string_view()], ids=name_of)
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_bad_value_is_named_whatever_the_writer_noted(columns: Columns, arrow: pa.DataType, *, noted: bool) -> None:
+    """Text that is NULL, no amount, or another date."""
+    days = ["2025-08-01", "2025-08-02"]
+    for stored, name, values in [
+        ("String", "v", ["a", None]), (DECIMAL, "v", ["1", "x"]), ("Date", "processing_date", days),
+    ]:  # fmt: skip
+        with pytest.raises(RefusedValueError, match=rf"{name} is .* in row 1\b"):
+            columns.store(stored, pa.array(values, arrow), name, store_schema=noted)
+
+
+@pytest.mark.parametrize("noted", [b"", b"no schema", b64encode(pa.schema([("v", pa.binary())]).serialize())])
+def test_a_note_that_is_wrong_makes_no_difference(columns: Columns, noted: bytes) -> None:
+    """Nothing, what pyarrow cannot read, and another type."""
+    table = pa.table({"v": ["a"]}).replace_schema_metadata({"ARROW:schema": noted})
+    assert columns.store("String", table, store_schema=False) == ["a"]
+
+
+STORED = sorted({stored for stored, *_ in ACCEPTED})
+
+
+@pytest.mark.parametrize("stored", STORED)
+def test_a_column_without_values_has_any_type(columns: Columns, stored: str) -> None:
+    """A file without rows has columns of the type null; with rows they are NULL, which is named and refused."""
+    assert columns.store(stored, pa.nulls(0)) == []
+    with pytest.raises(RefusedValueError, match=r"^v(\.parquet: v)? is NULL in row 0 .*, expected"):
+        columns.store(stored, pa.nulls(3))
+
+
+@pytest.mark.parametrize(
+    ("stored", "name"), [("Date", "processing_date"), ("UInt16", "window_days"), ("String", "network")]
+)
+def test_a_column_of_the_snapshot_without_values_has_any_type(columns: Columns, stored: str, name: str) -> None:
+    """The same of what every row must say."""
+    assert columns.store(stored, pa.nulls(0), name) == []
+    with pytest.raises(RefusedValueError, match=rf"{name} is NULL in row 0\b.*, the snapshot's own"):
+        columns.store(stored, pa.nulls(3), name)
+
+
+@pytest.mark.parametrize("list_of", [pa.list_, pa.large_list])
+@pytest.mark.parametrize("stored", [stored for stored in STORED if stored.startswith("Array")])
+def test_lists_that_are_all_empty_are_of_any_type(columns: Columns, stored: str, list_of: Callable[..., Any]) -> None:
+    """pandas writes list<null> when no alert of a quiet day has an indicator; NULL in a list, or as one, is refused."""
+    assert columns.store(stored, pa.array([[], []], list_of(pa.null()))) == [[], []]
+    assert columns.store(stored, pa.array([], list_of(pa.null()))) == []
+    for bad in (None, [None]):
+        with pytest.raises(RefusedValueError, match=r"v(\[0\])? is NULL in row 1\b"):
+            columns.store(stored, pa.array([[], bad], list_of(pa.null())))
+
+
+@pytest.mark.parametrize("stored", ["Float32", "Float64"])
+@pytest.mark.parametrize("arrow", [pa.float32(), pa.float64(), pa.null()], ids=name_of)
+def test_null_is_nan_where_upstream_computes_that(columns: Columns, stored: str, arrow: pa.DataType) -> None:
+    """In the columns that the table names; any other value is as in any other column."""
+    values = [None, None] if arrow == pa.null() else [0.5, None, math.nan, -math.inf, None]
+    found = columns.store(stored, pa.array(values, arrow), nan=True)
+    assert [bits(value) for value in found] == [bits(math.nan if value is None else value) for value in values]
+    assert columns.store(stored, pa.array([], arrow), nan=True) == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "arrow", "value"), [("Float32", pa.float64(), 1e300), ("Float64", pa.int64(), 2**53 + 1)], ids=name_of
+)
+def test_a_column_with_nan_refuses_as_any_other(
+    columns: Columns, stored: str, arrow: pa.DataType, value: float
+) -> None:
+    """The value that does not fit is named, and no NULL before it."""
+    good = None if arrow == pa.float64() else 1
+    with pytest.raises(RefusedValueError, match=r"v is \S+ in row 1\b"):
+        columns.store(stored, pa.array([good, value], arrow), nan=True)
+
+
+def test_whole_numbers_are_no_nan(columns: Columns) -> None:
+    """pandas writes a column with NaN as floats: NULL among integers is something else."""
+    with pytest.raises(RefusedValueError, match=r"v is NULL in row 1\b"):
+        columns.store("Float64", pa.array([1, None], pa.int64()), nan=True)
+
+
 def integers(bound: int, arrow: pa.DataType) -> st.SearchStrategy[int]:
     """Return integers of an Arrow type, many of them near the edges of a column's range."""
     width = arrow.bit_width
@@ -351,6 +488,8 @@ PROPERTIES: list[tuple[str, pa.DataType, st.SearchStrategy[Any]]] = [
             (pa.decimal256, 40, 18), (pa.decimal256, 76, 38), (pa.decimal256, 76, 10), (pa.decimal256, 60, 55),
         ]
     ),
+    (DECIMAL, pa.large_string(), st.text("0059.+-e ", max_size=45)),
+    (DECIMAL, pa.string(), decimals(45, 20).map(lambda value: format(value, "f"))),
     ("String", pa.large_string(), TEXT),
     ("Array(UInt16)", pa.list_(pa.int64()), st.lists(integers(2**16, pa.int64()), max_size=4)),
     ("Array(UInt16)", pa.list_(pa.int64()), st.lists(st.none() | st.integers(0, 65535), max_size=4)),
