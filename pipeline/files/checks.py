@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 _ROWS_AT_ONCE = 16_384
 
+_ANOTHER_TYPE = (
+    "a new export has the same types: ask upstream whether the change is meant, and change pipeline/schema, or how "
+    "values are converted, if it is; nothing was loaded and what readers see has not changed"
+)
+
 
 def check_size(path: Path, entry: FileEntry) -> int:
     """Return the file's size in bytes. Raises FileError when it is missing or not as large as the manifest says."""
@@ -44,6 +49,7 @@ def check_columns(footer: Footer, table: Table, name: str, *, ignore_extra: bool
         for column in table.file_columns
         if column.name not in footer.columns and column.name not in table.snapshot_columns
     ]
+    is_partial = bool(problems)
     problems += [
         f"{name_} is {arrow}, which cannot be stored as {wanted[name_].type}"
         for name_, arrow in footer.columns.items()
@@ -51,7 +57,7 @@ def check_columns(footer: Footer, table: Table, name: str, *, ignore_extra: bool
     ]
     known = {*wanted, *table.dropped_columns}
     extra = {name_: arrow for name_, arrow in footer.columns.items() if name_ not in known and not ignore_extra}
-    hint = _hint_about(extra, table) if extra and not problems else ASK_UPSTREAM
+    hint = ASK_UPSTREAM if is_partial else _ANOTHER_TYPE if problems else _hint_about(extra, table)
     problems += [f"unexpected {name_!r} ({arrow}){_twin(name_, known)}" for name_, arrow in extra.items()]
     if problems:
         raise SchemaError(f"{name}: columns are not those of {table.name}: {'; '.join(problems)}", hint=hint)
@@ -60,12 +66,11 @@ def check_columns(footer: Footer, table: Table, name: str, *, ignore_extra: bool
 def _hint_about(extra: Mapping[str, pa.DataType], table: Table) -> str:
     """Return what to do about columns that are new."""
     names = {name: name.replace("\\", "\\\\").replace("`", "\\`") for name in extra}
-    types = {name: re.sub(r"Nullable\((.*)\)", r"\1", read_type(arrow) or str(arrow)) for name, arrow in extra.items()}
+    types = {name: re.sub(r"Nullable\((.*)\)", r"\1", read_type(arrow) or "") for name, arrow in extra.items()}
     add = ", ".join(f"ADD COLUMN `{names[name]}` {types[name]}" for name in extra)
-    return (
-        f"decide about the new column: ALTER TABLE {table.loads} {add} (add it to schema/, too, and drop the view) "
-        "stores it, INGESTION_IGNORE_EXTRA_COLUMNS=true loads the file without it; nothing was loaded"
-    )
+    stores = f"ALTER TABLE {table.loads} {add} (add it to schema/, too, and drop the view) stores it, "
+    ignores = "INGESTION_IGNORE_EXTRA_COLUMNS=true loads the file without it; nothing was loaded"
+    return f"decide about the new column: {stores if all(types.values()) else ''}{ignores}"
 
 
 def _twin(name: str, known: set[str]) -> str:

@@ -169,8 +169,9 @@ def _compare(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, load_id
     if keys != row_count:
         raise DuplicateKeyError(
             f"{file.name}: {row_count - keys} rows repeat a key ({', '.join(file.table.key)}): "
-            + _repeated(warehouse, snapshot, file.table, load_id),
-            hint=ASK_UPSTREAM,
+            + _repeated(warehouse, snapshot, file.table, load_id)
+            + "; an export without FINAL holds old and new rows while upstream replaces them",
+            hint=f"a later export has each key once: {ASK_UPSTREAM}",
         )
     if file.content_digest not in {None, digest}:
         raise RowDigestError(

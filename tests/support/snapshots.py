@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -292,7 +293,12 @@ def expected_rows(path: Path, table: str, snapshot: Snapshot) -> list[tuple[obje
 
 
 def _as_readers_see(value: Any, clickhouse_type: str) -> object:
-    """Return a value as ClickHouse stores it; only rounding to single precision changes it."""
+    """Return a value as ClickHouse stores it; only rounding to single precision changes it.
+
+    NULL is NaN, as pandas writes it: in any but upstream's two columns of that kind it is refused.
+    """
+    if value is None and clickhouse_type == "Float64":
+        return math.nan
     if clickhouse_type == "Float32":
         return struct.unpack("f", struct.pack("f", value))[0]
     if clickhouse_type == "Decimal(38, 18)":

@@ -116,14 +116,54 @@ def decimals(precision: int, scale: int, largest: str) -> Callable[[SnapshotFile
     return form
 
 
+def amounts_as_text(files: SnapshotFiles) -> None:
+    """Amounts as upstream's newer core writes them: ``format(value, "f")``."""
+    for table, columns in contract().items():
+        for column in [name for name, type_ in columns.items() if type_.startswith("Decimal")]:
+            values = [format(value, "f") for value in files.table(table)[column].to_pylist()]
+            files.set_column(table, column, pa.array(values, pa.large_string()))
+
+
+def not_a_number(files: SnapshotFiles) -> None:
+    """NULL where upstream computed NaN: in one row, and in all rows."""
+    files.set_value("raw_features", "volume_std", 3, None)
+    files.set_column("raw_features", "volume_cv", pa.nulls(files.table("raw_features").num_rows))
+
+
+def empty_lists(files: SnapshotFiles) -> None:
+    """No alert has an indicator: pandas writes list<null>."""
+    empty: list[list[str]] = [[]] * files.table("raw_alerts").num_rows
+    files.set_column("raw_alerts", "risk_indicators", pa.array(empty, pa.list_(pa.null())))
+
+
+def no_rows_and_no_types(files: SnapshotFiles) -> None:
+    """No cluster: all columns are of the type null."""
+    data = files.table("raw_clusters")
+    files.replace_table("raw_clusters", pa.table({name: pa.nulls(0) for name in data.column_names}))
+
+
+def text_as(text: pa.DataType) -> Callable[[SnapshotFiles], None]:
+    """Return a form with all text of another Arrow type, which only ARROW:schema in the file knows."""
+
+    def form(files: SnapshotFiles) -> None:
+        for table in contract():
+            for field in files.table(table).schema:
+                if pa.types.is_large_string(field.type) or pa.types.is_string(field.type):
+                    values = files.table(table)[field.name].to_pylist()
+                    files.set_column(table, field.name, pa.array(values, text))
+
+    return form
+
+
 FORMS: dict[str, tuple[Callable[[SnapshotFiles], None], ...]] = {
     "raw_names": (current_raw_names, dates_as_timestamps, decimals(9, 2, "1234567.89")),
-    "a_list": (in_a_list, dates_as_text),
+    "a_list": (in_a_list, dates_as_text, text_as(pa.string_view())),
     "prefix": (in_a_list_with_prefix, with_version),
     "raw_list": (in_a_list_with_raw_names, columns_in_another_order, decimals(38, 18, f"{'9' * 20}.{'9' * 18}")),
     "legacy": (legacy, without_key_columns, decimals(20, 0, "9" * 20)),
     "inside": (labels_inside, decimals(45, 20, "12345678901234567890.123456789012345678")),
-    "no_alerts": (no_rows_but_columns, labels_without_network),
+    "no_alerts": (no_rows_but_columns, labels_without_network, text_as(pa.dictionary(pa.int32(), pa.string()))),
+    "newer": (amounts_as_text, not_a_number, empty_lists, no_rows_and_no_types),
     "quiet": (quiet_day,),
 }  #: by network
 
@@ -172,6 +212,13 @@ def test_all_networks_were_ingested_by_one_run(ingested: Ingested) -> None:
     """The run ends well, and a second one has nothing to do for any network."""
     assert (ingested.first.exit_code, ingested.first.errors()) == (0, [])
     assert (ingested.second.exit_code, ingested.second.done) == (0, [])
+
+
+def test_the_files_are_compared_with_the_rows(ingested: Ingested) -> None:
+    """Loaded once more by ``verify --deep``, each form is the same rows: NaN, text and lists among them."""
+    networks = [option for name in ("a_list", "no_alerts", "newer") for option in ("--network", name)]
+    result = ingested.deployment.command("sot-ingest", "verify", "--deep", "--date", "2025-08-01", *networks)
+    assert result.exit_code == 0, result.stdout
 
 
 def test_the_ledger_says_what_proved_a_file(ingested: Ingested) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,9 @@ def of_columns(id_: str, table: str, break_: Break, *says: str, hint: str = "ask
     return Case(id_, FILES, f"{table.removeprefix('raw_')}.parquet", says, break_, table, hint=hint)
 
 
-def of_rows(id_: str, table: str, break_: Break, *says: str) -> Case:
+def of_rows(id_: str, table: str, break_: Break, *says: str, hint: str = "ask upstream to publish") -> Case:
     """Return a case that the load finds."""
-    return Case(id_, LOAD, f"{table.removeprefix('raw_')}.parquet", says, break_, table)
+    return Case(id_, LOAD, f"{table.removeprefix('raw_')}.parquet", says, break_, table, hint=hint)
 
 
 def of_value(table: str, column: str, value: object, *says: str, type_: pa.DataType | None = None) -> Case:
@@ -250,6 +251,13 @@ CASES = [
         hint="ALTER TABLE raw_alerts_loads ADD COLUMN `risk` Float64",
     ),
     of_columns(
+        "extra column without values",
+        ALERTS,
+        lambda files: files.add_column(ALERTS, "risk", pa.nulls(30)),
+        "unexpected 'risk' (null)",
+        hint="decide about the new column: INGESTION_IGNORE_EXTRA_COLUMNS=true",
+    ),
+    of_columns(
         "differently cased column",
         ALERTS,
         lambda files: files.rename_column(ALERTS, "severity", "Severity"),
@@ -261,6 +269,7 @@ CASES = [
         FEATURES,
         lambda files: files.cast_column(FEATURES, "kcore", pa.string()),
         "kcore is string, which cannot be stored as UInt32",
+        hint="a new export has the same types: ask upstream whether the change is meant",
     ),
     of_columns("column twice", ALERTS, twice, "found 'severity' more than once"),
     of_columns(
@@ -331,6 +340,17 @@ CASES = [
         "at most 20 digits before the point and 18 after it",
         type_=pa.decimal128(38, 19),
     ),
+    *(
+        of_value(CLUSTERS, "total_volume_usd", text, f"is {text!r}", "text of at most 20 digits", type_=pa.string())
+        for text in ("1e-19", "NaN", "")
+    ),
+    of_rows(
+        "only NULL",
+        FEATURES,
+        lambda files: files.set_column(FEATURES, "kcore", pa.nulls(files.table(FEATURES).num_rows)),
+        "kcore is NULL in row 0 (the first is 0), expected a whole number from 0 to 4294967295 (UInt32)",
+    ),
+    of_value(FEATURES, "amount_variance", None, "NULL", "(Float64)"),
     of_rows("another date, date32", CLUSTERS, another_date(pa.date32(), date(2025, 8, 2)), *WRONG_DATE),
     of_rows("another date, timestamp", CLUSTERS, another_date(pa.timestamp("ms"), NEXT_MIDNIGHT), *WRONG_DATE),
     of_rows(
@@ -342,29 +362,21 @@ CASES = [
     of_rows("another date, text", CLUSTERS, another_date(pa.string(), "2025-08-02"), "processing_date is '2025-08-02'"),
     of_value(FEATURES, "window_days", 90, "is 90", "expected 195, the snapshot's own"),
     of_value(LABELS, "network", "bitcoin", "is 'bitcoin'", "expected torus, the snapshot's own"),
-    of_rows(
-        "an address twice",
-        FEATURES,
-        lambda files: files.duplicate_row(FEATURES),
-        "1 rows repeat a key (address)",
-        "2 times",
-    ),
-    of_rows(
-        "an alert twice", ALERTS, lambda files: files.duplicate_row(ALERTS), "1 rows repeat a key (alert_id)", "2 times"
-    ),
-    of_rows(
-        "a cluster twice",
-        CLUSTERS,
-        lambda files: files.duplicate_row(CLUSTERS),
-        "1 rows repeat a key (cluster_id)",
-        "2 times",
-    ),
-    of_rows(
-        "a label twice",
-        LABELS,
-        lambda files: files.duplicate_row(LABELS),
-        "1 rows repeat a key (network, address, label)",
-        "2 times",
+    *(
+        of_rows(
+            id_,
+            table,
+            partial(SnapshotFiles.duplicate_row, table=table),
+            f"1 rows repeat a key ({key})",
+            "2 times; an export without FINAL holds old and new rows while upstream replaces them",
+            hint="a later export has each key once: ask upstream to publish the snapshot again",
+        )
+        for id_, table, key in (
+            ("an address twice", FEATURES, "address"),
+            ("an alert twice", ALERTS, "alert_id"),
+            ("a cluster twice", CLUSTERS, "cluster_id"),
+            ("a label twice", LABELS, "network, address, label"),
+        )
     ),
 ]
 
