@@ -76,14 +76,14 @@ class Manifest:
 
     sha256: str  #: of META.json's bytes
     generated_at: datetime | None  #: in UTC
-    files: Mapping[str, FileEntry]  #: by table name; one for each of TABLES
+    files: Mapping[str, FileEntry]  #: by table name; one for each table that was asked for
 
 
-def parse_manifest(data: bytes, snapshot: Snapshot, *, allow_md5: bool) -> Manifest:
+def parse_manifest(data: bytes, snapshot: Snapshot, *, allow_md5: bool, tables: Iterable[Table] = TABLES) -> Manifest:
     """Return what the upstream exporter's META.json says; three dialects are in use (see the module).
 
-    Files that we do not ingest may be listed; only their names are checked. With ``allow_md5`` an entry may
-    have nothing better than MD5, and its ``algorithm`` says so. Raises ManifestError when the document is
+    It must list the file of each of ``tables``; of other files only the names are checked. With ``allow_md5`` an entry
+    may have nothing better than MD5, and its ``algorithm`` says so. Raises ManifestError when the document is
     malformed, lacks a fact that a load needs, contradicts itself, or describes another snapshot.
     """
     meta = _decode(data).members()
@@ -94,7 +94,7 @@ def parse_manifest(data: bytes, snapshot: Snapshot, *, allow_md5: bool) -> Manif
         meta[key].members() if key in meta else {} for key in ("counts", "sizes", "content_digests")
     )
     files = {}
-    for table in TABLES:
+    for table in tables:
         name = _name_of(table, listing, entries)
         facts = {"sha256": entries[name]} if listing.place == "sha256" else entries[name].members()
         algorithm, digest = _digest(entries[name], facts, allow_md5=allow_md5)
@@ -241,11 +241,17 @@ def _entries(listing: _Node) -> dict[str, _Node]:
     return entries
 
 
+def leave_out(table: Table) -> str:
+    """Say what to do when upstream has stopped to export a table."""
+    return f"if upstream exports it no longer, leave {table.name} out of INGESTION_TABLES"
+
+
 def _name_of(table: Table, listing: _Node, entries: Mapping[str, _Node]) -> str:
     names = [name for name in table.file_names if name in entries]
     if len(names) != 1:
         found = _Node(listing.place, names or list(entries))
-        raise found.refused(f"exactly one of {' and '.join(table.file_names)}")
+        hint = HINT if names else f"{HINT}; {leave_out(table)}"
+        raise found.refused(f"exactly one of {' and '.join(table.file_names)}", hint=hint)
     return names[0]
 
 

@@ -19,7 +19,7 @@ from pipeline import environment
 from pipeline.environment import Host, in_brackets
 from pipeline.errors import ConfigError
 from pipeline.snapshot import NETWORK_PATTERN
-from pipeline.tables import TABLES
+from pipeline.tables import BY_NAME, TABLES, Table
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -73,6 +73,12 @@ class Settings(BaseModel):
         min_length=1,
         description="networks that `IngestDaily` and `run` ingest, comma-separated",
     )
+    table_names: tuple[str, ...] = Field(
+        tuple(BY_NAME),
+        alias="INGESTION_TABLES",
+        min_length=1,
+        description="tables that a snapshot must have, comma-separated; a publication shows these and no other",
+    )
     window_days: int = Field(
         195, alias="INGESTION_WINDOW_DAYS", ge=1, le=65_535, description="days of history in a snapshot"
     )
@@ -117,7 +123,7 @@ class Settings(BaseModel):
     sot_database: str = Field(
         "sot_production", alias="SOT_DATABASE", description="its database; `{network}` stands for the network"
     )
-    sot_user: str | None = Field(None, alias="SOT_USER", description="user who may read the four tables; no default")
+    sot_user: str | None = Field(None, alias="SOT_USER", description="user who may read its tables; no default")
     sot_password: SecretStr = Field(SecretStr(""), alias="SOT_PASSWORD", description="password")
     sot_secure: bool = Field(False, alias="SOT_SECURE", description="TLS on both ports, certificates verified")
     sot_settle_seconds: float = Field(
@@ -186,7 +192,7 @@ class Settings(BaseModel):
         None, alias="REPORT_PATH", description="file that the report is written to at the end of each run, `….html`"
     )
 
-    @field_validator("networks", "sot_may_be_empty", mode="before")
+    @field_validator("networks", "table_names", "sot_may_be_empty", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
@@ -199,6 +205,15 @@ class Settings(BaseModel):
             raise ValueError(f"{', '.join(map(repr, wrong))} is not of the form {NETWORK_PATTERN.pattern}")
         if len(set(value)) < len(value):
             raise ValueError("a network is named twice")
+        return value
+
+    @field_validator("table_names")
+    @classmethod
+    def _check_tables(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [name for name in value if name not in BY_NAME]:
+            raise ValueError(f"{', '.join(map(repr, wrong))}: expected some of {', '.join(BY_NAME)}")
+        if len(set(value)) < len(value):
+            raise ValueError("a table is named twice")
         return value
 
     @field_validator("sot_may_be_empty")
@@ -243,6 +258,11 @@ class Settings(BaseModel):
         upper = value.upper() if isinstance(value, str) else value
         return upper if upper in get_args(LogLevel) else value
 
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The tables that are ingested, in the order of :data:`pipeline.tables.TABLES`."""
+        return tuple(table for table in TABLES if table.name in self.table_names)
+
     def database(self, network: str) -> str:
         """Return the name of the network's database."""
         override = self.overrides.get(network)
@@ -280,7 +300,7 @@ class Settings(BaseModel):
                 "or name one network"
             )
         if self.sot_host and not self.sot_user:
-            yield "SOT_USER: not set; expected the user of SOT_HOST who may read its four tables"
+            yield "SOT_USER: not set; expected the user of SOT_HOST who may read its tables"
         if self.sot_host and len(self.networks) > 1 and "{network}" not in self.sot_database:
             yield (
                 f"SOT_DATABASE: {self.sot_database!r} is the same for {', '.join(self.networks)}, and its tables do "

@@ -20,7 +20,6 @@ from pipeline.graph import interrupts, luigi_program, parameters, remaining, ste
 from pipeline.graph.base import SnapshotTask, TableTask
 from pipeline.graph.context import get_context
 from pipeline.snapshot import Snapshot
-from pipeline.tables import TABLES
 from pipeline.warehouse.claims import Claim
 
 #: The priority of a day's ordinary run: more than that of any day of a range, and short enough for luigid's page.
@@ -66,7 +65,7 @@ class DownloadManifest(SnapshotTask):
 
 
 class ValidateManifest(SnapshotTask):
-    """META.json parsed: right network, date and window, four files named, safe names."""
+    """META.json parsed: right network, date and window, every table's file named, safe names."""
 
     done = "Validated manifest"
 
@@ -149,12 +148,12 @@ class LoadTable(TableTask):
 
 
 class PublishSnapshot(SnapshotTask):
-    """One single-row INSERT: readers see all four tables."""
+    """One single-row INSERT: readers see all tables."""
 
     done = "Published snapshot"
 
     def requires(self) -> list[luigi.Task]:
-        return [self.clone(LoadTable, table=table.name) for table in TABLES]
+        return [self.clone(LoadTable, table=table.name) for table in get_context().settings.tables]
 
     def output(self) -> luigi.Target:
         return targets.PublishedSnapshot(get_context(), self.snapshot)

@@ -13,6 +13,7 @@ from pipeline import exit_codes
 from pipeline.cli import options, output
 from pipeline.dates import yesterday
 from pipeline.errors import PipelineError
+from pipeline.settings import get_settings
 from pipeline.snapshot import Snapshot
 
 
@@ -53,7 +54,7 @@ def _rows(item: Any) -> Iterator[list[str]]:
     if not item.steps:
         yield [day, network, "none", "", "", "", item.reason]
     for step in item.steps:
-        tables = "all" if len(step.tables) == 4 else ", ".join(step.tables)
+        tables = "all" if len(step.tables) == len(get_settings().tables) else ", ".join(step.tables)
         yield [day, network, step.step, tables, _number(step.bytes), _number(step.rows), step.reason]
 
 

@@ -20,7 +20,7 @@ from pipeline.tables import BY_NAME
     "tables",
     type=click.Choice(list(BY_NAME)),
     multiple=True,
-    help="Table to load anew; repeatable. The loads of the others are kept.  [default: all four]",
+    help="Table to load anew; repeatable. The loads of the others are kept.  [default: all of INGESTION_TABLES]",
 )
 @options.window_days
 @options.workers
@@ -38,7 +38,9 @@ def command(**given: Any) -> None:
     chosen = options.load_settings()
     chosen.check_networks((given["network"],))
     snapshot = Snapshot(given["network"], given["day"], given["window_days"] or chosen.window_days)
-    tables = given["tables"] or tuple(BY_NAME)
+    tables = given["tables"] or tuple(table.name for table in chosen.tables)
+    if left_out := set(tables) - set(chosen.table_names):
+        raise click.BadParameter(f"{', '.join(sorted(left_out))} is not in INGESTION_TABLES", param_hint="--table")
     output.confirm(f"Download {snapshot} and load {', '.join(tables)} anew?", yes=given["yes"])
     code = ingest_snapshots([snapshot], workers=given["workers"], scheduler=given["scheduler"], force_tables=tables)
     if given["as_json"]:

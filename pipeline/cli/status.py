@@ -39,11 +39,12 @@ def _print(found: list[Status]) -> None:
 
 def _row(item: Status) -> list[str]:
     seen = item.publication
+    rows = seen.row_counts if seen else {}
     return [
         item.snapshot.processing_date.isoformat(),
         item.snapshot.network,
         item.state,
-        *(f"{seen.row_counts[table.name]:,}" if seen else "-" for table in TABLES),
+        *(f"{rows[table.name]:,}" if table.name in rows else "-" for table in TABLES),
         f"{seen.published_at:%Y-%m-%d %H:%M}" if seen else "-",
         seen.manifest_sha256[:12] if seen else "-",
         item.step or "",

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.files import atomic
 from pipeline.manifest import Manifest, parse_manifest
 from pipeline.snapshot import MANIFEST_NAME, Snapshot
-from pipeline.tables import Table
+from pipeline.tables import TABLES, Table
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Workspace:
     root: Path
     snapshot: Snapshot
     allow_md5: bool = False
+    tables: tuple[Table, ...] = TABLES  #: those that a manifest must list
 
     @property
     def path(self) -> Path:
@@ -98,7 +99,7 @@ class Workspace:
         """Return what META.json on disk says. Raises ManifestError, WorkDirectoryError."""
         with atomic.reported(self.manifest_path):
             data = self.manifest_path.read_bytes()
-        return parse_manifest(data, self.snapshot, allow_md5=self.allow_md5)
+        return parse_manifest(data, self.snapshot, allow_md5=self.allow_md5, tables=self.tables)
 
     def downloaded_file(self, table: Table) -> DownloadedFile | None:
         """Return the table's file on disk, or None when it is not there, changed, or another manifest's."""

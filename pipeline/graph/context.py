@@ -49,6 +49,7 @@ class Context:
                 ClickHouse(address, chosen.sot_user or "", chosen.sot_password, chosen.sot_secure, SOT_ROLE),
                 chosen.sot_database,
                 chosen.work_path.absolute() / "export",
+                tables=chosen.tables,
                 settle_seconds=chosen.sot_settle_seconds,
                 may_be_empty=chosen.sot_may_be_empty,
             )
@@ -102,7 +103,8 @@ class Context:
 
     def workspace(self, snapshot: Snapshot) -> Workspace:
         """Return the snapshot's work directory."""
-        return Workspace(self.settings.work_path.absolute(), snapshot, allow_md5=self.settings.allow_md5)
+        chosen = self.settings
+        return Workspace(chosen.work_path.absolute(), snapshot, chosen.allow_md5, chosen.tables)
 
     def close(self) -> None:
         """Let go of the embedded ClickHouse, so that another process can open it."""

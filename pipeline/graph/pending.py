@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.files.workspace import Workspace
 from pipeline.graph.context import Context
 from pipeline.manifest import Manifest
-from pipeline.tables import TABLES, Table
+from pipeline.tables import Table
 from pipeline.warehouse import ledger
 from pipeline.warehouse.publish import Publication
 
@@ -42,7 +42,8 @@ def pending_steps(
     on_disk = workspace.downloaded_manifest()
     if on_disk and upstream and on_disk.uri != upstream.uri:
         on_disk = None
-    if on_disk and publication and not publication.forgotten and publication.manifest_sha256 == on_disk.sha256:
+    is_settled = publication and not publication.forgotten and publication.covers(shared.settings.table_names)
+    if on_disk and publication and is_settled and publication.manifest_sha256 == on_disk.sha256:
         yield PendingStep("CleanUp")
         return
     if on_disk is None:
@@ -59,12 +60,14 @@ def pending_steps(
 
 def _of_files(shared: Context, workspace: Workspace, manifest: Manifest | None) -> Iterator[PendingStep]:
     """Yield what is to be done with the files that ``manifest`` lists; all of it when that is not known."""
-    files = {table: proven_digest(workspace, table, manifest) for table in TABLES}
+    files = {table: proven_digest(workspace, table, manifest) for table in workspace.tables}
     if missing := tuple(table.name for table, digest in files.items() if digest is None):
         yield PendingStep("DownloadFile", missing)
     for step, name in (("validate-file", "ValidateFile"), ("validate-checksum", "ValidateChecksum")):
         if unproven := tuple(
-            table.name for table in TABLES if table.name in missing or not workspace.is_file_valid(step, table)
+            table.name
+            for table in workspace.tables
+            if table.name in missing or not workspace.is_file_valid(step, table)
         ):
             yield PendingStep(name, unproven)
     digests = {table: digest or _listed_digest(manifest, table) for table, digest in files.items()}

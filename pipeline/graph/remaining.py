@@ -56,7 +56,7 @@ def up_to_date(shared: Context, snapshots: Iterable[Snapshot]) -> dict[Snapshot,
         days = [snapshot.processing_date for snapshot in group]
         past = publications_by_date(shared.warehouse(network), min(days), max(days), window_days)
         for snapshot in group:
-            published = effective_publications(past.get(snapshot.processing_date, []))
+            published = effective_publications(past.get(snapshot.processing_date, []), shared.settings.table_names)
             if published and not shared.workspace(snapshot).path.exists():
                 found[snapshot] = published
     return found

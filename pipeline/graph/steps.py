@@ -16,7 +16,7 @@ from pipeline.files.workspace import DownloadedFile, DownloadedManifest, Workspa
 from pipeline.graph.context import Context
 from pipeline.snapshot import Snapshot
 from pipeline.sources import Report, download
-from pipeline.tables import TABLES, Table
+from pipeline.tables import Table
 from pipeline.warehouse import ledger
 from pipeline.warehouse.load import ProvenFile, load_file
 from pipeline.warehouse.publish import publish_loads
@@ -149,7 +149,7 @@ def _rows_told(file: ProvenFile, report: Report) -> Callable[[int], None]:
 
 
 def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
-    """Make readers see the loads of all four tables, at one instant. Raises WarehouseError.
+    """Make readers see the loads of all tables, at one instant. Raises WarehouseError.
 
     When another run published the same manifest, or a newer one, it is theirs that readers see.
     """
@@ -206,7 +206,7 @@ def proven_loads(context: Context, snapshot: Snapshot) -> dict[str, tuple[str, i
     Raises FileError, RowCountError.
     """
     workspace = context.workspace(snapshot)
-    entries, files = workspace.manifest().files, {table: downloaded(workspace, table) for table in TABLES}
+    entries, files = workspace.manifest().files, {table: downloaded(workspace, table) for table in workspace.tables}
     sha256s = {table.name: file.sha256 for table, file in files.items()}
     found = ledger.find_proven_loads(context.warehouse(snapshot.network), snapshot, sha256s)
     for table, file in files.items():

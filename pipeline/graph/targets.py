@@ -122,7 +122,8 @@ class PublishedSnapshot(SnapshotTarget):
     def exists(self) -> bool:
         """Compare what was published with the manifest on disk, else with the one at the source."""
         published = effective_publications(
-            publications_of(self.context.warehouse(self.snapshot.network), self.snapshot)
+            publications_of(self.context.warehouse(self.snapshot.network), self.snapshot),
+            self.context.settings.table_names,
         )
         if not published:
             return False

@@ -73,7 +73,7 @@ def make_plan(shared: Context, snapshot: Snapshot) -> Plan:
     past = publications_of(shared.warehouse(snapshot.network), snapshot)
     publication = past[-1] if past else None
     workspace = shared.workspace(snapshot)
-    known = {each.source: each.manifest_sha256 for each in effective_publications(past)}
+    known = {each.source: each.manifest_sha256 for each in effective_publications(past, shared.settings.table_names)}
     if known and shared.source.is_current(snapshot, known):
         left_over = (PlannedStep("CleanUp", (), "work files are left"),) if workspace.path.exists() else ()
         return Plan(snapshot, left_over, "published" if left_over else PUBLISHED)
@@ -81,7 +81,7 @@ def make_plan(shared: Context, snapshot: Snapshot) -> Plan:
     if found is None or missing_files(shared.source, snapshot, found):
         return Plan(snapshot, (), NO_SNAPSHOT)
     try:
-        manifest = parse_manifest(found.data, snapshot, allow_md5=shared.settings.allow_md5) if found.data else None
+        manifest = _parsed(shared, snapshot, found.data) if found.data else None
     except ManifestError as error:
         return Plan(snapshot, _until_refused(error), f"manifest is refused: {error}")
     on_disk = workspace.downloaded_manifest()
@@ -91,6 +91,11 @@ def make_plan(shared: Context, snapshot: Snapshot) -> Plan:
         for step in pending_steps(shared, workspace, publication, Upstream(found.uri, manifest))
     ]
     return Plan(snapshot, tuple(steps), reason)
+
+
+def _parsed(shared: Context, snapshot: Snapshot, data: bytes) -> Manifest:
+    chosen = shared.settings
+    return parse_manifest(data, snapshot, allow_md5=chosen.allow_md5, tables=chosen.tables)
 
 
 def _reason(publication: Publication | None, *, changed: bool) -> str:

@@ -10,7 +10,6 @@ from pipeline.dates import last_days
 from pipeline.graph.context import Context, get_context
 from pipeline.graph.pending import pending_steps
 from pipeline.snapshot import Snapshot
-from pipeline.tables import TABLES
 from pipeline.warehouse import ledger
 from pipeline.warehouse.publish import Publication, publications_by_date
 
@@ -67,10 +66,11 @@ def status_of(shared: Context, snapshot: Snapshot, publication: Publication | No
     workspace = shared.workspace(snapshot)
     if publication and publication.action == "retire":
         return Status(snapshot, "retired", None, None)
-    if workspace.path.exists() or (publication and publication.forgotten):
+    tables = shared.settings.table_names
+    if workspace.path.exists() or (publication and (publication.forgotten or not publication.covers(tables))):
         return Status(snapshot, "half done", str(next(pending_steps(shared, workspace, publication))), publication)
     if publication is None and loaded is not None:  # on another host, or its work directory is gone
-        missing = [table.name for table in TABLES if table.name not in loaded]
+        missing = [name for name in tables if name not in loaded]
         return Status(snapshot, "half done", f"LoadTable {', '.join(missing)}" if missing else "PublishSnapshot", None)
     if publication is None:
         return Status(snapshot, "missing", None, None)

@@ -73,24 +73,27 @@ def _of_snapshot(context: Context, snapshot: Snapshot, past: Sequence[Publicatio
     """Look at what readers see of one snapshot."""
     warehouse, found = context.warehouse(snapshot.network), Verified(snapshot, past[-1])
     loads = recorded_loads(warehouse, snapshot)
-    found.findings += _of_publication(warehouse, found, loads)
+    found.findings += _of_publication(warehouse, found, loads, context.settings.table_names)
     found.findings += _of_source(context, snapshot, past)
     if deep:
         found.findings += compare_files(context, snapshot, found.publication, loads)
     return found
 
 
-def _of_publication(warehouse: Warehouse, found: Verified, loads: Mapping[str, RecordedLoad]) -> Iterator[Finding]:
+def _of_publication(
+    warehouse: Warehouse, found: Verified, loads: Mapping[str, RecordedLoad], ingested: Sequence[str]
+) -> Iterator[Finding]:
     """Look at the publication's row, then at each table's load."""
     publication = found.publication
-    names = [table.name for table in TABLES]
+    wanted, named = set(ingested), publication.load_ids.keys() | publication.row_counts.keys()
+    names = wanted if not publication.covers(ingested) else named & BY_NAME.keys() or wanted
     for what, tables in (("load_ids", publication.load_ids), ("row_counts", publication.row_counts)):
-        if sorted(tables) != sorted(names):
+        if tables.keys() != names:
             yield Finding(
                 "publication",
                 f"{what} has {', '.join(sorted(tables)) or 'nothing'}",
                 ", ".join(sorted(names)),
-                f"readers do not see all tables: {_back_or_anew(found.snapshot)}",
+                f"readers do not see all tables of INGESTION_TABLES: {_back_or_anew(found.snapshot)}",
             )
     altered = altered_views(warehouse)
     for table in TABLES:
@@ -164,7 +167,8 @@ def _of_source(context: Context, snapshot: Snapshot, past: Sequence[Publication]
         hint = "nothing to do; the day could not be loaded anew"
         yield Finding("gone upstream", f"no {source.absence(snapshot)[0]}", seen.source, hint, is_fault=False)
     elif not source.is_current(snapshot, {seen.source: seen.manifest_sha256}):
-        if source.is_current(snapshot, {other.source: other.manifest_sha256 for other in effective_publications(past)}):
+        effective = effective_publications(past, seen.load_ids)
+        if source.is_current(snapshot, {other.source: other.manifest_sha256 for other in effective}):
             hint = f"it stays so until upstream publishes a new one, or {rerun_command(snapshot)}"
             yield Finding("rolled back", _newest_at(source, snapshot), seen.source, hint, is_fault=False)
         else:

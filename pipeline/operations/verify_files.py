@@ -16,7 +16,7 @@ from pipeline.graph import steps
 from pipeline.graph.context import Context
 from pipeline.operations.findings import Finding, rerun_command
 from pipeline.snapshot import Snapshot
-from pipeline.tables import TABLES, Table
+from pipeline.tables import BY_NAME, Table
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.compare import differences
 from pipeline.warehouse.ledger import RecordedLoad, count_rows
@@ -32,7 +32,7 @@ def compare_files(
     Raises SourceError and WarehouseError.
     """
     warehouse = context.warehouse(snapshot.network)
-    with _elsewhere(context) as ours:
+    with _elsewhere(context, publication) as ours:
         if not ours.source.is_ready(snapshot):
             return
         steps.download_manifest(ours, snapshot, lambda *_: None)
@@ -42,20 +42,24 @@ def compare_files(
             hint = "the files that were published are not at the source any more"
             yield Finding("not compared", shown, publication.source, hint, is_fault=False)
             return
-        for table in TABLES:
-            load = loads.get(publication.load_ids.get(table.name, ""))
+        for table in ours.settings.tables:
+            load = loads.get(publication.load_ids[table.name])
             if load is not None:
                 yield from _of_file(ours, warehouse, snapshot, table, load)
 
 
 @contextmanager
-def _elsewhere(context: Context) -> Iterator[Context]:
-    """Yield a context with a work directory of its own, which is empty before and gone after."""
+def _elsewhere(context: Context, publication: Publication) -> Iterator[Context]:
+    """Yield a context with a work directory of its own, which is empty before and gone after.
+
+    It is about the tables of the publication, whichever are ingested now.
+    """
     path = context.settings.work_path.absolute() / ".verify"
     with locked(path.with_suffix(".lock")):
         remove_directory(path, below=path.parent)
         try:
-            yield Context(context.settings.model_copy(update={"work_path": path}))
+            tables = tuple(name for name in publication.load_ids if name in BY_NAME)
+            yield Context(context.settings.model_copy(update={"work_path": path, "table_names": tables}))
         finally:
             remove_directory(path, below=path.parent)
 

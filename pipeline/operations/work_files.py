@@ -77,7 +77,7 @@ def _is_published(context: Context, snapshot: Snapshot) -> bool:
     manifest = context.workspace(snapshot).downloaded_manifest()
     past = publications_of(context.warehouse(snapshot.network), snapshot)
     return manifest is not None and manifest.sha256 in {
-        publication.manifest_sha256 for publication in effective_publications(past)
+        publication.manifest_sha256 for publication in effective_publications(past, context.settings.table_names)
     }
 
 

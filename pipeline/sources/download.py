@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.errors import ASK_UPSTREAM, FileError, ManifestError
 from pipeline.files import atomic
-from pipeline.manifest import FileEntry, Manifest, parse_manifest
+from pipeline.manifest import FileEntry, Manifest, leave_out, parse_manifest
 from pipeline.snapshot import Snapshot
 from pipeline.sources import RemoteFile, Source, file_keys
 from pipeline.tables import Table
@@ -31,7 +31,7 @@ def locate(source: Source, snapshot: Snapshot, entry: FileEntry) -> RemoteFile:
         return found
     raise FileError(
         f"{entry.name}: the manifest lists it, but {source.uri} has no {' and no '.join(keys)}",
-        hint=_PUBLISHING,
+        hint=f"{_PUBLISHING}; {leave_out(entry.table)}",
     )
 
 
@@ -85,7 +85,7 @@ def _superseding(source: Source, snapshot: Snapshot, manifest: Manifest, table: 
             continue
         text = source.read_manifest(other)
         try:
-            found = parse_manifest(text.data, other, allow_md5=False) if text else None
+            found = parse_manifest(text.data, other, allow_md5=False, tables=[table]) if text else None
         except ManifestError:
             continue
         if found and found.files[table.name].digest == sha256 and _is_newer(other, found, snapshot, manifest):

@@ -24,7 +24,7 @@ from pipeline.errors import FileError, SourceChangedError, SourceUnavailableErro
 from pipeline.snapshot import Snapshot
 from pipeline.sources import RUN_LATER, ManifestText, RemoteFile, Report, newest_first
 from pipeline.sources.directory import DirectorySource
-from pipeline.sources.sot_export import Export, dated, version_of
+from pipeline.sources.sot_export import Export, dated, tables_in, version_of
 from pipeline.sources.sot_tables import SOT_TABLES, SnapshotState, SotTables, TableState
 from pipeline.tables import TABLES, Table
 
@@ -50,6 +50,7 @@ class _Seen:
 class SotSource:
     """The SOT ClickHouse as a source.
 
+    ``tables`` are those that a snapshot must have; no other is read, but to see whether a published one has changed.
     ``settle_seconds`` is how long the rows of a snapshot must have stayed the same before it counts as written.
     ``may_be_empty`` names the tables that a snapshot may have no rows in.
     """
@@ -60,12 +61,14 @@ class SotSource:
         database: str,
         export: Path,
         *,
+        tables: tuple[Table, ...] = TABLES,
         settle_seconds: float,
         may_be_empty: tuple[str, ...] = (),
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self._tables = SotTables(server, database)
-        self._export = Export(export)
+        self._sot = SotTables(server, database)
+        self._tables = tables
+        self._export = Export(export, tables)
         self._exported = DirectorySource(export)
         self._settle_seconds = settle_seconds
         self._may_be_empty = may_be_empty
@@ -75,7 +78,7 @@ class SotSource:
     @property
     def uri(self) -> str:
         """Server and database, for people."""
-        return self._tables.uri()
+        return self._sot.uri()
 
     def is_ready(self, snapshot: Snapshot) -> bool:
         """Tell whether every table has rows and they have settled: luigi asks several times in a row.
@@ -103,16 +106,19 @@ class SotSource:
         """Ask for counts and digests; None without an export, or while a table has no rows."""
         if self._export.state(snapshot) is None:
             return None
-        state = self._tables.state(snapshot)
+        state = self._sot.state(snapshot, self._tables)
         return None if self._empty(state) else self._manifest_uri(snapshot, state)
 
     def is_current(self, snapshot: Snapshot, known: Mapping[str, str]) -> bool:
         """Compare digests of the date's rows: the manifest is ours and says nothing that they do not."""
-        seen, versions = self._seen.get(snapshot), {dated(uri.rpartition("#")[2]) for uri in known}
-        if seen and seen.is_recent and dated(version_of(seen.state)) in versions:
+        seen, versions = self._seen.get(snapshot), {uri.rpartition("#")[2] for uri in known}
+        if seen and seen.is_recent and dated(version_of(seen.state)) in map(dated, versions):
             return True
-        state = self._tables.state(snapshot, [table for table in TABLES if not table.shared])
-        return bool(self._empty(state)) or dated(version_of(state)) in versions
+        for tables in {tables_in(version) for version in versions}:
+            state = self._sot.state(snapshot, [table for table in tables if not table.shared])
+            if self._empty(state) or dated(version_of(state)) in {dated(version) for version in versions}:
+                return True
+        return False
 
     def prepare(self, snapshot: Snapshot, report: Report) -> None:
         """Export what is not exported yet, then write the manifest.
@@ -125,7 +131,7 @@ class SotSource:
             what, hint = self.absence(snapshot)
             raise SourceUnavailableError(f"{self.uri}: found no {what}", hint=hint)
         done = 0
-        for table in TABLES:
+        for table in self._tables:
             expected = seen.state[table.name]
             if not self._export.has(snapshot, table, expected):
                 done += self._export_table(snapshot, table, expected, _counted(done, table, expected, report))
@@ -140,12 +146,12 @@ class SotSource:
 
     def peek(self, snapshot: Snapshot) -> ManifestText | None:
         """Ask for counts and digests, and do not remember when they were first seen."""
-        state = self._tables.state(snapshot)
+        state = self._sot.state(snapshot, self._tables)
         return None if self._empty(state) else ManifestText(b"", self._manifest_uri(snapshot, state))
 
     def confirm(self, snapshot: Snapshot, table: Table, content_digest: str | None) -> None:
         """Ask for the table's digest once more. Raises SourceChangedError, after throwing its file away."""
-        now = self._tables.table_state(snapshot, table)
+        now = self._sot.table_state(snapshot, table)
         if now.content_digest != content_digest:
             self.discard(snapshot, table)
             raise SourceChangedError(
@@ -176,7 +182,7 @@ class SotSource:
 
     def _look(self, snapshot: Snapshot) -> _Seen:
         """Ask for the state, and remember since when it has been that."""
-        state = self._tables.state(snapshot)
+        state = self._sot.state(snapshot, self._tables)
         has_settled = not self._empty(state) and (
             self._export.seconds_unchanged(snapshot, state) >= self._settle_seconds
         )
@@ -190,7 +196,7 @@ class SotSource:
     def _export_table(self, snapshot: Snapshot, table: Table, expected: TableState, told: Callable[[int], None]) -> int:
         """Stream a table into its file; return its size in bytes."""
         try:
-            size = self._export.write(snapshot, table, expected, _telling(self._tables.read(snapshot, table), told))
+            size = self._export.write(snapshot, table, expected, _telling(self._sot.read(snapshot, table), told))
         except FileError as error:  # ClickHouse appends an error to what it has sent
             raise SourceUnavailableError(
                 f"{self.uri}: {SOT_TABLES[table.name]} did not arrive whole: {error}", hint="run again"
@@ -200,8 +206,8 @@ class SotSource:
 
     def _require_unchanged(self, snapshot: Snapshot, before: SnapshotState) -> None:
         """Raise SourceUnavailableError, after throwing the files of what changed away, unless nothing did."""
-        after = self._tables.state(snapshot)
-        changed = [table for table in TABLES if after[table.name] != before[table.name]]
+        after = self._sot.state(snapshot, self._tables)
+        changed = [table for table in self._tables if after[table.name] != before[table.name]]
         for table in changed:
             self.discard(snapshot, table)
         if changed:
@@ -213,7 +219,7 @@ class SotSource:
             raise SourceUnavailableError(f"{self.uri}: {said}", hint=_STILL_WRITING)
 
     def _manifest_uri(self, snapshot: Snapshot, state: SnapshotState) -> str:
-        return f"{self._tables.uri(snapshot.network)}/{snapshot}#{version_of(state)}"
+        return f"{self._sot.uri(snapshot.network)}/{snapshot}#{version_of(state)}"
 
 
 def _told(state: TableState) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,16 +28,27 @@ from pipeline.tables import TABLES, Table
 
 
 def version_of(state: SnapshotState) -> str:
-    """Return a digest of what the tables hold, those of the date before the shared ones: ``{hex}.{hex}``."""
+    """Return a digest of what the tables hold, those of the date before the shared ones: ``{hex}.{hex}``.
+
+    When not all tables are ingested it says which are: ``{hex}.{hex}.{stem}+{stem}``.
+    """
     shared = {table.name for table in TABLES if table.shared}
-    return ".".join(
+    digests = [
         _digest({name: state[name] for name in names}) for names in (state.keys() - shared, state.keys() & shared)
-    )
+    ]
+    stems = [table.stem for table in TABLES if table.name in state]
+    return ".".join([*digests, *(["+".join(stems)] if len(stems) < len(TABLES) else [])])
 
 
 def dated(version: str) -> str:
     """Return the part of a version that is about the tables of the date."""
     return version.partition(".")[0]
+
+
+def tables_in(version: str) -> tuple[Table, ...]:
+    """Return the tables that a version is about."""
+    _, _, stems = version.partition(".")[2].partition(".")
+    return tuple(table for table in TABLES if not stems or table.stem in stems.split("+"))
 
 
 def _digest(state: SnapshotState) -> str:
@@ -46,10 +57,11 @@ def _digest(state: SnapshotState) -> str:
 
 
 class Export:
-    """The exports of all snapshots under ``root``. Raises WorkDirectoryError when the disk fails."""
+    """The exports of all snapshots' ``tables`` under ``root``. Raises WorkDirectoryError when the disk fails."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, tables: Sequence[Table]) -> None:
         self.root = root
+        self._tables = tables
 
     def seconds_unchanged(self, snapshot: Snapshot, state: SnapshotState) -> float:
         """Return for how long the tables have been seen to hold this, and remember it if never."""
@@ -85,14 +97,14 @@ class Export:
 
     def state(self, snapshot: Snapshot) -> SnapshotState | None:
         """Return what the tables held that the manifest is about; None when there is none."""
-        proofs = {table.name: atomic.read_proof(self._proof(snapshot, table)) for table in TABLES}
+        proofs = {table.name: atomic.read_proof(self._proof(snapshot, table)) for table in self._tables}
         if not (self._folder(snapshot) / MANIFEST_NAME).exists():
             return None
         return {name: _state_in(proof) for name, proof in proofs.items() if proof}
 
     def write_manifest(self, snapshot: Snapshot, state: SnapshotState) -> None:
         """Write META.json in upstream's current dialect, with the digests of the rows beside those of the files."""
-        proofs = {table: atomic.read_proof(self._proof(snapshot, table)) or {} for table in TABLES}
+        proofs = {table: atomic.read_proof(self._proof(snapshot, table)) or {} for table in self._tables}
         document = {
             "schema_version": "1.0.0",
             "batch_id": f"{snapshot.network}-{snapshot.processing_date}-{snapshot.window_days}d",
@@ -100,9 +112,9 @@ class Export:
             "processing_date": snapshot.processing_date.isoformat(),
             "window_days": snapshot.window_days,
             "generated_at": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-            "counts": {table.stem: state[table.name].rows for table in TABLES},
+            "counts": {table.stem: state[table.name].rows for table in self._tables},
             "sha256": {f"{table.stem}.parquet": proof["sha256"] for table, proof in proofs.items()},
-            "content_digests": {table.stem: state[table.name].content_digest for table in TABLES},
+            "content_digests": {table.stem: state[table.name].content_digest for table in self._tables},
         }
         with atomic.replacing(self._folder(snapshot) / MANIFEST_NAME) as file:
             file.write(json.dumps(document, indent=2).encode())

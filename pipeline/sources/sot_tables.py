@@ -1,6 +1,6 @@
 """The tables of the SOT ClickHouse: how many rows of a snapshot they hold, their digest, their bytes as Parquet.
 
-Only the four tables of :data:`SOT_TABLES` are ever read, with SELECT and DESCRIBE, and without settings, so that a user
+Only the tables of :data:`SOT_TABLES` are ever read, with SELECT and DESCRIBE, and without settings, so that a user
 who may do nothing else is enough (``readonly = 1`` included). Why FINAL and these filters: upstream writes with
 ReplacingMergeTree(_version); alerts, features and clusters belong to a date and a window, labels to a network.
 """
@@ -18,7 +18,7 @@ from pipeline.files.conversion import SCALE, WHOLE_DIGITS
 from pipeline.files.digest import content_digest
 from pipeline.retry import retry_call
 from pipeline.snapshot import Snapshot
-from pipeline.tables import CREATED_AT, TABLES, Table
+from pipeline.tables import CREATED_AT, Table
 
 SOT_TABLES = {
     "raw_alerts": "analyzers_alerts",
@@ -54,7 +54,7 @@ SnapshotState = dict[str, TableState]  #: by the name of our table
 
 
 class SotTables:
-    """The four tables in one database of a server; ``{network}`` in the database's name stands for the network.
+    """The tables in one database of a server; ``{network}`` in the database's name stands for the network.
 
     Methods raise SourceUnavailableError when trying again can help and SourceError when it cannot.
     """
@@ -68,7 +68,7 @@ class SotTables:
         database = self._database.replace("{network}", network) if network else self._database
         return f"clickhouse://{self._server.address.native}/{database}"
 
-    def state(self, snapshot: Snapshot, tables: Iterable[Table] = TABLES) -> SnapshotState:
+    def state(self, snapshot: Snapshot, tables: Iterable[Table]) -> SnapshotState:
         """Ask for the count and the digest of each table's rows: one scan a table."""
         return {table.name: self.table_state(snapshot, table) for table in tables}
 

@@ -1,4 +1,4 @@
-"""Publications: which load of each table readers see. One single-row INSERT flips all four tables together.
+"""Publications: which load of each table readers see. One single-row INSERT flips all tables together.
 
 A publication follows upon the one that was the newest when it was decided, and says so: of several that follow upon
 the same one, whoever makes them and wherever, exactly one takes effect.
@@ -7,7 +7,7 @@ the same one, whoever makes them and wherever, exactly one takes effect.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Literal
@@ -49,6 +49,10 @@ class Publication:
         The SOT ClickHouse has no manifest of its own: hosts that export the same rows write different ones.
         """
         return uri == self.source or sha256 == self.manifest_sha256
+
+    def covers(self, tables: Iterable[str]) -> bool:
+        """Tell whether it names all of these tables, or an operator chose it as it is."""
+        return self.action == "rollback" or self.load_ids.keys() >= set(tables)
 
 
 _PUBLICATIONS = f"""
@@ -140,13 +144,14 @@ def newest_publication(warehouse: Warehouse, snapshot: Snapshot) -> Publication 
     return next(reversed(publications_of(warehouse, snapshot)), None)
 
 
-def effective_publications(past: Sequence[Publication]) -> list[Publication]:
+def effective_publications(past: Sequence[Publication], tables: Iterable[str]) -> list[Publication]:
     """Return the publications whose manifests a run need not publish, given all of a snapshot, the oldest first.
 
     That is the newest; after a rollback it is every one before it too, for an operator did not want what they show.
-    There is none when an operator asked to load anew since, or when the day was retired: a run for it brings it back.
+    There is none when an operator asked to load anew since, when the day was retired (a run for it brings it back), or
+    when one of ``tables``, those that are ingested now, is not in it.
     """
-    if not past or past[-1].forgotten or past[-1].action == "retire":
+    if not past or past[-1].forgotten or past[-1].action == "retire" or not past[-1].covers(tables):
         return []
     return list(past[::-1]) if past[-1].action == "rollback" else [past[-1]]
 
@@ -190,9 +195,8 @@ def publish_loads(
     for _ in range(_TRIES):
         past = publications_of(warehouse, snapshot)
         known = len(past) if known is None else known
-        if any(
-            publication.is_of(source, manifest_sha256) for publication in (*effective_publications(past), *past[known:])
-        ):
+        since = [publication for publication in past[known:] if publication.covers(loads)]
+        if any(each.is_of(source, manifest_sha256) for each in (*effective_publications(past, loads), *since)):
             return past[-1]
         if past and not past[-1].is_of(source, manifest_sha256) and _is_late(wanted, past, is_upstreams):
             return past[-1]
@@ -205,8 +209,8 @@ def publish_loads(
 
 
 def _is_late(wanted: Publication, past: Sequence[Publication], is_upstreams: Callable[[str, str], bool]) -> bool:
-    """Tell whether readers see what upstream published after ``wanted``."""
-    if is_upstreams(past[-1].source, past[-1].manifest_sha256):
+    """Tell whether readers see what upstream published after ``wanted``, in all of its tables."""
+    if past[-1].covers(wanted.load_ids) and is_upstreams(past[-1].source, past[-1].manifest_sha256):
         return True
     was_seen = any(publication.is_of(wanted.source, wanted.manifest_sha256) for publication in past)
     return was_seen and not is_upstreams(wanted.source, wanted.manifest_sha256)

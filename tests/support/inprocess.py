@@ -11,7 +11,6 @@ from pipeline.graph import steps
 from pipeline.graph.context import Context
 from pipeline.settings import Settings
 from pipeline.snapshot import Snapshot
-from pipeline.tables import TABLES
 from tests.support.deployment import Deployment, Reader, in_directory
 
 
@@ -46,7 +45,7 @@ def _in_order(context: Context, snapshot: Snapshot) -> Iterator[tuple[str, str |
     """Yield the steps by the names of their tasks, each with its table if it is one for a table."""
     yield "DownloadManifest", None, lambda: steps.download_manifest(context, snapshot, lambda *_: None)
     yield "ValidateManifest", None, lambda: steps.validate_manifest(context, snapshot)
-    for table in TABLES:
+    for table in context.settings.tables:
         of_table = (context, snapshot, table)
         yield "DownloadFile", table.name, partial(steps.download_file, *of_table, lambda *_: None)
         yield "ValidateFile", table.name, partial(steps.validate_file, *of_table)

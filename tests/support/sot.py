@@ -19,7 +19,6 @@ from pipeline.graph import steps, targets
 from pipeline.graph.context import Context
 from pipeline.settings import load_settings
 from pipeline.snapshot import Snapshot
-from pipeline.tables import TABLES
 from tests.support.clickhouse import ClickHouseError, ClickHouseServer
 from tests.support.deployment import Deployment, multiset
 from tests.support.snapshots import LABELS, SnapshotFiles, contract
@@ -180,14 +179,14 @@ def ingest(deployment: Deployment, snapshot: Snapshot, before: Callable[[str], o
 
     step("DownloadManifest", targets.ManifestOnDisk(context, snapshot), steps.download_manifest, unheard)
     step("ValidateManifest", targets.ValidManifest(context, snapshot), steps.validate_manifest)
-    for table in TABLES:
+    for table in context.settings.tables:
         target: targets.SnapshotTarget = targets.FileOnDisk(context, snapshot, table)
         step(f"DownloadFile {table.name}", target, steps.download_file, table, unheard)
         target = targets.ValidFile(context, snapshot, table, "validate-file")
         step(f"ValidateFile {table.name}", target, steps.validate_file, table)
         target = targets.ValidFile(context, snapshot, table, "validate-checksum")
         step(f"ValidateChecksum {table.name}", target, steps.validate_checksum, table, unheard)
-    for table in TABLES:
+    for table in context.settings.tables:
         target = targets.TableLoad(context, snapshot, table)
         step(f"LoadTable {table.name}", target, steps.load_table, table, unheard)
     step("PublishSnapshot", targets.PublishedSnapshot(context, snapshot), steps.publish_snapshot)

@@ -18,7 +18,6 @@ from pipeline.operations.doctor import CheckResult, Examination, failed, ok, war
 from pipeline.snapshot import Snapshot
 from pipeline.sources import missing_files
 from pipeline.sources.download import locate
-from pipeline.tables import TABLES
 
 #: Bytes of a snapshot at upstream's limit of 1,000,000 features rows: what is expected where nothing says better.
 LARGEST_SNAPSHOT = 500_000_000
@@ -105,5 +104,5 @@ def _bytes(examination: Examination, snapshot: Snapshot) -> int:
     text = source.read_manifest(snapshot)
     if text is None or missing_files(source, snapshot, text):
         return LARGEST_SNAPSHOT
-    manifest = parse_manifest(text.data, snapshot, allow_md5=True)
-    return sum(locate(source, snapshot, manifest.files[table.name]).size for table in TABLES)
+    manifest = parse_manifest(text.data, snapshot, allow_md5=True, tables=examination.settings.tables)
+    return sum(locate(source, snapshot, entry).size for entry in manifest.files.values())

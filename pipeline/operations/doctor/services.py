@@ -64,12 +64,12 @@ def _newest(where: str, network: str, newest: Snapshot | None, window_days: int)
 
 
 def _sot(chosen: Settings, address: ServerAddress) -> Iterator[CheckResult]:
-    """Ask the SOT ClickHouse for its version and for the right to read the four tables."""
+    """Ask the SOT ClickHouse for its version and for the right to read its tables."""
     server = ClickHouse(address, chosen.sot_user or "", chosen.sot_password, chosen.sot_secure, SOT_ROLE)
     yield _ports(server)
     databases = dict.fromkeys(chosen.sot_database.replace("{network}", network) for network in chosen.networks)
     for database in databases:
-        rights = [f"SELECT ON `{database}`.{table}" for table in SOT_TABLES.values()]
+        rights = [f"SELECT ON `{database}`.{SOT_TABLES[name]}" for name in chosen.table_names]
         yield _grants(server, rights, f"{server.where}: {database} can be read")
 
 
