@@ -54,13 +54,14 @@ class Context:
                 may_be_empty=chosen.sot_may_be_empty,
             )
         if chosen.sot_path is not None:
-            return DirectorySource(chosen.sot_path)
+            return DirectorySource(chosen.sot_path, tables=chosen.tables)
         return S3Source(
             chosen.s3_bucket or "",
             endpoint=chosen.s3_endpoint,
             region=chosen.s3_region,
             prefix=chosen.s3_prefix,
             anonymous=chosen.s3_anonymous,
+            tables=chosen.tables,
         )
 
     @property

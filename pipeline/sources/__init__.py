@@ -48,6 +48,8 @@ class ManifestText:
 class Source(Protocol):
     """Finds and reads the objects of snapshots; keys are those of the bucket's layout."""
 
+    tables: Sequence[Table]  #: whose files a snapshot must have
+
     @property
     def uri(self) -> str:
         """The source's root, for people: s3://bucket/prefix or file:///path."""
@@ -164,9 +166,10 @@ def missing_files(source: Source, snapshot: Snapshot, text: ManifestText) -> lis
     None of a manifest that is refused, and no file that the source refuses: the steps that read them say why.
     """
     try:
-        entries = parse_manifest(text.data, snapshot, allow_md5=True).files.values() if text.data else ()
+        manifest = parse_manifest(text.data, snapshot, allow_md5=True, tables=source.tables) if text.data else None
     except ManifestError:
         return []
+    entries = manifest.files.values() if manifest else ()
     return [file_keys(snapshot, entry)[-1] for entry in entries if not _is_there(source, file_keys(snapshot, entry))]
 
 

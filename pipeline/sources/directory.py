@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +14,7 @@ from pipeline.errors import FileError, SourceError, SourceUnavailableError
 from pipeline.manifest import MAX_MANIFEST_BYTES
 from pipeline.snapshot import MANIFEST_NAME, Snapshot
 from pipeline.sources import PIECE_BYTES, ManifestAtSource, ManifestText, RemoteFile, newest_first, too_large
+from pipeline.tables import TABLES, Table
 
 _ROOT_HINT = "check SOT_PATH: it must name a directory that this user can read"
 _ACCESS_HINT = "let the user that runs the pipeline read everything under SOT_PATH"
@@ -31,8 +32,9 @@ class DirectorySource(ManifestAtSource):
     A disk that fails is reported at once (SourceUnavailableError), not tried again as a network is.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, tables: Sequence[Table] = TABLES) -> None:
         self._root = path
+        self.tables = tables
 
     @property
     def uri(self) -> str:

@@ -11,7 +11,7 @@ from pipeline.files import atomic
 from pipeline.manifest import FileEntry, Manifest, leave_out, parse_manifest
 from pipeline.snapshot import Snapshot
 from pipeline.sources import RemoteFile, Source, file_keys
-from pipeline.tables import Table
+from pipeline.tables import BY_NAME, Table
 
 _PUBLISHING = "upstream may be publishing right now: run again; if it stays so, " + ASK_UPSTREAM
 
@@ -31,7 +31,7 @@ def locate(source: Source, snapshot: Snapshot, entry: FileEntry) -> RemoteFile:
         return found
     raise FileError(
         f"{entry.name}: the manifest lists it, but {source.uri} has no {' and no '.join(keys)}",
-        hint=f"{_PUBLISHING}; {leave_out(entry.table)}",
+        hint=f"{_PUBLISHING}; {leave_out(BY_NAME[entry.table])}",
     )
 
 

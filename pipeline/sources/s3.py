@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from pipeline.manifest import MAX_MANIFEST_BYTES
 from pipeline.snapshot import Snapshot
 from pipeline.sources import PIECE_BYTES, ManifestAtSource, ManifestText, RemoteFile, newest_first, too_large
 from pipeline.sources.retry import RetryPolicy
+from pipeline.tables import TABLES, Table
 
 if TYPE_CHECKING:
     from pipeline.sources.s3_client import Client, Facts
@@ -38,8 +39,10 @@ class S3Source(ManifestAtSource):
         region: str | None,
         prefix: str = "",
         anonymous: bool = False,
+        tables: Sequence[Table] = TABLES,
         patience: RetryPolicy | None = None,
     ) -> None:
+        self.tables = tables
         self._bucket = bucket
         self._endpoint = endpoint
         self._region = region

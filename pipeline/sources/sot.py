@@ -13,7 +13,7 @@ an export overwrites them too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,7 +67,7 @@ class SotSource:
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._sot = SotTables(server, database)
-        self._tables = tables
+        self.tables: Sequence[Table] = tables
         self._export = Export(export, tables)
         self._exported = DirectorySource(export)
         self._settle_seconds = settle_seconds
@@ -106,7 +106,7 @@ class SotSource:
         """Ask for counts and digests; None without an export, or while a table has no rows."""
         if self._export.state(snapshot) is None:
             return None
-        state = self._sot.state(snapshot, self._tables)
+        state = self._sot.state(snapshot, self.tables)
         return None if self._empty(state) else self._manifest_uri(snapshot, state)
 
     def is_current(self, snapshot: Snapshot, known: Mapping[str, str]) -> bool:
@@ -131,7 +131,7 @@ class SotSource:
             what, hint = self.absence(snapshot)
             raise SourceUnavailableError(f"{self.uri}: found no {what}", hint=hint)
         done = 0
-        for table in self._tables:
+        for table in self.tables:
             expected = seen.state[table.name]
             if not self._export.has(snapshot, table, expected):
                 done += self._export_table(snapshot, table, expected, _counted(done, table, expected, report))
@@ -146,7 +146,7 @@ class SotSource:
 
     def peek(self, snapshot: Snapshot) -> ManifestText | None:
         """Ask for counts and digests, and do not remember when they were first seen."""
-        state = self._sot.state(snapshot, self._tables)
+        state = self._sot.state(snapshot, self.tables)
         return None if self._empty(state) else ManifestText(b"", self._manifest_uri(snapshot, state))
 
     def confirm(self, snapshot: Snapshot, table: Table, content_digest: str | None) -> None:
@@ -182,7 +182,7 @@ class SotSource:
 
     def _look(self, snapshot: Snapshot) -> _Seen:
         """Ask for the state, and remember since when it has been that."""
-        state = self._sot.state(snapshot, self._tables)
+        state = self._sot.state(snapshot, self.tables)
         has_settled = not self._empty(state) and (
             self._export.seconds_unchanged(snapshot, state) >= self._settle_seconds
         )
@@ -206,8 +206,8 @@ class SotSource:
 
     def _require_unchanged(self, snapshot: Snapshot, before: SnapshotState) -> None:
         """Raise SourceUnavailableError, after throwing the files of what changed away, unless nothing did."""
-        after = self._sot.state(snapshot, self._tables)
-        changed = [table for table in self._tables if after[table.name] != before[table.name]]
+        after = self._sot.state(snapshot, self.tables)
+        changed = [table for table in self.tables if after[table.name] != before[table.name]]
         for table in changed:
             self.discard(snapshot, table)
         if changed:

@@ -195,13 +195,13 @@ def ingested(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             reader = ServerReader(server, stack.enter_context(own_databases(server)), tuple(FORMS))
         deployment = Deployment(in_directory(bucket.root), reader, directory / "run")
         deployment.variables = {"INGESTION_NETWORKS": ",".join(FORMS), "INGESTION_ALLOW_MD5": "true"}
-        runs = [
+        first, second = (
             deployment.command("sot-ingest", "run", "--date", "2025-08-01", "--scheduler", "local") for _ in range(2)
-        ]
+        )
         networks = [option for name in ("a_list", "no_alerts", "newer") for option in ("--network", name)]
         compared = deployment.command("sot-ingest", "verify", "--deep", "--date", "2025-08-01", *networks)
         stack.enter_context(reader.held())
-        yield Ingested(deployment, files, *runs, compared)
+        yield Ingested(deployment, files, first, second, compared)
 
 
 @pytest.mark.parametrize("network", FORMS)
