@@ -14,6 +14,7 @@ class PipelineError(Exception):
     """Base of every error that the pipeline raises on purpose."""
 
     transient = False
+    tries = 1  #: how often the call was made that this is about: see pipeline.retry
 
     def __init__(self, message: str, *, hint: str) -> None:
         super().__init__(message)

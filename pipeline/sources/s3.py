@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from pipeline import retry
 from pipeline.errors import FileError, SourceError, SourceUnavailableError
 from pipeline.manifest import MAX_MANIFEST_BYTES
 from pipeline.snapshot import Snapshot
 from pipeline.sources import PIECE_BYTES, ManifestAtSource, ManifestText, RemoteFile, newest_first, too_large
-from pipeline.sources.retry import RetryPolicy
 from pipeline.tables import TABLES, Table
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class S3Source(ManifestAtSource):
         prefix: str = "",
         anonymous: bool = False,
         tables: Sequence[Table] = TABLES,
-        patience: RetryPolicy | None = None,
+        patience: retry.RetryPolicy | None = None,
     ) -> None:
         self.tables = tables
         self._bucket = bucket
@@ -48,7 +48,7 @@ class S3Source(ManifestAtSource):
         self._region = region
         self._root = f"{prefix.strip('/')}/".removeprefix("/")
         self._anonymous = anonymous
-        self._patience = patience or RetryPolicy()
+        self._patience = patience or retry.DEFAULT
         self._opened: tuple[int, Client] | None = None
 
     @property

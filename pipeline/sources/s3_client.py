@@ -26,7 +26,7 @@ from botocore.response import StreamingBody
 from urllib3.exceptions import HTTPError
 
 from pipeline.errors import FileError, PipelineError, SourceError, SourceUnavailableError
-from pipeline.sources.retry import RetryPolicy
+from pipeline.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSResponse

@@ -152,17 +152,13 @@ def become(talk: socket.socket) -> None:
     sys.argv = [str(Path(sys.executable).parent / command[0]), *command[1:]]
 
 
-def hasten(**patience: float) -> None:
-    """Let this process wait hardly at all before it tries again; it tries as often as ever.
-
-    ``patience`` has fields of :class:`pipeline.sources.retry.RetryPolicy` that are to be others, too.
-    """
+def hasten(*, connect_timeout: float = 10.0, read_timeout: float = 60.0) -> None:
+    """Let this process wait hardly at all before it tries again; it tries as often as ever. Times are in seconds."""
     from pipeline import retry  # noqa: PLC0415  # in the command's process alone
-    from pipeline.sources.retry import RetryPolicy  # noqa: PLC0415
 
-    retry.BACKOFF_LONGEST = 0.05
-    shortened = {**vars(RetryPolicy()), "first_wait": 0.01, "longest_wait": 0.05, **patience}
-    RetryPolicy.__init__.__defaults__ = tuple(shortened.values())
+    retry.DEFAULT = retry.RetryPolicy(
+        first_wait=0.01, longest_wait=0.05, connect_timeout=connect_timeout, read_timeout=read_timeout
+    )
 
 
 if __name__ == "__main__":

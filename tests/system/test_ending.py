@@ -244,7 +244,7 @@ def test_check_tells_whether_the_newest_day_is_young_enough(
     assert (empty.exit_code, "nothing with a window of 7 days" in empty.stdout) == (2, True)
     for cached in (settings.get_settings, context.get_context):
         cached.cache_clear()
-    monkeypatch.setattr(attempts_of_requests, "BACKOFF_TRIES", 1)
+    monkeypatch.setattr(attempts_of_requests, "DEFAULT", attempts_of_requests.RetryPolicy(tries=1))
     dead = reading(check.command, *patient, CLICKHOUSE_PORT=str(*free_ports(1)))
     assert (dead.exit_code, "unknown" in dead.stdout) == (35, True)
 

@@ -21,10 +21,10 @@ from moto.server import ThreadedMotoServer
 
 from pipeline.errors import FileError, ManifestError, PipelineError, SourceError, SourceUnavailableError
 from pipeline.manifest import MAX_MANIFEST_BYTES
+from pipeline.retry import RetryPolicy
 from pipeline.snapshot import Snapshot
 from pipeline.sources import PIECE_BYTES, RemoteFile, Source
 from pipeline.sources.directory import DirectorySource
-from pipeline.sources.retry import RetryPolicy
 from pipeline.sources.s3 import S3Source
 from tests.support.misbehaving import Fault, Misbehaving, broken, chunked, headers, page, refused, resized
 
