@@ -33,6 +33,7 @@ class Context:
 
     settings: Settings
     _warehouses: dict[tuple[str, float], Warehouse] = field(default_factory=dict)
+    confirmed: set[tuple[Snapshot, str]] = field(default_factory=set)  #: manifests that the source said are the newest
     run_id: str = field(default_factory=lambda: uuid4().hex)  #: the same in all processes that luigi forks for a run
 
     @cached_property

@@ -10,10 +10,10 @@ from typing import Any
 
 from pipeline.dates import days_between
 from pipeline.graph.context import Context
-from pipeline.graph.pending import pending_steps
+from pipeline.graph.walk import pending_steps
 from pipeline.snapshot import Snapshot
 from pipeline.sources import missing_files
-from pipeline.warehouse.publish import Publication, effective_publications, newest_publication, publications_by_date
+from pipeline.warehouse.publish import Publication, effective_publications, publications_by_date
 
 NO_SNAPSHOT, FAILED, UNFINISHED = "not at the source", "failed", "not finished"
 
@@ -86,12 +86,10 @@ def explain_remaining(shared: Context, snapshots: Iterable[Snapshot], *, ended: 
     """Tell why each is not published after a run, which ``ended`` by itself or not. Raises SourceError."""
     left = []
     for snapshot in snapshots:
-        workspace = shared.workspace(snapshot)
         found = shared.source.peek(snapshot)
         if found is None or missing_files(shared.source, snapshot, found):
             left.append(RemainingSnapshot(snapshot, NO_SNAPSHOT, "FindSnapshot"))
             continue
-        publication = newest_publication(shared.warehouse(snapshot.network), snapshot)
-        step = str(next(pending_steps(shared, workspace, publication)))
+        step = next(map(str, pending_steps(snapshot)), "")
         left.append(RemainingSnapshot(snapshot, FAILED if ended else UNFINISHED, step))
     return left

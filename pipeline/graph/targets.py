@@ -48,13 +48,14 @@ class ManifestOnDisk(SnapshotTarget):
         manifest = self.workspace.downloaded_manifest()
         if manifest is None:
             return False
-        if not self.workspace.is_newest(manifest, self.context.run_id):
+        known, key = self.context.confirmed, (self.snapshot, manifest.uri)
+        if key not in known and not self.workspace.is_newest(manifest, self.context.run_id):
             try:
                 if self.context.source.manifest_uri(self.snapshot) != manifest.uri:
                     return False
             except SourceUnavailableError as error:
                 logger.warning("Could not ask whether the manifest is still the newest: {}", error)
-            self.workspace.keep_newest(manifest, self.context.run_id)
+            known.add(key)
         return True
 
 

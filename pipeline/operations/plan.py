@@ -8,12 +8,14 @@ from typing import Any
 
 from pipeline.errors import FileError, ManifestError
 from pipeline.graph.context import Context
-from pipeline.graph.pending import PendingStep, Upstream, pending_steps
-from pipeline.manifest import Manifest, parse_manifest
+from pipeline.graph.walk import PendingStep, pending_steps
+from pipeline.manifest import FileEntry, Manifest, parse_manifest
 from pipeline.snapshot import Snapshot
 from pipeline.sources import missing_files
 from pipeline.sources.download import locate
-from pipeline.warehouse.publish import Publication, effective_publications, publications_of
+from pipeline.tables import BY_NAME
+from pipeline.warehouse import ledger
+from pipeline.warehouse.publish import Publication, newest_publication
 
 NO_SNAPSHOT = "snapshot not at the source"
 PUBLISHED = "published, nothing to do"
@@ -70,13 +72,11 @@ def total(counts: Iterable[int | None]) -> int | None:
 
 def make_plan(shared: Context, snapshot: Snapshot) -> Plan:
     """Return what a run would do now. Raises SourceError, WarehouseError."""
-    past = publications_of(shared.warehouse(snapshot.network), snapshot)
-    publication = past[-1] if past else None
-    workspace = shared.workspace(snapshot)
-    known = {each.source: each.manifest_sha256 for each in effective_publications(past, shared.settings.table_names)}
-    if known and shared.source.is_current(snapshot, known):
-        left_over = (PlannedStep("CleanUp", (), "work files are left"),) if workspace.path.exists() else ()
-        return Plan(snapshot, left_over, "published" if left_over else PUBLISHED)
+    pending = pending_steps(snapshot)
+    if not pending:
+        return Plan(snapshot, (), PUBLISHED)
+    if pending == [PendingStep("CleanUp")]:
+        return Plan(snapshot, (PlannedStep("CleanUp", (), "work files are left"),), "published")
     found = shared.source.peek(snapshot)
     if found is None or missing_files(shared.source, snapshot, found):
         return Plan(snapshot, (), NO_SNAPSHOT)
@@ -84,13 +84,13 @@ def make_plan(shared: Context, snapshot: Snapshot) -> Plan:
         manifest = _parsed(shared, snapshot, found.data) if found.data else None
     except ManifestError as error:
         return Plan(snapshot, _until_refused(error), f"manifest is refused: {error}")
-    on_disk = workspace.downloaded_manifest()
+    publication = newest_publication(shared.warehouse(snapshot.network), snapshot)
+    on_disk = shared.workspace(snapshot).downloaded_manifest()
     reason = _reason(publication, changed=bool(on_disk and on_disk.uri != found.uri))
-    steps = [
-        _measured(shared, snapshot, manifest, step, reason)
-        for step in pending_steps(shared, workspace, publication, Upstream(found.uri, manifest))
-    ]
-    return Plan(snapshot, tuple(steps), reason)
+    planned = [PlannedStep(step.step, step.tables, reason) for step in pending]
+    if manifest is not None:
+        planned = [step for each in planned if (step := _foreseen(shared, snapshot, manifest, each))]
+    return Plan(snapshot, tuple(planned), reason)
 
 
 def _parsed(shared: Context, snapshot: Snapshot, data: bytes) -> Manifest:
@@ -108,18 +108,31 @@ def _until_refused(error: ManifestError) -> tuple[PlannedStep, ...]:
     return (PlannedStep("DownloadManifest", (), NO_PROOF), PlannedStep("ValidateManifest", (), f"fails: {error}"))
 
 
-def _measured(
-    shared: Context, snapshot: Snapshot, manifest: Manifest | None, step: PendingStep, reason: str
-) -> PlannedStep:
-    """Add bytes and rows to a step, where the manifest and the source know them."""
-    planned = PlannedStep(step.step, step.tables, reason)
-    if manifest is None:
-        return planned
-    if step.step == "DownloadFile":
-        return replace(planned, bytes=total(_size(shared, snapshot, manifest, name) for name in step.tables))
-    if step.step == "LoadTable":
-        return replace(planned, rows=total(manifest.files[name].rows for name in step.tables))
+def _foreseen(shared: Context, snapshot: Snapshot, manifest: Manifest, planned: PlannedStep) -> PlannedStep | None:
+    """Foresee what a step finds when it comes to it, and the manifest and the files are on disk.
+
+    A file that the manifest lists as an earlier one did is not downloaded again, and one that is loaded already, here
+    or by another host, is not loaded again. None is a step with nothing to do.
+    """
+    files = {name: _digest_on_disk(shared, snapshot, manifest.files[name]) for name in planned.tables}
+    if planned.step == "DownloadFile":
+        tables = tuple(name for name, digest in files.items() if digest is None)
+        size = total(_size(shared, snapshot, manifest, name) for name in tables)
+        return replace(planned, tables=tables, bytes=size) if tables else None
+    if planned.step == "LoadTable":
+        listed = {name: entry.digest for name, entry in manifest.files.items() if entry.algorithm == "sha256"}
+        digests = {name: sha256 for name, digest in files.items() if (sha256 := digest or listed.get(name))}
+        loaded = ledger.find_proven_loads(shared.warehouse(snapshot.network), snapshot, digests)
+        tables = tuple(name for name in planned.tables if name not in loaded)
+        rows = total(manifest.files[name].rows for name in tables)
+        return replace(planned, tables=tables, rows=rows) if tables else None
     return planned
+
+
+def _digest_on_disk(shared: Context, snapshot: Snapshot, entry: FileEntry) -> str | None:
+    """Return the SHA-256 of a table's file on disk, or None unless it is the one that the manifest lists."""
+    file = shared.workspace(snapshot).downloaded_file(BY_NAME[entry.table])
+    return file.sha256 if file and file.listed == entry.digest else None
 
 
 def _size(shared: Context, snapshot: Snapshot, manifest: Manifest, table: str) -> int | None:

@@ -7,8 +7,9 @@ from datetime import date
 from typing import Any
 
 from pipeline.dates import last_days
+from pipeline.errors import SourceError
 from pipeline.graph.context import Context, get_context
-from pipeline.graph.pending import pending_steps
+from pipeline.graph.walk import pending_steps
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import ledger
 from pipeline.warehouse.publish import Publication, publications_by_date
@@ -44,7 +45,7 @@ class Status:
 def collect(*, days: int, last: date, window_days: int) -> list[Status]:
     """Return the status of each configured network and of ``days`` days up to ``last``, the newest first.
 
-    Two queries a network. Raises WarehouseError.
+    Two queries a network, and what the targets of days that are half done ask. Raises WarehouseError.
     """
     shared = get_context()
     wanted = last_days(days, last)
@@ -54,25 +55,30 @@ def collect(*, days: int, last: date, window_days: int) -> list[Status]:
             day: past[-1]
             for day, past in publications_by_date(shared.warehouse(network), wanted[0], last, window_days).items()
         }
-        loaded = ledger.loaded_tables(shared.warehouse(network), wanted[0], last, window_days)
+        begun = ledger.attempted_dates(shared.warehouse(network), wanted[0], last, window_days)
         for day in reversed(wanted):
             snapshot = Snapshot(network, day, window_days)
-            found.append(status_of(shared, snapshot, seen.get(day), loaded.get(day)))
+            found.append(status_of(shared, snapshot, seen.get(day), begun=day in begun))
     return found
 
 
-def status_of(shared: Context, snapshot: Snapshot, publication: Publication | None, loaded: set[str] | None) -> Status:
-    """Tell the state from what is published, from this host's work directory, and from every host's ledger."""
-    workspace = shared.workspace(snapshot)
+def status_of(shared: Context, snapshot: Snapshot, publication: Publication | None, *, begun: bool) -> Status:
+    """Tell the state from what is published, and from what is begun: in a work directory here, or in the ledger."""
     if publication and publication.action == "retire":
         return Status(snapshot, "retired", None, None)
     tables = shared.settings.table_names
-    if workspace.path.exists() or (publication and (publication.forgotten or not publication.covers(tables))):
-        return Status(snapshot, "half done", str(next(pending_steps(shared, workspace, publication))), publication)
-    if publication is None and loaded is not None:  # on another host, or its work directory is gone
-        missing = [name for name in tables if name not in loaded]
-        return Status(snapshot, "half done", f"LoadTable {', '.join(missing)}" if missing else "PublishSnapshot", None)
+    is_unfinished = (publication.forgotten or not publication.covers(tables)) if publication else begun
+    if is_unfinished or shared.workspace(snapshot).path.exists():
+        return Status(snapshot, "half done", _next_step(snapshot), publication)
     if publication is None:
         return Status(snapshot, "missing", None, None)
     state = "rolled back" if publication.action == "rollback" else "published"
     return Status(snapshot, state, None, publication)
+
+
+def _next_step(snapshot: Snapshot) -> str | None:
+    """Return what a run would start with: with asking the source where that does not answer."""
+    try:
+        return next(map(str, pending_steps(snapshot)), None)
+    except SourceError:
+        return "FindSnapshot"

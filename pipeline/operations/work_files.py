@@ -9,10 +9,11 @@ from pathlib import Path
 
 from loguru import logger
 
+from pipeline.errors import SourceError
 from pipeline.files import atomic
 from pipeline.graph.context import Context
+from pipeline.graph.targets import PublishedSnapshot
 from pipeline.snapshot import Snapshot
-from pipeline.warehouse.publish import effective_publications, publications_of
 
 #: A file that is written is renamed, and an export is loaded, within this time; one that is older is of a dead run.
 DEAD_PART, DEAD_EXPORT = timedelta(days=1), timedelta(days=7)
@@ -73,12 +74,12 @@ def _snapshots(root: Path) -> Iterator[Snapshot]:
 
 
 def _is_published(context: Context, snapshot: Snapshot) -> bool:
-    """Tell whether only CleanUp is missing."""
-    manifest = context.workspace(snapshot).downloaded_manifest()
-    past = publications_of(context.warehouse(snapshot.network), snapshot)
-    return manifest is not None and manifest.sha256 in {
-        publication.manifest_sha256 for publication in effective_publications(past, context.settings.table_names)
-    }
+    """Tell whether only CleanUp is missing; no, with a warning, while the source does not let us ask."""
+    try:
+        return PublishedSnapshot(context, snapshot).exists()
+    except SourceError as error:
+        logger.bind(hint=error.hint).warning("Left {} alone: {}", context.workspace(snapshot).path, error)
+        return False
 
 
 def _age(path: Path, now: datetime) -> timedelta:

@@ -172,28 +172,22 @@ def recorded_loads(warehouse: Warehouse, snapshot: Snapshot) -> dict[str, Record
     }
 
 
-def loaded_tables(warehouse: Warehouse, first: date, last: date, window_days: int) -> dict[date, set[str]]:
-    """Return, for each date with an attempt to load a table, the tables with a proven load; one query."""
+def attempted_dates(warehouse: Warehouse, first: date, last: date, window_days: int) -> set[date]:
+    """Return the dates from ``first`` to ``last`` with an attempt to load a table; one query."""
     try:
         rows = warehouse.query(
             f"""
-            SELECT toString(processing_date), groupUniqArrayIf(toString(table_name), state = 'loaded')
-            FROM
-            (
-                SELECT processing_date, table_name, argMax(state, recorded_at) AS state
-                FROM {{database}}.{LEDGER}
-                WHERE processing_date BETWEEN {{first:Date}} AND {{last:Date}} AND window_days = {{window_days:UInt16}}
-                GROUP BY processing_date, table_name, load_id
-            )
-            GROUP BY processing_date
+            SELECT DISTINCT toString(processing_date)
+            FROM {{database}}.{LEDGER}
+            WHERE processing_date BETWEEN {{first:Date}} AND {{last:Date}} AND window_days = {{window_days:UInt16}}
             """,
             first=first.isoformat(),
             last=last.isoformat(),
             window_days=window_days,
         )
     except MissingTableError:
-        return {}
-    return {date.fromisoformat(day): set(tables) for day, tables in rows}
+        return set()
+    return {date.fromisoformat(day) for (day,) in rows}
 
 
 def count_rows(warehouse: Warehouse, snapshot: Snapshot, loads: Sequence[tuple[str, str]]) -> list[int]:

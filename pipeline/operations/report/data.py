@@ -154,7 +154,7 @@ def collect(shared: Context, *, days: int, last: date, now: datetime) -> Report:
     for network in shared.settings.networks:
         warehouse = shared.warehouse(network)
         past = publications_by_date(warehouse, first, last, window_days)
-        loaded = ledger.loaded_tables(warehouse, first, last, window_days)
+        begun = ledger.attempted_dates(warehouse, first, last, window_days)
         records = step_records(warehouse, network, first, last, window_days)
         by_day: dict[date, list[StepRecord]] = defaultdict(list)
         for record in records:
@@ -163,7 +163,7 @@ def collect(shared: Context, *, days: int, last: date, now: datetime) -> Report:
         for day in wanted:
             publications = past.get(day, [])
             seen = publications[-1] if publications else None
-            status = status_of(shared, Snapshot(network, day, window_days), seen, loaded.get(day))
+            status = status_of(shared, Snapshot(network, day, window_days), seen, begun=day in begun)
             entries.append(entry_of(status, publications, by_day[day]))
         by_network[network] = with_drops(entries)
         all_records += records
