@@ -12,7 +12,7 @@ import luigi
 from loguru import logger
 
 from pipeline.errors import PipelineError
-from pipeline.graph import interrupts, journal, luigid_page, parameters, progress, spool, steps
+from pipeline.graph import interrupts, luigid_page, parameters, progress, step_records, steps
 from pipeline.graph.context import get_context
 from pipeline.retry import retry_step
 from pipeline.snapshot import Snapshot
@@ -47,7 +47,7 @@ class SnapshotTask(luigi.Task):
 
     def complete(self) -> bool:
         """Ask the target; while a service is unavailable, wait for the next attempt."""
-        journal.add_requested(self.snapshot)
+        step_records.add_requested(self.snapshot)
         with self.report_errors("Could not tell whether the step is done"):
             return self._attempts(super().complete)
 
@@ -114,9 +114,8 @@ class SnapshotTask(luigi.Task):
     ) -> None:
         """Record what became of the step since ``started`` on the monotonic clock."""
         step = (self.task_family, getattr(self, "table", ""))
-        spool.record_step(
-            get_context(), spool.record_of(get_context(), self.snapshot, step, state, started, facts, error)
-        )
+        record = step_records.record_of(get_context(), self.snapshot, step, state, started, facts, error)
+        step_records.record_step(get_context(), record)
 
 
 class TableTask(SnapshotTask):

@@ -14,7 +14,7 @@ from luigi.rpc import RemoteScheduler, RPCError
 from luigi.task_status import DISABLED
 
 from pipeline.errors import SchedulerError
-from pipeline.graph import journal
+from pipeline.graph import step_records
 
 Scheduler = Literal["auto", "luigid", "local"]
 
@@ -104,7 +104,7 @@ def lost() -> str | None:
 def report(why: str) -> None:
     """Log that luigid cannot be used, which ends the run."""
     logger.bind(hint=HINT).error("{}", why)
-    journal.set_cause(why, HINT)
+    step_records.set_cause(why, HINT)
 
 
 @dataclass(frozen=True)

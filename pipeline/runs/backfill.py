@@ -12,7 +12,7 @@ from loguru import logger
 
 from pipeline import exit_codes
 from pipeline.errors import SourceError, WarehouseError
-from pipeline.graph import journal
+from pipeline.graph import step_records
 from pipeline.graph.context import Context, get_context
 from pipeline.graph.luigid import Scheduler
 from pipeline.graph.remaining import NO_SNAPSHOT, RemainingSnapshot, explain_remaining, remaining_snapshots
@@ -67,7 +67,7 @@ def _ingest(wanted: Backfill) -> BackfillResult:
         result = _ingest_missing(get_context(), wanted)
     except (SourceError, WarehouseError) as error:
         logger.bind(hint=error.hint).error("Could not tell what is missing: {}", error)
-        journal.set_cause(str(error), error.hint)
+        step_records.set_cause(str(error), error.hint)
         result = BackfillResult(exit_codes.UNKNOWN, 0, 0, [])
     log_outcome(result.exit_code, **facts, published=result.published_now, left=len(result.left))
     return result
@@ -77,7 +77,7 @@ def _ingest_missing(shared: Context, wanted: Backfill) -> BackfillResult:
     to_do = remaining_snapshots(shared, wanted.snapshots, check_source=wanted.check_source)
     before = len(wanted.snapshots) - len(to_do)
     for snapshot in to_do:
-        journal.add_requested(snapshot)
+        step_records.add_requested(snapshot)
     code = 0
     with display.bars(shared.settings):
         for part in parts(to_do, reverse=wanted.reverse):

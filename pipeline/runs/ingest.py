@@ -14,7 +14,7 @@ from loguru import logger
 
 from pipeline import exit_codes
 from pipeline.errors import PipelineError, WarehouseError
-from pipeline.graph import journal, steps
+from pipeline.graph import step_records, steps
 from pipeline.graph.context import QUICK_SECONDS, Context, get_context
 from pipeline.graph.luigid import Scheduler
 from pipeline.graph.targets import PublishedSnapshot
@@ -48,7 +48,7 @@ def _ingest(
 ) -> int:
     shared = get_context()
     for snapshot in snapshots:
-        journal.add_requested(snapshot)
+        step_records.add_requested(snapshot)
     with ExitStack() as stack, display.bars(shared.settings):
         free, code = _lock_snapshots(shared, snapshots, stack)
         if force_tables and not all(_forget(shared, snapshot, force_tables) for snapshot in free):

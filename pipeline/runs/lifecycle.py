@@ -16,7 +16,7 @@ from loguru import logger
 
 from pipeline import exit_codes
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.graph import interrupts, journal, spool
+from pipeline.graph import interrupts, step_records
 from pipeline.graph.context import Context, get_context
 from pipeline.runs import metrics, notify, ping
 from pipeline.runs.outcome import Outcome, outcome_of, with_history
@@ -48,34 +48,34 @@ def run_with_lifecycle(work: Callable[[], int]) -> int:
 
     Runs within a run belong to it.
     """
-    if journal.is_open():
+    if step_records.is_open():
         return work()
     shared, started_at = get_context(), datetime.now(UTC)
-    with journal.open_journal() as kept:
+    with step_records.open_run(shared) as run:
         _bounded("ping PING_URL", lambda: ping.start(shared.settings))
         code = exit_codes.LUIGI
         try:
-            with spool.sending(shared, kept):
+            with run.sending():
                 code = work()
         except interrupts.Interrupted as interrupt:
             code = interrupt.exit_code
-            journal.set_cause(f"ended by {interrupt}", "a rerun goes on from here")
+            step_records.set_cause(f"ended by {interrupt}", "a rerun goes on from here")
             raise
         except PipelineError as error:
             code = exit_codes.CONFIG if isinstance(error, ConfigError) else exit_codes.TASK_FAILED
-            journal.set_cause(str(error), error.hint)
+            step_records.set_cause(str(error), error.hint)
             raise
         except Exception as error:
             code = 1
-            journal.set_cause(f"{type(error).__name__}: {error}", "this is a bug: see the log")
+            step_records.set_cause(f"{type(error).__name__}: {error}", "this is a bug: see the log")
             raise
         finally:
-            _end(shared, kept, code, started_at)
+            _end(shared, run, code, started_at)
         return code
 
 
-def _end(shared: Context, kept: journal.Journal, code: int, started_at: datetime) -> None:
-    outcome = outcome_of(shared, kept, code, started_at)
+def _end(shared: Context, run: step_records.RunRecords, code: int, started_at: datetime) -> None:
+    outcome = outcome_of(shared, run, code, started_at)
     networks = shared.settings.networks if shared.settings.metrics_path else ()
     outcome = _bounded("read the history", lambda: with_history(shared, outcome, networks)) or outcome
     for name, action in ACTIONS.items():

@@ -10,9 +10,9 @@ from loguru import logger
 
 from pipeline import exit_codes
 from pipeline.errors import PipelineError
-from pipeline.graph import spool
+from pipeline.graph import step_records
 from pipeline.graph.context import QUICK_SECONDS, Context
-from pipeline.graph.journal import Journal
+from pipeline.graph.step_records import RunRecords
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import step_log
 from pipeline.warehouse.ledger import HOST
@@ -63,10 +63,10 @@ class Outcome:
         return None if self.exit_code == exit_codes.ALREADY_RUNNING else self.exit_code
 
 
-def outcome_of(context: Context, journal: Journal, exit_code: int, started_at: datetime) -> Outcome:
+def outcome_of(context: Context, run: RunRecords, exit_code: int, started_at: datetime) -> Outcome:
     """Return how the run ended, from what its processes know; see :func:`with_history`."""
-    records = journal.records()
-    asked = {*journal.asked, *(record.snapshot for record in records)}
+    records = run.records()
+    asked = {*run.requested, *(record.snapshot for record in records)}
     return Outcome(
         exit_code=exit_code,
         run_id=context.run_id,
@@ -74,22 +74,22 @@ def outcome_of(context: Context, journal: Journal, exit_code: int, started_at: d
         seconds=round((datetime.now(UTC) - started_at).total_seconds(), 3),
         asked=tuple(sorted(asked)),
         records=records,
-        cause=journal.cause,
-        hint=journal.hint,
+        cause=run.cause,
+        hint=run.hint,
     )
 
 
 def with_history(context: Context, outcome: Outcome, networks: Iterable[str]) -> Outcome:
     """Return the outcome with what the warehouse knows about its snapshots, and holds of the ``networks``.
 
-    Sends what waits in the spool. A network whose warehouse does not answer is left out, with a warning.
+    Sends the records of steps that wait. A network whose warehouse does not answer is left out, with a warning.
     """
     recovered, published, wanted = [], {}, set(networks)
     for network in dict.fromkeys((*networks, *(snapshot.network for snapshot in outcome.asked))):
         try:
             warehouse = context.warehouse(network, timeout=QUICK_SECONDS)
             warehouse.execute("SELECT 1")  # asked once: a dead one is not waited for
-            spool.flush(context, network)
+            step_records.deliver(network)
             recovered += _recovered(context, outcome, network)
             if network in wanted and (publication := newest_date_publication(warehouse, context.settings.window_days)):
                 published[network] = publication
@@ -120,8 +120,8 @@ def _recovered(context: Context, outcome: Outcome, network: str) -> list[Snapsho
     told = {record.snapshot for record in outcome.records}
     for snapshot in found:
         if snapshot not in told:
-            step = ("IngestSnapshot", "")
-            spool.send_or_store(context, [spool.record_of(context, snapshot, step, "done")])
+            record = step_records.record_of(context, snapshot, ("IngestSnapshot", ""), "done")
+            step_records.record_step(context, record)
     return found
 
 

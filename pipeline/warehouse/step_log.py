@@ -73,6 +73,7 @@ _BROUGHT = {
     "run_id": "String",
     "host": "String",
 }
+_KEY = ("processing_date", "window_days", "run_id", "step", "table_name", "started_at")
 _AS_STORED = {"started_at": "fromUnixTimestamp64Micro(row.started_at, 'UTC')"}
 _RECORD = f"""
     INSERT INTO {{database}}.{STEPS} ({", ".join(_BROUGHT)}, recorded_at, pipeline_version)
@@ -84,24 +85,33 @@ _RECORD = f"""
             'Array(Tuple({", ".join(f"{name} {kind}" for name, kind in _BROUGHT.items())}))'
         )) AS row
     )
+    WHERE ({", ".join(_AS_STORED.get(name, f"row.{name}") for name in _KEY)}) NOT IN
+    (
+        SELECT {", ".join(_KEY)} FROM {{database}}.{STEPS} WHERE has(splitByChar(',', {{run_ids:String}}), run_id)
+    )
 """
 
 
 def insert_records(warehouse: Warehouse, *records: StepRecord) -> None:
     """Append records with one INSERT, tried once; the table is made when it is missing. Raises WarehouseError.
 
+    One that is there is not appended again: its run may have been killed, or its answer lost, before it was known.
     That somebody looked for a network's snapshots and found none is no reason to make a database.
     """
     if not records:
         return
-    rows = json.dumps([_row(each) for each in records])
+    values = {
+        "rows": json.dumps([_row(each) for each in records]),
+        "run_ids": ",".join({each.run_id for each in records}),
+        "version": PIPELINE_VERSION,
+    }
     try:
-        warehouse.execute(_RECORD, rows=rows, version=PIPELINE_VERSION)
+        warehouse.execute(_RECORD, **values)
     except MissingTableError:
         if all(each.state == "missing" for each in records):
             return
         ensure_table(warehouse, STEPS)
-        warehouse.execute(_RECORD, rows=rows, version=PIPELINE_VERSION)
+        warehouse.execute(_RECORD, **values)
 
 
 def _row(each: StepRecord) -> dict[str, Any]:
@@ -137,7 +147,7 @@ _SELECT = f"""
     FROM {{database}}.{STEPS}
     WHERE processing_date BETWEEN {{first:Date}} AND {{last:Date}} AND window_days = {{window_days:UInt16}}
     ORDER BY started_at, recorded_at
-    LIMIT 1 BY processing_date, run_id, step, table_name, started_at  -- one whose answer was lost was sent twice
+    LIMIT 1 BY processing_date, run_id, step, table_name, started_at  -- two runs may have sent what a third one left
 """
 
 

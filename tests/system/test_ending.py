@@ -24,7 +24,7 @@ from pipeline import retry as attempts_of_requests
 from pipeline import settings
 from pipeline.cli import check, history
 from pipeline.graph import context
-from pipeline.graph.journal import open_journal
+from pipeline.graph.step_records import open_run
 from pipeline.runs import lifecycle, process
 from tests.conftest import own_databases
 from tests.support.brake import Brake
@@ -312,7 +312,8 @@ def test_an_action_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) ->
     assert time.monotonic() - started < 5
 
 
-def test_a_run_within_a_run_has_no_end_of_its_own() -> None:
+def test_a_run_within_a_run_has_no_end_of_its_own(tmp_path: Path) -> None:
     """Several days in one command are one run, with one message."""
-    with open_journal():
+    chosen = settings.Settings.model_validate({"SOT_PATH": tmp_path, "WAREHOUSE_PATH": tmp_path, "WORK_PATH": tmp_path})
+    with open_run(context.Context(chosen)):
         assert lifecycle.run_with_lifecycle(lambda: 30) == 30
