@@ -207,11 +207,7 @@ def _check_header(meta: Mapping[str, _Node], snapshot: Snapshot) -> None:
             raise version.refused("version 1 (1.0.0)", hint=_VERSION_HINT)
     for batch_id in _present(meta, ["batch_id"]):
         batch_id.text()
-    asked = {
-        "network": snapshot.network,
-        "processing_date": snapshot.processing_date.isoformat(),
-        "window_days": snapshot.window_days,
-    }
+    asked = snapshot.as_dict()
     for node in _present(meta, asked):
         wanted = asked[node.place]
         if type(node.value) is not type(wanted) or node.value != wanted:  # True == 1 and 195.0 == 195

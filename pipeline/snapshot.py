@@ -27,6 +27,15 @@ class Snapshot:
     def __str__(self) -> str:
         return f"{self.network}/{self.processing_date.isoformat()}/{self.window_days}"
 
+    def as_dict(self) -> dict[str, str | int]:
+        """Return it as JSON and manifests know it."""
+        return {**vars(self), "processing_date": self.processing_date.isoformat()}
+
+    @property
+    def log_fields(self) -> dict[str, str | int]:
+        """The fields of a log event about it."""
+        return dict(zip(("network", "date", "window"), self.as_dict().values(), strict=True))
+
     @property
     def folder(self) -> str:
         """Where the bucket keeps the snapshot, without a slash at either end."""

@@ -59,6 +59,7 @@ class Table:
     dropped_columns: tuple[str, ...] = ("_version",)  #: a file may have them; they are not stored
     nan_columns: tuple[str, ...] = ()  #: floats that upstream computes as NaN, which pandas writes as NULL
     may_be_empty: bool = True  #: whether a snapshot without a row is believable
+    is_largest: bool = False  #: whether it has about as many rows as all others together: it goes first
     shared: bool = False  #: whether the file may lie outside the snapshot's folder, for every export to overwrite
 
     @property
@@ -102,6 +103,7 @@ TABLES: tuple[Table, ...] = (
         amount="total_volume_usd",
         nan_columns=("volume_std", "volume_cv"),
         may_be_empty=False,
+        is_largest=True,
     ),
     Table(
         "raw_clusters",

@@ -46,7 +46,7 @@ def command(first: date | None, span: relativedelta | None, last: date | None, a
         raise click.BadParameter(f"{last} is before {first}", param_hint="--to")
     chosen = options.load_settings()
     networks = options.chosen_networks(chosen, given.pop("networks"))
-    snapshots = snapshots_in_range(networks, first, last, given.pop("window_days") or chosen.window_days)
+    snapshots = snapshots_in_range(networks, first, last, given.pop("window_days"))
     result = run_backfill(Backfill(snapshots, **given))
     if result.exit_code not in {exit_codes.UNKNOWN, exit_codes.LUIGI}:
         _print(len(snapshots), result, as_json=as_json)

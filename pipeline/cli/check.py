@@ -23,7 +23,7 @@ from pipeline.operations.freshness import Freshness, check_freshness, hours
 @options.networks
 @options.window_days
 @options.as_json
-def command(max_age: float, networks: tuple[str, ...], window_days: int | None, as_json: bool) -> None:
+def command(max_age: float, networks: tuple[str, ...], window_days: int, as_json: bool) -> None:
     """Tell whether each network's newest day is young enough.
 
     Exit code 0 when all are, 2 when one is too old or has nothing published, 35 when the warehouse does not tell.
@@ -31,7 +31,7 @@ def command(max_age: float, networks: tuple[str, ...], window_days: int | None, 
     chosen = options.load_settings()
     found = check_freshness(
         options.chosen_networks(chosen, networks),
-        window_days=window_days or chosen.window_days,
+        window_days=window_days,
         max_age=timedelta(seconds=max_age),
         now=datetime.now(UTC),
     )

@@ -110,9 +110,7 @@ def _as_dict(found: Garbage) -> dict[str, Any]:
     return {
         "loads": [
             {
-                "network": each.load.snapshot.network,
-                "processing_date": each.load.snapshot.processing_date.isoformat(),
-                "window_days": each.load.snapshot.window_days,
+                **each.load.snapshot.as_dict(),
                 "table": each.load.table_name,
                 "load_id": each.load.load_id,
                 "why": each.why,

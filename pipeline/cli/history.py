@@ -22,14 +22,12 @@ from pipeline.warehouse.step_log import StepRecord
 @options.networks
 @options.window_days
 @options.as_json
-def command(
-    day: date | None, days: int | None, networks: tuple[str, ...], window_days: int | None, as_json: bool
-) -> None:
+def command(day: date | None, days: int | None, networks: tuple[str, ...], window_days: int, as_json: bool) -> None:
     """Show what runs did about each day: when, how long, what came of it, and why not more."""
     chosen = options.load_settings()
     named = options.chosen_networks(chosen, networks)
     span = days or (1 if day else 7)
-    found = collect(named, days=span, last=day or yesterday(), window_days=window_days or chosen.window_days)
+    found = collect(named, days=span, last=day or yesterday(), window_days=window_days)
     if as_json:
         output.print_json([item.as_dict() for item in found])
     elif not found:

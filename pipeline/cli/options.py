@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from datetime import date
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -98,14 +99,22 @@ def network(help_text: str, **more: Any) -> Decorator[Any]:
 networks = click.option(
     "--network", "networks", type=NetworkType(), multiple=True, help="Network; repeatable.  [default: all configured]"
 )
-window_days = click.option(
-    "--window-days", type=click.IntRange(1, 65_535), help="Days of history.  [default: as configured]"
-)
 workers = click.option(
     "--workers", type=click.IntRange(1, 64), help="Steps at once.  [default: 2; 1 with an embedded warehouse]"
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+def window_days(function: Function) -> Function:
+    """Add the option for the days of history; the function is given those that are configured when it is not used."""
+
+    @functools.wraps(function)
+    def command(**given: Any) -> Any:
+        return function(**{**given, "window_days": given["window_days"] or get_settings().window_days})
+
+    help_text = "Days of history.  [default: as configured]"
+    return click.option("--window-days", type=click.IntRange(1, 65_535), help=help_text)(cast("Function", command))
 
 
 scheduler = click.option(

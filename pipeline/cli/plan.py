@@ -28,7 +28,7 @@ def command(**given: Any) -> None:
     from pipeline.operations.plan import make_plan  # noqa: PLC0415
 
     chosen = options.load_settings()
-    day, window = given["day"] or yesterday(), given["window_days"] or chosen.window_days
+    day, window = given["day"] or yesterday(), given["window_days"]
     networks = options.chosen_networks(chosen, given["networks"])
     try:
         found = [make_plan(get_context(), Snapshot(network, day, window)) for network in networks]

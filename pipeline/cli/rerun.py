@@ -37,7 +37,7 @@ def command(**given: Any) -> None:
 
     chosen = options.load_settings()
     chosen.check_networks((given["network"],))
-    snapshot = Snapshot(given["network"], given["day"], given["window_days"] or chosen.window_days)
+    snapshot = Snapshot(given["network"], given["day"], given["window_days"])
     tables = given["tables"] or tuple(table.name for table in chosen.tables)
     if left_out := set(tables) - set(chosen.table_names):
         raise click.BadParameter(f"{', '.join(sorted(left_out))} is not in INGESTION_TABLES", param_hint="--table")

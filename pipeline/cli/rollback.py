@@ -20,14 +20,14 @@ from pipeline.warehouse.publish import Publication
 @click.option("--to", metavar="PUBLICATION", help="Id of the publication.  [default: the one before the newest]")
 @options.yes
 @options.as_json
-def command(day: date, network: str, window_days: int | None, to: str | None, yes: bool, as_json: bool) -> None:
+def command(day: date, network: str, window_days: int, to: str | None, yes: bool, as_json: bool) -> None:
     """Show readers an older publication of a day again.
 
     Nothing is loaded. Later runs leave it so until upstream publishes a new manifest, or you say rerun.
     """
     chosen = options.load_settings()
     chosen.check_networks((network,))
-    snapshot = Snapshot(network, day, window_days or chosen.window_days)
+    snapshot = Snapshot(network, day, window_days)
     planned = plan_rollback(get_context(), snapshot, to)
     if not as_json:
         _print_plan(planned)
@@ -60,9 +60,7 @@ def _row(planned: Rollback, publication: Publication) -> list[str]:
 
 def _as_dict(planned: Rollback, published: Publication) -> dict[str, object]:
     return {
-        "network": planned.snapshot.network,
-        "processing_date": planned.snapshot.processing_date.isoformat(),
-        "window_days": planned.snapshot.window_days,
+        **planned.snapshot.as_dict(),
         "publication_id": published.publication_id,
         "published_at": published.published_at.isoformat(),
         "rolled_back_from": planned.seen.publication_id,

@@ -30,8 +30,7 @@ def command(**given: Any) -> None:
     from pipeline.runs.ingest import ingest_snapshots, result_of  # noqa: PLC0415  # luigi, drivers and all: not for --help
 
     chosen = options.load_settings()
-    day = given["day"] or yesterday()
-    window = given["window_days"] or chosen.window_days
+    day, window = given["day"] or yesterday(), given["window_days"]
     snapshots = [Snapshot(network, day, window) for network in options.chosen_networks(chosen, given["networks"])]
     code = ingest_snapshots(snapshots, workers=given["workers"], scheduler=given["scheduler"], wait=given["wait"])
     if given["as_json"]:

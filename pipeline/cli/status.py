@@ -17,10 +17,10 @@ from pipeline.tables import TABLES
 @options.day("Last day to show.  [default: yesterday]")
 @options.window_days
 @options.as_json
-def command(days: int, day: date | None, window_days: int | None, as_json: bool) -> None:
+def command(days: int, day: date | None, window_days: int, as_json: bool) -> None:
     """Show networks and days: what is published or rolled back, half done and at which step, or missing."""
-    chosen = options.load_settings()
-    found = collect(days=days, last=day or yesterday(), window_days=window_days or chosen.window_days)
+    options.load_settings()
+    found = collect(days=days, last=day or yesterday(), window_days=window_days)
     if as_json:
         output.print_json([item.as_dict() for item in found])
     else:

@@ -27,7 +27,7 @@ from pipeline.operations.verify import Verified, count_rows, verify_publications
 @click.option("--deep", is_flag=True, help="Download the files again, and compare every row.")
 @options.as_json
 def command(
-    days: int | None, day: date | None, networks: tuple[str, ...], window_days: int | None, deep: bool, as_json: bool
+    days: int | None, day: date | None, networks: tuple[str, ...], window_days: int, deep: bool, as_json: bool
 ) -> None:
     """Compare published rows with the ledger, and with the manifest at the source; change nothing.
 
@@ -38,9 +38,7 @@ def command(
     first = last_days(days or (1 if day else 7), last)[0]
     names = options.chosen_networks(chosen, networks)
     try:
-        found = list(
-            verify_publications(get_context(), names, first, last, window_days or chosen.window_days, deep=deep)
-        )
+        found = list(verify_publications(get_context(), names, first, last, window_days, deep=deep))
     except PipelineError as error:
         logger.bind(hint=error.hint).error("Could not verify: {}", error)
         sys.exit(exit_codes.UNKNOWN)

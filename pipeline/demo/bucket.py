@@ -256,9 +256,7 @@ def _write_manifest(path: Path, snapshot: Snapshot, generated_at: datetime, file
     document = {
         "schema_version": "1.0.0",
         "batch_id": f"{snapshot.network}-{snapshot.processing_date}-{snapshot.window_days}d",
-        "network": snapshot.network,
-        "processing_date": snapshot.processing_date.isoformat(),
-        "window_days": snapshot.window_days,
+        **snapshot.as_dict(),
         "generated_at": generated_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         **files,
     }

@@ -89,13 +89,7 @@ class SnapshotTask(luigi.Task):
     def report_errors(self, what: str) -> Iterator[None]:
         """Put the snapshot and the step on every event; tell an error on one line with what to do, and record it."""
         table, started = getattr(self, "table", None), time.monotonic()
-        with logger.contextualize(
-            network=self.network,
-            date=self.processing_date.isoformat(),
-            window=self.window_days,
-            step=self.task_family,
-            table=table,
-        ):
+        with logger.contextualize(**self.snapshot.log_fields, step=self.task_family, table=table):
             try:
                 with interrupts.work():
                     yield
@@ -125,8 +119,8 @@ class TableTask(SnapshotTask):
 
     @property
     def priority(self) -> float:  # type: ignore[override]  # luigi takes an attribute or a property
-        """Within a snapshot features first, which are as large as all others together."""
-        return super().priority + (0.5 if self.table == "raw_features" else 0)
+        """Within a snapshot the largest table first."""
+        return super().priority + (0.5 if self.table_facts.is_largest else 0)
 
     @property
     def step(self) -> str:

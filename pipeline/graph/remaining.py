@@ -29,9 +29,7 @@ class RemainingSnapshot:
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON knows it."""
         return {
-            "network": self.snapshot.network,
-            "processing_date": self.snapshot.processing_date.isoformat(),
-            "window_days": self.snapshot.window_days,
+            **self.snapshot.as_dict(),
             "reason": self.reason,
             "step": self.step,
         }

@@ -175,9 +175,7 @@ def _chosen(context: Context, network: str, snapshots: Sequence[Snapshot], polic
 def _tell(garbage: GarbageLoad) -> None:
     load = garbage.load
     logger.bind(
-        network=load.snapshot.network,
-        date=load.snapshot.processing_date.isoformat(),
-        window=load.snapshot.window_days,
+        **load.snapshot.log_fields,
         table=load.table_name,
         load_id=load.load_id,
         rows=load.rows,

@@ -82,9 +82,7 @@ class History:
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON knows it."""
         return {
-            "network": self.snapshot.network,
-            "processing_date": self.snapshot.processing_date.isoformat(),
-            "window_days": self.snapshot.window_days,
+            **self.snapshot.as_dict(),
             "attempts": [attempt.as_dict() for attempt in self.attempts],
             "loads": [load.as_dict() for load in self.loads],
         }

@@ -54,9 +54,7 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON knows it."""
         return {
-            "network": self.snapshot.network,
-            "processing_date": self.snapshot.processing_date.isoformat(),
-            "window_days": self.snapshot.window_days,
+            **self.snapshot.as_dict(),
             "reason": self.reason,
             "steps": [asdict(step) for step in self.steps],
             "bytes": self.bytes,

@@ -53,9 +53,7 @@ def roll_back(context: Context, chosen: Rollback) -> Publication:
             hint="look at sot-ingest status, then decide again",
         )
     logger.bind(
-        network=chosen.snapshot.network,
-        date=chosen.snapshot.processing_date.isoformat(),
-        window=chosen.snapshot.window_days,
+        **chosen.snapshot.log_fields,
         publication_id=published.publication_id,
         rolled_back_from=chosen.seen.publication_id,
         rolled_back_to=target.publication_id,

@@ -28,9 +28,7 @@ class Status:
         """Return it as JSON knows it."""
         seen = self.publication
         return {
-            "network": self.snapshot.network,
-            "processing_date": self.snapshot.processing_date.isoformat(),
-            "window_days": self.snapshot.window_days,
+            **self.snapshot.as_dict(),
             "state": self.state,
             "step": self.step,
             "rows": dict(seen.row_counts) if seen else None,

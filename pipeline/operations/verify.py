@@ -39,9 +39,7 @@ class Verified:
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON knows it."""
         return {
-            "network": self.snapshot.network,
-            "processing_date": self.snapshot.processing_date.isoformat(),
-            "window_days": self.snapshot.window_days,
+            **self.snapshot.as_dict(),
             "publication_id": self.publication.publication_id,
             "rows": dict(self.publication.row_counts),
             "findings": [asdict(finding) for finding in self.findings],

@@ -77,7 +77,7 @@ def _lock_snapshots(shared: Context, snapshots: Sequence[Snapshot], stack: ExitS
         if owner is None:
             free.append(snapshot)
         else:
-            event = logger.bind(network=snapshot.network, date=snapshot.processing_date.isoformat(), owner=owner)
+            event = logger.bind(**snapshot.log_fields, owner=owner)
             event.warning("Left the snapshot to another run that is at work on it")
             code = max(code, exit_codes.ALREADY_RUNNING)
     return free, code
@@ -93,9 +93,7 @@ def _owner(snapshot: Snapshot) -> str | None:
 
 def _forget(shared: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> bool:
     """Take the proofs of these tables back, unless there is nothing at the source to prove them by."""
-    event = logger.bind(
-        network=snapshot.network, date=snapshot.processing_date.isoformat(), window=snapshot.window_days
-    )
+    event = logger.bind(**snapshot.log_fields)
     if not shared.source.is_ready(snapshot):
         what, why = shared.source.absence(snapshot)
         event.bind(hint=f"nothing was forgotten; {why}").error("Found no {} at {}", what, shared.source.uri)
@@ -166,9 +164,7 @@ def _seen(snapshot: Snapshot) -> dict[str, Any]:
     except WarehouseError:
         seen = None
     return {
-        "network": snapshot.network,
-        "processing_date": snapshot.processing_date.isoformat(),
-        "window_days": snapshot.window_days,
+        **snapshot.as_dict(),
         "publication_id": seen.publication_id if seen else None,
         "published_at": seen.published_at.isoformat() if seen else None,
         "rows": dict(seen.row_counts) if seen else None,

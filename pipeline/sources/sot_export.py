@@ -108,9 +108,7 @@ class Export:
         document = {
             "schema_version": "1.0.0",
             "batch_id": f"{snapshot.network}-{snapshot.processing_date}-{snapshot.window_days}d",
-            "network": snapshot.network,
-            "processing_date": snapshot.processing_date.isoformat(),
-            "window_days": snapshot.window_days,
+            **snapshot.as_dict(),
             "generated_at": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
             "counts": {table.stem: state[table.name].rows for table in self._tables},
             "sha256": {f"{table.stem}.parquet": proof["sha256"] for table, proof in proofs.items()},

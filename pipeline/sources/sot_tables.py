@@ -103,7 +103,7 @@ class SotTables:
             if name not in dropped
         )
         statement = f"SELECT {columns} {self._rows_of(snapshot, table)} FORMAT Parquet"
-        return self._server.receive(statement, _parameters(snapshot))
+        return self._server.receive(statement, snapshot.as_dict())
 
     def _columns(self, snapshot: Snapshot, table: Table) -> dict[str, str]:
         """Return names and types of a table's columns, without those that ``SELECT *`` leaves out."""
@@ -118,15 +118,7 @@ class SotTables:
         return f"`{self._database.replace('{network}', snapshot.network)}`.{SOT_TABLES[table.name]}"
 
     def _query(self, snapshot: Snapshot, statement: str) -> list[tuple[Any, ...]]:
-        return retry_call(lambda: self._server.query(statement, _parameters(snapshot)))
-
-
-def _parameters(snapshot: Snapshot) -> dict[str, Any]:
-    return {
-        "network": snapshot.network,
-        "processing_date": snapshot.processing_date.isoformat(),
-        "window_days": snapshot.window_days,
-    }
+        return retry_call(lambda: self._server.query(statement, snapshot.as_dict()))
 
 
 def _plain(kind: str) -> str:

@@ -13,7 +13,8 @@ from pipeline.errors import WarehouseError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import CLAIMS
 from pipeline.warehouse import MissingTableError, Warehouse
-from pipeline.warehouse.ledger import SNAPSHOT_FILTER, moment, snapshot_params
+from pipeline.warehouse.ledger import SNAPSHOT_FILTER, snapshot_params
+from pipeline.warehouse.rows import read_row
 from pipeline.warehouse.schema import ensure_claims
 
 #: Seconds that a claim lasts, and between two renewals of it: a host may miss three of them.
@@ -66,9 +67,7 @@ def newest_claim(warehouse: Warehouse, snapshot: Snapshot) -> Claim | None:
         )
     except MissingTableError:
         return None
-    for number, owner, run_id, claimed_at, alive, released in rows:
-        return Claim(number, owner, run_id, moment(claimed_at), alive=bool(alive), released=bool(released))
-    return None
+    return read_row(Claim, rows[0]) if rows else None
 
 
 def take_claim(warehouse: Warehouse, snapshot: Snapshot, who: Claimant, seconds: float = LASTS_SECONDS) -> Claim:

@@ -9,7 +9,8 @@ from datetime import date, datetime
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS, TABLES
 from pipeline.warehouse import MissingTableError, Warehouse
-from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, copied_columns, moment, partition_params
+from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, copied_columns, partition_params
+from pipeline.warehouse.rows import moment, read_row
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,7 @@ def stored_loads(warehouse: Warehouse, network: str) -> list[StoredLoad]:
         )
     except MissingTableError:
         return []
-    return [
-        StoredLoad(Snapshot(network, date.fromisoformat(day), window), table, id_, count, size, state, moment(at))
-        for day, window, table, id_, count, size, state, at in rows
-    ]
+    return [read_row(StoredLoad, row, Snapshot(network, date.fromisoformat(day), window)) for day, window, *row in rows]
 
 
 def _counted(table_name: str) -> str:

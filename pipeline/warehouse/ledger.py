@@ -6,7 +6,7 @@ import contextlib
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from importlib.metadata import version
 from typing import Literal
 
@@ -14,6 +14,7 @@ from pipeline.retry import retry_call
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS
 from pipeline.warehouse import MissingTableError, Warehouse
+from pipeline.warehouse.rows import micros, read_row
 
 LoadState = Literal["started", "loaded", "failed", "forgotten", "compared", "collected"]
 
@@ -92,19 +93,6 @@ def record_load(warehouse: Warehouse, entry: LedgerEntry) -> None:
     retry_call(lambda: warehouse.execute(_RECORD, **values))
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def micros(time: datetime) -> int:
-    """Return microseconds since 1970, exactly."""
-    return (time - _EPOCH) // timedelta(microseconds=1)
-
-
-def moment(count: int | str) -> datetime:
-    """Return the time so many microseconds after 1970, as toUnixTimestamp64Micro gives them; UTC."""
-    return _EPOCH + timedelta(microseconds=int(count))
-
-
 def find_proven_loads(warehouse: Warehouse, snapshot: Snapshot, files: Mapping[str, str]) -> dict[str, tuple[str, int]]:
     """Return load_id and row count of the newest proven load of files, whose SHA-256 are given by table name.
 
@@ -166,10 +154,7 @@ def recorded_loads(warehouse: Warehouse, snapshot: Snapshot) -> dict[str, Record
         )
     except MissingTableError:
         return {}
-    return {
-        id_: RecordedLoad(id_, name, state, bool(was_loaded), rows, digest, sha256)
-        for id_, name, state, was_loaded, rows, digest, sha256 in found
-    }
+    return {row[0]: read_row(RecordedLoad, row) for row in found}
 
 
 def attempted_dates(warehouse: Warehouse, first: date, last: date, window_days: int) -> set[date]:

@@ -33,7 +33,8 @@ from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
 from pipeline.warehouse import MissingTableError, ParquetInsert, RowsRefusedError, Warehouse
 from pipeline.warehouse.compare import measure_load
-from pipeline.warehouse.ledger import PARTITION_FILTER, LedgerEntry, moment, partition_params, record_load
+from pipeline.warehouse.ledger import PARTITION_FILTER, LedgerEntry, partition_params, record_load
+from pipeline.warehouse.rows import moment
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.snapshot import Snapshot
 from pipeline.tables import LEDGER
 from pipeline.warehouse import MissingTableError, Warehouse
-from pipeline.warehouse.ledger import moment
+from pipeline.warehouse.rows import read_row
 
 
 @dataclass(frozen=True)
@@ -58,18 +58,4 @@ def load_attempts(warehouse: Warehouse, network: str, first: date, last: date, w
         rows = warehouse.query(_SELECT, first=first.isoformat(), last=last.isoformat(), window_days=window_days)
     except MissingTableError:
         return []
-    return [
-        LoadAttempt(
-            snapshot=Snapshot(network, date.fromisoformat(day), window_days),
-            table=table,
-            load_id=load_id,
-            state=state,
-            started_at=moment(started_at),
-            recorded_at=moment(recorded_at),
-            rows=int(count),
-            bytes=int(size),
-            error=error,
-            host=host,
-        )
-        for day, table, load_id, state, started_at, recorded_at, count, size, error, host in rows
-    ]
+    return [read_row(LoadAttempt, row, Snapshot(network, date.fromisoformat(day), window_days)) for day, *row in rows]

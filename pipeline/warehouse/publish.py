@@ -17,7 +17,8 @@ from pipeline.retry import retry_call
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS
 from pipeline.warehouse import MissingTableError, Warehouse
-from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, SNAPSHOT_FILTER, count_rows, moment, snapshot_params
+from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, SNAPSHOT_FILTER, count_rows, snapshot_params
+from pipeline.warehouse.rows import read_row
 from pipeline.warehouse.schema import check_schema
 
 Action = Literal["publish", "rollback", "retire"]
@@ -105,21 +106,8 @@ def publications_by_date(
             check_schema(warehouse)  # says what to do about a table of an earlier version
         raise
     found: dict[date, list[Publication]] = {}
-    for day, window, id_, action, manifest_sha256, load_ids, row_counts, source, at, by, run_id, forgotten in rows:
-        publication = Publication(
-            processing_date=date.fromisoformat(day),
-            window_days=window,
-            publication_id=id_,
-            action=action,
-            manifest_sha256=manifest_sha256,
-            load_ids=load_ids,
-            row_counts=row_counts,
-            source=source,
-            published_at=moment(at),
-            published_by=by,
-            run_id=run_id,
-            forgotten=bool(forgotten),
-        )
+    for row in rows:
+        publication = read_row(Publication, row)
         found.setdefault(publication.processing_date, []).append(publication)
     return found
 

@@ -6,15 +6,15 @@ Nothing is decided by it: what is done is what the ledger, the publications and 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal
 
 from pipeline.snapshot import Snapshot
 from pipeline.tables import STEPS
 from pipeline.warehouse import MissingTableError, Warehouse
-from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, micros, moment
+from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION
+from pipeline.warehouse.rows import micros, read_row
 from pipeline.warehouse.schema import ensure_table
 
 StepState = Literal["done", "failed", "missing"]
@@ -45,9 +45,8 @@ class StepRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON knows it; see :func:`step_of`."""
-        values = {**asdict(self), "started_at": self.started_at.isoformat()}
-        snapshot = values.pop("snapshot")
-        return {**snapshot, "processing_date": self.snapshot.processing_date.isoformat(), **values}
+        values = {name: value for name, value in vars(self).items() if name != "snapshot"}
+        return {**self.snapshot.as_dict(), **values, "started_at": self.started_at.isoformat()}
 
 
 def step_of(values: dict[str, Any]) -> StepRecord:
@@ -157,21 +156,6 @@ def step_records(warehouse: Warehouse, network: str, first: date, last: date, wi
         rows = warehouse.query(_SELECT, first=first.isoformat(), last=last.isoformat(), window_days=window_days)
     except MissingTableError:
         return []
-    return [_record_of(network, window_days, row) for row in rows]
+    return [read_row(StepRecord, row, Snapshot(network, date.fromisoformat(day), window_days)) for day, *row in rows]
 
 
-def _record_of(network: str, window_days: int, row: Sequence[Any]) -> StepRecord:
-    day, step, table, state, started_at, seconds, facts, error, hint, run_id, host = row
-    return StepRecord(
-        snapshot=Snapshot(network, date.fromisoformat(day), window_days),
-        step=step,
-        table=table,
-        state=state,
-        started_at=moment(started_at),
-        seconds=float(seconds),
-        facts=json.loads(facts or "{}"),
-        error=error,
-        hint=hint,
-        run_id=run_id,
-        host=host,
-    )
