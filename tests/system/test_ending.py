@@ -284,6 +284,39 @@ def test_a_terminated_run_tells_so(
     assert deployment.query("torus", query) == [("Interrupted: SIGTERM",)]
 
 
+def test_what_a_killed_run_did_is_recorded_by_the_next(server_reader: ServerReader, tmp_path: Path) -> None:
+    """Its file is left, the next run sends what is in it, each record once, and leaves none."""
+    files = Bucket(tmp_path / "bucket").snapshot()
+    deployment = Deployment(in_directory(files.root), server_reader, tmp_path / "run", {"INGESTION_NETWORKS": "torus"})
+    deployment.killed("Loaded table", 2, *run_of(files.snapshot), "--workers", "1")
+    (left,) = (deployment.work / "runs").iterdir()
+    assert deployment.run(files.snapshot).exit_code == 0
+    assert list((deployment.work / "runs").iterdir()) == []
+    run_id = left.stem.rpartition("-")[2]
+    query = f"SELECT count(), uniqExact(table_name) FROM {{db}}.sot_steps WHERE run_id = '{run_id}' AND step = '{{}}'"
+    assert deployment.query("torus", query.replace("{}", "DownloadManifest")) == [(1, 1)]
+    ((rows, tables),) = deployment.query("torus", query.replace("{}", "LoadTable"))
+    assert rows == tables >= 1  # the last of them is told before it is recorded
+
+
+def test_a_message_tells_the_cause_where_no_record_can_be_written(server_reader: ServerReader, tmp_path: Path) -> None:
+    """The work directory takes no file of records: forked steps tell the end of the run all the same."""
+    files = Bucket(tmp_path / "bucket").snapshot()
+    files.corrupt("raw_alerts", 100)
+    deployment = Deployment(in_directory(files.root), server_reader, tmp_path / "run", {"INGESTION_NETWORKS": "torus"})
+    deployment.work.mkdir(parents=True)
+    (deployment.work / "runs").touch()
+    with Receiver().running() as receiver:
+        deployment.variables |= receiver.environment
+        result = deployment.run(files.snapshot)
+        (message,) = receiver.messages
+    (error,) = result.errors()
+    assert (result.exit_code, error["step"]) == (30, "DownloadFile")
+    assert f"  cause: {error['message'].removeprefix('Step failed: ')}\n" in message["message"]
+    query = "SELECT DISTINCT step FROM {db}.sot_steps WHERE state = 'failed'"
+    assert deployment.query("torus", query) == [("DownloadFile",)]
+
+
 def test_services_that_refuse_change_nothing(tmp_path: Path) -> None:
     """Messenger and monitor answer 500, the metrics' directory cannot be made: three warnings, the same exit code."""
     files = Bucket(tmp_path / "bucket").snapshot()
