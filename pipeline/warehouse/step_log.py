@@ -157,5 +157,3 @@ def step_records(warehouse: Warehouse, network: str, first: date, last: date, wi
     except MissingTableError:
         return []
     return [read_row(StepRecord, row, Snapshot(network, date.fromisoformat(day), window_days)) for day, *row in rows]
-
-

@@ -23,7 +23,7 @@ from pipeline.sources import RemoteFile
 from pipeline.sources.s3 import S3Source
 from pipeline.sources.sot_tables import ROLE as SOT_ROLE
 from pipeline.sources.sot_tables import SotTables
-from pipeline.tables import BY_NAME
+from pipeline.tables import BY_NAME, TABLES
 from pipeline.warehouse import ROLE, Warehouse
 from pipeline.warehouse.claims import Claimant, take_claim
 from pipeline.warehouse.ledger import LedgerEntry, find_proven_loads, forget_loads, record_load
@@ -168,7 +168,7 @@ WAREHOUSE: dict[str, tuple[Callable[[Warehouse, Path], object], int]] = {
 def test_a_dead_warehouse_is_asked_attempts_times_tries(dead: Mortal, samples: Path, kind: str) -> None:
     """However many functions a call passes through, one of them tries it again, and then the step does."""
     call, most = WAREHOUSE[kind]
-    warehouse = ServerWarehouse(client(dead.port, dead.port), "torus")
+    warehouse = ServerWarehouse(client(dead.port, dead.port), "torus", 195)
     with pytest.raises(WarehouseUnavailableError):
         retry.retry_step(lambda: call(warehouse, samples), attempts=ATTEMPTS, delay=0)
     assert dead.refused == ATTEMPTS * most
@@ -199,7 +199,7 @@ def test_a_dead_sot_is_asked_attempts_times_tries(dead: Mortal) -> None:
     """The source that is a ClickHouse server tries as the warehouse does."""
     tables = SotTables(client(dead.port, dead.port, SOT_ROLE), "sot")
     with pytest.raises(SourceUnavailableError):
-        retry.retry_step(lambda: tables.state(DAY), attempts=ATTEMPTS, delay=0)
+        retry.retry_step(lambda: tables.state(DAY, TABLES), attempts=ATTEMPTS, delay=0)
     assert dead.refused == ATTEMPTS * 5
 
 
@@ -207,7 +207,7 @@ def test_an_insert_that_cannot_be_sent_is_tried_under_new_load_ids(
     clickhouse: ClickHouseServer, database_prefix: str, dead: Mortal, samples: Path
 ) -> None:
     """Native port alive, HTTP port dead: five INSERTs, each told in the ledger as failed."""
-    warehouse = ServerWarehouse(client(clickhouse.port, dead.port, server=clickhouse), f"{database_prefix}torus")
+    warehouse = ServerWarehouse(client(clickhouse.port, dead.port, server=clickhouse), f"{database_prefix}torus", 195)
     ensure_schema(warehouse)
     with pytest.raises(WarehouseUnavailableError):
         load_file(warehouse, DAY, a_file(samples))
@@ -222,7 +222,7 @@ def test_a_warehouse_that_dies_while_a_table_is_loaded(
     """The comparison is tried five times, each move of taking back as often as it may be, and the load not again."""
     with Mortal((clickhouse.host, clickhouse.port), dead=False).running() as native:
         server = client(native.port, clickhouse.http_port, server=clickhouse)
-        warehouse = ServerWarehouse(server, f"{database_prefix}torus")
+        warehouse = ServerWarehouse(server, f"{database_prefix}torus", 195)
         ensure_schema(warehouse)
         with pytest.raises(WarehouseUnavailableError):
             load_file(warehouse, DAY, a_file(samples), lambda _: native.die())
