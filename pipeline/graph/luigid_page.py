@@ -12,7 +12,6 @@ from typing import Any
 import luigi
 from luigi.rpc import RPCError
 
-from pipeline.graph import luigi_private
 from pipeline.snapshot import Snapshot
 
 #: Seconds between two messages about a step, and until luigid is tried again.
@@ -44,10 +43,15 @@ def _tell(method: Callable[[Any], None] | None, value: int | str) -> None:
     global _next_at  # noqa: PLW0603
     if method is None or time.monotonic() < _next_at - _SECONDS_BETWEEN:
         return
+    scheduler = method.__self__._scheduler  # type: ignore[attr-defined]  # noqa: SLF001  # luigi offers no other way
+    tries = getattr(scheduler, "_rpc_retry_attempts", None)  # a scheduler in this process has none
     try:
-        luigi_private.call_once(method, value)
+        scheduler._rpc_retry_attempts = 1  # noqa: SLF001
+        method(value)
     except RPCError:
         _next_at = time.monotonic() + _SECONDS_LEFT_ALONE
+    finally:
+        scheduler._rpc_retry_attempts = tries  # noqa: SLF001
 
 
 def _megabytes(count: int) -> str:

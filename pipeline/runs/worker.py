@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import luigi.interface
 import psutil
 from luigi.task_status import DONE, FAILED, PENDING
+from luigi.worker import Worker
 
-from pipeline.graph import luigi_private, luigid
+from pipeline.graph import luigid
 
 #: How long a step may take to clear up after an interrupt: a query to kill, a line for the ledger.
 CLEARING_SECONDS = 15
@@ -57,7 +59,7 @@ class Results:
         self._sender.close()
 
 
-class IngestWorker(luigi_private.OpenWorker):
+class IngestWorker(Worker):
     """Stays while a step of its own waits for nothing but a resource that another run uses.
 
     luigi's worker leaves when it is given nothing to do, and its keep_alive stays after a failure, too.
@@ -65,7 +67,8 @@ class IngestWorker(luigi_private.OpenWorker):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
-        self.replace_results(Results())
+        self._task_result_queue.close()
+        self._task_result_queue = Results()  # type: ignore[assignment]  # what luigi uses of a queue
 
     def run(self) -> bool:
         """Run the steps, each in a process of its own where there are two at a time.
@@ -86,21 +89,20 @@ class IngestWorker(luigi_private.OpenWorker):
             end_children()
         return super().__exit__(type_, value, traceback)
 
-    def stays(self, pending: int) -> bool:
-        """Stay while a step of this run could run and another run has the resource that it waits for."""
-        return bool(pending) and any(map(self._is_pending, self._ready()))
+    def _keep_alive(self, get_work_response: Any) -> bool:
+        return bool(get_work_response.n_pending_tasks) and any(map(self._is_pending, self._ready()))
 
     def _ready(self) -> Iterator[str]:
         """Yield the tasks whose inputs are all there and that have not been given to this worker."""
-        done = {task.task_id for task, status, _ in self.history if status == DONE}
-        over = done | {task.task_id for task, status, _ in self.history if status == FAILED}
-        for id_, task in self.scheduled.items():
+        done = {task.task_id for task, status, _ in self._add_task_history if status == DONE}
+        over = done | {task.task_id for task, status, _ in self._add_task_history if status == FAILED}
+        for id_, task in self._scheduled_tasks.items():
             if id_ not in over and task.process_resources() and all(needed.task_id in done for needed in task.deps()):
                 yield id_
 
     def _is_pending(self, task_id: str) -> bool:
         """Ask the scheduler, where other runs may have done the task, or failed."""
-        return task_id in self.scheduler.task_search(task_id).get(PENDING, {})
+        return task_id in self._scheduler.task_search(task_id).get(PENDING, {})
 
 
 def end_children() -> None:
@@ -126,6 +128,18 @@ def _ended(
     return psutil.wait_procs(children, timeout=seconds)[1]
 
 
+class Factory(luigi.interface._WorkerSchedulerFactory):  # noqa: SLF001  # what luigi's own commands make workers with
+    """Makes workers of ours, and uses luigid only where it is luigid that answers."""
+
+    def create_remote_scheduler(self, url: Any) -> luigid.Luigid:
+        """Return luigid. Raises SchedulerError, which is reported, when something else or nothing answers."""
+        return luigid.connect(url)
+
+    def create_worker(self, scheduler: Any, worker_processes: Any, assistant: Any = False) -> Worker:
+        """Return a worker."""
+        return IngestWorker(scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
+
+
 def install() -> None:
-    """Let luigi's commands make workers of ours."""
-    luigi_private.use_worker(IngestWorker, luigid.connect)
+    """Let luigi's commands make workers of ours; they offer no other way to choose."""
+    luigi.interface._WorkerSchedulerFactory = Factory  # type: ignore[misc]  # noqa: SLF001
