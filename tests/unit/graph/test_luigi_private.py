@@ -75,6 +75,6 @@ def test_private_names_are_found() -> None:
 def test_they_are_all_listed() -> None:
     """In luigi_private.NAMES, which lists no name that is not used."""
     listed = {name for names in luigi_private.NAMES.values() for name in names}
-    found = {path.name: private_names(path.read_text("utf-8")) for path in PIPELINE.rglob("*.py")}
+    found = {str(path.relative_to(PIPELINE)): private_names(path.read_text("utf-8")) for path in PIPELINE.rglob("*.py")}
     assert {name: used - listed for name, used in found.items() if used - listed} == {}
     assert listed - set().union(*found.values()) == set()
