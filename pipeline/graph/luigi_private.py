@@ -19,7 +19,10 @@ NAMES = {
         "_task_result_queue": "replaced: where forked steps send results; luigi uses its put, get and close",
     },
     "RemoteScheduler": {
+        "_fetch": "overridden: what a request's answer is read from",
+        "_fetcher": "the HTTP session, which must follow no redirect",
         "_rpc_retry_attempts": "how often luigid is asked",
+        "_url": "luigid's address",
     },
     "TaskStatusReporter": {
         "_scheduler": "what a running task reports its progress to",
