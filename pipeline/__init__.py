@@ -9,10 +9,10 @@ The flow, one luigi task a line; each leaves a proof, and a rerun does only what
     ValidateFile ×4     Parquet, columns, rows
     ValidateChecksum ×4 SHA-256 of the file on disk
     LoadTable ×4        rows under a new load_id, counted and compared, invisible to readers
-    PublishSnapshot     one single-row INSERT: readers see all four tables
+    PublishSnapshot     one single-row INSERT: readers see all tables
     CleanUp             work files gone
 
-Each file goes its way by itself, the features first; PublishSnapshot needs all four.
+Each file goes its way by itself, the features first; PublishSnapshot needs them all.
 
 The work directory (``WORK_PATH``), empty when nothing is half done:
 

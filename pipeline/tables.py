@@ -1,4 +1,4 @@
-"""The four tables, as data; the only place that spells them.
+"""The tables, as data; the only place that spells them.
 
 A fifth table is one entry in :data:`TABLES` and its file in ``schema/``. ``raw_money_flows`` is not one
 of them and never will be.

@@ -1,4 +1,4 @@
--- One row a publication, for all four tables at once. Append-only: the newest row of a snapshot counts.
+-- One row a publication, for all tables at once. Append-only: the newest row of a snapshot counts.
 -- action: publish (a run), rollback (an operator brought an older one back), retire
 -- (past its retention: names no load).
 -- The window makes ClickHouse refuse a second INSERT with the same token, which is how of two publications that

@@ -97,6 +97,28 @@ def test_there_are_six_samples() -> None:
     assert len(SAMPLE_KEYS) == 6
 
 
+@pytest.mark.parametrize("document", [current(), listed(), legacy()], ids=["current", "list", "legacy"])
+def test_only_the_files_that_are_needed_are_looked_at(document: Json) -> None:
+    """Of another one the digest may be anything; one that is needed must be there, and the hint names the setting."""
+    needed = [table for table in TABLES if table.stem in {"features", "address_labels"}]
+    if isinstance(document.get("files"), list):
+        document["files"][0]["checksum"] = "none"
+    else:
+        (document.get("sha256") or document["files"])["alerts.parquet"] = "none"
+    manifest = parse_manifest(encoded(document), SNAPSHOT, allow_md5=True, tables=needed)
+    assert list(manifest.files) == ["raw_features", "raw_address_labels"]
+
+
+def test_a_file_that_is_not_listed_names_the_setting() -> None:
+    """For upstream may export that table no longer; two files of one table are something else."""
+    with pytest.raises(ManifestError) as missing:
+        parsed(current(files={"clusters.parquet": GONE}))
+    assert "if upstream exports it no longer, leave raw_clusters out of INGESTION_TABLES" in missing.value.hint
+    with pytest.raises(ManifestError) as twice:
+        parsed(current(files={"raw_clusters.parquet": OTHER}))
+    assert "INGESTION_TABLES" not in twice.value.hint
+
+
 def test_the_current_dialect() -> None:
     """Every fact arrives, the time in UTC."""
     manifest = parsed(current(generated_at="2025-08-02T02:10:11+02:00", sizes={"alerts.parquet": 1234}))

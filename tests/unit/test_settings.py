@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.settings import ServerAddress, Settings, load_settings, secret_variables
+from pipeline.tables import TABLES
 from tests.support.deployment import COMMANDS
 
 GOOD = {"SOT_PATH": "bucket", "CLICKHOUSE_HOST": "db"}
@@ -47,6 +48,13 @@ def test_the_defaults_are_those_of_the_system_that_this_replaces(monkeypatch: py
     assert (found.log_format, found.log_level) == ("text", "INFO")
 
 
+def test_the_tables_are_all_or_those_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of the tables, whatever that of the names; any of them may be left out."""
+    assert load(monkeypatch, GOOD).tables == TABLES
+    chosen = load(monkeypatch, {**GOOD, "INGESTION_TABLES": "raw_clusters, raw_alerts"})
+    assert [table.name for table in chosen.tables] == ["raw_alerts", "raw_clusters"]
+
+
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an env file or a compose file leaves empty changes nothing."""
     everything = {field.alias: "" for field in Settings.model_fields.values() if field.alias}
@@ -58,6 +66,10 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
     ("name", "value"),
     [
         ("INGESTION_NETWORKS", "torus,Bitcoin"),
+        ("INGESTION_TABLES", "raw_alerts,alerts"),
+        ("INGESTION_TABLES", "raw_alerts,raw_alerts"),
+        ("INGESTION_TABLES", "raw_money_flows"),
+        ("INGESTION_TABLES", ","),
         ("INGESTION_NETWORKS", "torus,,bitcoin"),
         ("INGESTION_NETWORKS", "torus,torus"),
         ("INGESTION_WINDOW_DAYS", "0"),
