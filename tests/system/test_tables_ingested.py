@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +88,17 @@ def test_only_the_tables_of_the_setting_are_needed_and_shown(
     reader: Reader, files: SnapshotFiles, tmp_path: Path
 ) -> None:
     """What upstream exports no longer is missed by no step and no verb, and a second run has nothing to do."""
-    variables = {"INGESTION_NETWORKS": "torus"}
+    metrics = tmp_path / "metrics.prom"
+    variables = {"INGESTION_NETWORKS": "torus", "METRICS_PATH": str(metrics)}
     deployment = Deployment(in_directory(tmp_path / "bucket"), reader, tmp_path / "run", variables)
     without(files, ALERTS, CLUSTERS)
     ingest(deployment, files, TWO)
     assert_shown(deployment, files, FEATURES, LABELS)
+    measured = re.findall(r'^sot_ingest_newest_rows\{.*table="(\w+)"', metrics.read_text("utf-8"), re.MULTILINE)
+    assert set(measured) == {FEATURES, LABELS}
     assert ingest(deployment, files, TWO) == []
+    (plan,) = report(deployment, "plan")
+    assert plan["steps"] == []
     (status,) = report(deployment, "status", "--days", "1")
     assert (status["state"], status["step"]) == ("published", None)
     assert set(status["rows"]) == {FEATURES, LABELS}

@@ -56,7 +56,6 @@ def _unpacks(site: Site) -> None:
         table.set_column(position, "evidence_json", large),
         files.path(ALERTS),
         dictionary_pagesize_limit=2**31 - 1,
-        store_schema=False,  # else the column would be a dictionary, and no text
     )
     files.record_digest(ALERTS)
     site.upload()
