@@ -188,8 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
         network.asked.append(Asked(self.command, self.path, asked, self.client_address[1]))
         fault, alone = network.fault(self.command, self.path)
         if not f"{self.path.partition('?')[0]}/".startswith(f"{network.prefix}/"):
-            fault = page(404, "nothing is here")
-        answer = Answer(200, {}, b"") if alone or fault else self._forward(network.upstream)
+            fault, alone = page(404, "nothing is here"), True
+        answer = Answer(200, {}, b"") if alone else self._forward(network.upstream)
         self._send(fault(answer) if fault else answer)
 
     do_HEAD = do_GET  # noqa: N815  # the library's name
