@@ -206,7 +206,7 @@ def broken(network: Misbehaving, config: Path) -> dict[str, Command]:
             ["verify", "--date", "2025-08-01", "--deep"],
             {**refuses, "LOG_FORMAT": "text"},
         ),
-        "token_with_a_newline": (bad_run, {**unheard, "AWS_SESSION_TOKEN": f"{CANARIES.s3_token}\n"}),
+        "token_with_a_newline": (bad_run, {**unheard, "AWS_SESSION_TOKEN": f"\n{CANARIES.s3_token}"}),
         "wrong_variables": (["run"], variables),
         "wrong_password": (bad_run, {"CLICKHOUSE_PASSWORD": WRONG.clickhouse_password}),
         "down": (["doctor"], dict.fromkeys(("CLICKHOUSE_PORT", "CLICKHOUSE_HTTP_PORT"), str(NOBODY))),
