@@ -33,8 +33,8 @@ def cases(_ground: Ground, _chance: random.Random) -> list[Case]:
 def _quick() -> list[Case]:
     """Return all kinds that a run gets over by itself, then all that end a run."""
     meetings = [partial(_met, lot) for lot in dealt([kind for kind in KINDS if kind.survives])]
-    ends = [partial(_ended, lot) for lot in dealt([kind for kind in KINDS if not kind.survives and not kind.at_once])]
-    ends += [partial(_ended, [(kind, FEATURES)]) for kind in KINDS if kind.at_once]
+    ends = [partial(_ended, [(kind, FEATURES)]) for kind in KINDS if kind.at_once]
+    ends += [partial(_ended, lot) for lot in dealt([kind for kind in KINDS if not kind.survives and not kind.at_once])]
     replaced = [partial(_replaced, act, FEATURES) for act in _REPLACED.values()]
     lists = [partial(_listed, fault) for fault in _LISTS.values()]
     return [
