@@ -20,7 +20,7 @@ from pipeline.tables import BY_NAME
     "tables",
     type=click.Choice(list(BY_NAME)),
     multiple=True,
-    help="Table to load anew; repeatable. The loads of the others are kept.  [default: all of INGESTION_TABLES]",
+    help="Table to load again; repeatable. The others stay as they are published.  [default: all of INGESTION_TABLES]",
 )
 @options.window_days
 @options.workers
@@ -30,8 +30,8 @@ from pipeline.tables import BY_NAME
 def command(**given: Any) -> None:
     """Forget what is proven of a day, then do the ordinary run: download, validate, load, publish.
 
-    Readers see what they saw until the new publication takes its place. Without a snapshot at the source nothing is
-    forgotten.
+    With --table only the files of these tables are needed. Readers see what they saw until the new publication takes
+    its place. Without a snapshot at the source nothing is forgotten.
     """
     from pipeline.runs.ingest import ingest_snapshots, result_of  # noqa: PLC0415  # luigi, drivers and all: not for --help
 
@@ -41,7 +41,7 @@ def command(**given: Any) -> None:
     tables = given["tables"] or tuple(table.name for table in chosen.tables)
     if left_out := set(tables) - set(chosen.table_names):
         raise click.BadParameter(f"{', '.join(sorted(left_out))} is not in INGESTION_TABLES", param_hint="--table")
-    output.confirm(f"Download {snapshot} and load {', '.join(tables)} anew?", yes=given["yes"])
+    output.confirm(f"Download {', '.join(tables)} of {snapshot} and load them again?", yes=given["yes"])
     code = ingest_snapshots([snapshot], workers=given["workers"], scheduler=given["scheduler"], force_tables=tables)
     if given["as_json"]:
         output.print_json(result_of(code, [snapshot]))

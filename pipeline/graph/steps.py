@@ -14,9 +14,10 @@ from pipeline.errors import DataError, FileError, SourceUnavailableError
 from pipeline.files import checks, parquet
 from pipeline.files.workspace import DownloadedFile, DownloadedManifest, Workspace
 from pipeline.graph.context import Context
+from pipeline.graph.retained import retained_loads
 from pipeline.snapshot import Snapshot
 from pipeline.sources import Report, download
-from pipeline.tables import Table
+from pipeline.tables import BY_NAME, Table
 from pipeline.warehouse import ledger
 from pipeline.warehouse.load import ProvenFile, load_file
 from pipeline.warehouse.publish import publish_loads
@@ -194,19 +195,22 @@ def clean_up(context: Context, snapshot: Snapshot) -> Facts:
 
 
 def forget(context: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> None:
-    """Take back what is proven of the files and of these tables' loads; readers see what they saw."""
+    """Take back what is proven of these tables' files and loads, and of the manifest; readers see what they saw."""
     ledger.forget_loads(context.warehouse(snapshot.network), snapshot, tables)
-    context.source.discard(snapshot)
-    context.workspace(snapshot).discard()
+    for table in tables:
+        discard_file(context, snapshot, BY_NAME[table])
+    context.workspace(snapshot).discard_manifest()
 
 
 def proven_loads(context: Context, snapshot: Snapshot) -> dict[str, tuple[str, int]]:
-    """Return load and row count of each table's file that is on disk as the manifest on disk lists it.
+    """Return load and row count of each table: of its published load, when that is retained, else of its file on disk.
 
     Raises FileError, RowCountError.
     """
     workspace = context.workspace(snapshot)
-    entries, files = workspace.manifest().files, {table: downloaded(workspace, table) for table in workspace.tables}
+    manifest, entries = manifest_on_disk(workspace), workspace.manifest().files
+    retained = retained_loads(context, snapshot, manifest.uri, manifest.sha256)
+    files = {table: downloaded(workspace, table) for table in workspace.tables if table.name not in retained}
     sha256s = {table.name: file.sha256 for table, file in files.items()}
     found = ledger.find_proven_loads(context.warehouse(snapshot.network), snapshot, sha256s)
     for table, file in files.items():
@@ -216,7 +220,7 @@ def proven_loads(context: Context, snapshot: Snapshot) -> dict[str, tuple[str, i
             with discarding(context, snapshot, table):
                 checks.check_size(workspace.file_path(table), entries[table.name])
                 checks.check_rows(found[table.name][1], table, entries[table.name])
-    return found
+    return {**found, **retained}
 
 
 @contextmanager

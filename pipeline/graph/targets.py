@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import luigi
 from loguru import logger
 
-from pipeline.errors import SourceUnavailableError
+from pipeline.errors import SourceUnavailableError, WarehouseUnavailableError
 from pipeline.files.workspace import Workspace
 from pipeline.graph.context import Context
+from pipeline.graph.retained import retained_loads
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
 from pipeline.warehouse import ledger
@@ -80,10 +81,30 @@ class ValidManifest(ProofOnDisk):
 
 
 @dataclass(frozen=True)
-class FileOnDisk(ProofOnDisk):
-    """A table's file is on disk, as the manifest lists it."""
+class ProofOfTable(ProofOnDisk):
+    """A step's proof about one table, or that nothing is to be done for the table: a repair of others retains it."""
 
     table: Table
+
+    def exists(self) -> bool:
+        """Ask for the manifest, then for the proof, then whether the table is retained."""
+        return ManifestOnDisk(self.context, self.snapshot).exists() and (self.is_proven() or self._is_retained())
+
+    def _is_retained(self) -> bool:
+        """Look for a published load; while the warehouse does not answer, the files are fetched and validated."""
+        manifest = self.workspace.downloaded_manifest()
+        if manifest is None:
+            return False
+        try:
+            return self.table.name in retained_loads(self.context, self.snapshot, manifest.uri, manifest.sha256)
+        except WarehouseUnavailableError as error:
+            logger.warning("Could not ask whether the table is published: {}", error)
+            return False
+
+
+@dataclass(frozen=True)
+class FileOnDisk(ProofOfTable):
+    """A table's file is on disk, as the manifest lists it."""
 
     def is_proven(self) -> bool:
         """Look at the proof, which is bound to the listed digest, and at size and time of the file."""
@@ -91,10 +112,9 @@ class FileOnDisk(ProofOnDisk):
 
 
 @dataclass(frozen=True)
-class ValidFile(ProofOnDisk):
+class ValidFile(ProofOfTable):
     """A table's file on disk passed a validation."""
 
-    table: Table
     step: str
 
     def is_proven(self) -> bool:
@@ -103,10 +123,8 @@ class ValidFile(ProofOnDisk):
 
 
 @dataclass(frozen=True)
-class TableLoad(ProofOnDisk):
+class TableLoad(ProofOfTable):
     """The table's file was loaded, and all its rows are in the warehouse."""
-
-    table: Table
 
     def is_proven(self) -> bool:
         """Look into the ledger for a proven load of the file on disk, and count its rows."""

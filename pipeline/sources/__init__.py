@@ -75,6 +75,9 @@ class Source(Protocol):
         A manifest that is gone supersedes nothing.
         """
 
+    def is_same(self, uri: str, other: str) -> bool:
+        """Tell of two manifests of a snapshot, given by URI, whether they are about the same rows of its date."""
+
     def read_manifest(self, snapshot: Snapshot) -> ManifestText | None:
         """Return the manifest, or None when there is none. Raises ManifestError above MAX_MANIFEST_BYTES.
 
@@ -142,6 +145,10 @@ class ManifestAtSource:
         except ManifestError:
             return False  # the run that follows says what is wrong with it
         return text is None or hashlib.sha256(text.data).hexdigest() in known.values()
+
+    def is_same(self, uri: str, other: str) -> bool:
+        """Compare the version."""
+        return uri == other
 
     def peek(self: Source, snapshot: Snapshot) -> ManifestText | None:
         """Read it: it is small, and reading leaves nothing."""

@@ -114,6 +114,24 @@ def find_proven_loads(warehouse: Warehouse, snapshot: Snapshot, files: Mapping[s
             **snapshot_params(snapshot),
             files=",".join(f"{name}:{sha256}" for name, sha256 in files.items()),
         )
+    except MissingTableError:
+        return {}
+    return _whole_loads(warehouse, snapshot, rows)
+
+
+def proven_loads(warehouse: Warehouse, snapshot: Snapshot, load_ids: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+    """Return those of some loads, given by table name, that are proven, as :func:`find_proven_loads` does."""
+    recorded = recorded_loads(warehouse, snapshot)
+    named = [(name, recorded[load_id]) for name, load_id in load_ids.items() if load_id in recorded]
+    rows = [(name, load.load_id, load.row_count) for name, load in named if load.state == "loaded"]
+    return _whole_loads(warehouse, snapshot, rows)
+
+
+def _whole_loads(
+    warehouse: Warehouse, snapshot: Snapshot, rows: Sequence[tuple[str, str, int]]
+) -> dict[str, tuple[str, int]]:
+    """Return, of loads given as table name, load_id and row count, those whose rows are all there."""
+    try:
         found = count_rows(warehouse, snapshot, [(name, load_id) for name, load_id, _ in rows])
     except MissingTableError:
         return {}

@@ -197,11 +197,16 @@ def publish_loads(
 
 
 def _is_late(wanted: Publication, past: Sequence[Publication], is_upstreams: Callable[[str, str], bool]) -> bool:
-    """Tell whether readers see what upstream published after ``wanted``, in all of its tables."""
-    if past[-1].covers(wanted.load_ids) and is_upstreams(past[-1].source, past[-1].manifest_sha256):
+    """Tell whether readers see what upstream published after ``wanted``, in all of its tables.
+
+    Not when an operator asked to load that again: the SOT ClickHouse holds the same day under another manifest as soon
+    as its labels change.
+    """
+    seen = past[-1]
+    if not seen.forgotten and seen.covers(wanted.load_ids) and is_upstreams(seen.source, seen.manifest_sha256):
         return True
     was_seen = any(publication.is_of(wanted.source, wanted.manifest_sha256) for publication in past)
-    return was_seen and not is_upstreams(wanted.source, wanted.manifest_sha256)
+    return (was_seen or seen.forgotten) and not is_upstreams(wanted.source, wanted.manifest_sha256)
 
 
 def new_id(warehouse: Warehouse) -> str:

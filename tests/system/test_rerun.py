@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 import pytest
 
 from pipeline.files.workspace import Workspace
 from pipeline.tables import BY_NAME
-from tests.support.deployment import ON_SERVER, Deployment, Reader, in_bucket, in_directory, run_of
+from tests.support.deployment import (
+    ON_SERVER,
+    Deployment,
+    Reader,
+    ServerReader,
+    in_bucket,
+    in_directory,
+    multiset,
+    rerun_of,
+    run_of,
+    selection,
+)
 from tests.support.misbehaving import Misbehaving
 from tests.support.s3 import Bucket as S3Bucket
 from tests.support.snapshots import Bucket, SnapshotFiles, contract, upload
@@ -131,3 +144,144 @@ def test_killed_between_publication_and_clean_up(deployment: Deployment, files: 
     ) == before
     assert not deployment.work_files().keys() & {f"{files.snapshot}/META.json"}
     deployment.assert_readers_see(files)
+
+
+# One table
+
+
+def overwrite_labels(bucket: S3Bucket, files: SnapshotFiles) -> None:
+    """Let upstream write other labels, which no manifest lists, and remove the features and clusters of the day."""
+    bucket.client.put_object(Bucket=bucket.name, Key=files.snapshot.shared_labels_key, Body=b"another export's labels")
+    for table in ("raw_features", "raw_clusters"):
+        bucket.client.delete_object(Bucket=bucket.name, Key=f"{files.snapshot.folder}/{files.path(table).name}")
+
+
+def planned(deployment: Deployment, files: SnapshotFiles) -> dict[str, list[str]]:
+    """Return the tables of each step that ``sot-ingest plan`` shows."""
+    (plan,) = json.loads(deployment.command("sot-ingest", "plan", *selection(files.snapshot), "--json").stdout)
+    return {step["step"]: step["tables"] for step in plan["steps"]}
+
+
+REPAIR_OF_ALERTS = {
+    "DownloadManifest": [],
+    "ValidateManifest": [],
+    **{step: ["raw_alerts"] for step in ("DownloadFile", "ValidateFile", "ValidateChecksum", "LoadTable")},
+    "PublishSnapshot": [],
+    "CleanUp": [],
+}
+
+
+def assert_only_alerts_replaced(deployment: Deployment, files: SnapshotFiles, before: dict[str, str]) -> None:
+    """Readers see a new load of the alerts with the rows of its file, and the loads of before of the others."""
+    now = deployment.published(files.snapshot)
+    assert {table for table in contract() if now[table] != before[table]} == {"raw_alerts"}
+    assert multiset(deployment.rows("raw_alerts", files.snapshot)) == multiset(files.expected_rows("raw_alerts"))
+    assert deployment.work_files() == {}
+
+
+def test_a_repair_of_a_table_needs_its_file_only(
+    from_s3: Deployment, files: SnapshotFiles, network: Misbehaving
+) -> None:
+    """``rerun --table``: META.json and one file are fetched, one table is loaded, the other loads stay published."""
+    assert from_s3.run(files.snapshot).exit_code == 0
+    before = from_s3.published(files.snapshot)
+    network.asked.clear()
+    result = from_s3.rerun(files.snapshot, "--table", "raw_alerts")
+    assert result.exit_code == 0, result.stderr
+    assert fetched(network) == {"META.json": 1, files.path("raw_alerts").name: 1}
+    assert {event["table"] for event in result.log() if event.get("table")} == {"raw_alerts"}
+    assert_only_alerts_replaced(from_s3, files, before)
+    from_s3.assert_readers_see(files)
+    assert from_s3.run(files.snapshot).done == []
+
+
+@ON_SERVER
+def test_a_repair_of_a_table_whose_siblings_are_gone_upstream(
+    from_s3: Deployment, files: SnapshotFiles, bucket: S3Bucket
+) -> None:
+    """Labels that no manifest lists, and no other file of the day at the source: the table is repaired all the same."""
+    assert from_s3.run(files.snapshot).exit_code == 0
+    before = from_s3.published(files.snapshot)
+    overwrite_labels(bucket, files)
+    result = from_s3.rerun(files.snapshot, "--table", "raw_alerts")
+    assert result.exit_code == 0, result.stderr
+    assert_only_alerts_replaced(from_s3, files, before)
+    from_s3.assert_readers_see(files)
+
+
+@ON_SERVER
+@pytest.mark.parametrize(
+    ("after", "left"),
+    [
+        ("Forgot the proofs", REPAIR_OF_ALERTS),
+        ("Validated file", {name: REPAIR_OF_ALERTS[name] for name in ("LoadTable", "PublishSnapshot", "CleanUp")}),
+    ],
+)
+def test_a_repair_that_was_killed_is_completed_by_a_plain_run(
+    from_s3: Deployment, files: SnapshotFiles, bucket: S3Bucket, after: str, left: dict[str, list[str]]
+) -> None:
+    """Killed (SIGKILL) at its begin or in its middle: plan and status name that table's steps, and a run does them.
+
+    The other tables' files are gone at the source meanwhile.
+    """
+    assert from_s3.run(files.snapshot).exit_code == 0
+    before = from_s3.published(files.snapshot)
+    overwrite_labels(bucket, files)
+    from_s3.killed(after, 1, *rerun_of(files.snapshot), "--table", "raw_alerts", *ONE_AT_A_TIME)
+    assert from_s3.published(files.snapshot) == before
+    plan = planned(from_s3, files)
+    assert left.items() <= plan.items() <= REPAIR_OF_ALERTS.items()
+    days = ("--date", str(files.snapshot.processing_date), "--days", "1", "--json")
+    seen = json.loads(from_s3.command("sot-ingest", "status", *days).stdout)
+    (state,) = [each for each in seen if each["network"] == files.snapshot.network]
+    step, *tables = next(iter(plan.items()))
+    assert (state["state"], state["step"]) == ("half done", " ".join([step, *tables[0]]))
+    result = from_s3.run(files.snapshot)
+    assert result.exit_code == 0, result.stderr
+    assert {event["table"] for event in result.log() if event.get("table")} <= {"raw_alerts"}
+    assert_only_alerts_replaced(from_s3, files, before)
+
+
+@ON_SERVER
+def test_a_repair_loads_what_is_damaged_beside_it(deployment: Deployment, files: SnapshotFiles) -> None:
+    """A published load that lost rows is not retained: its table is loaded again with the one that was named."""
+    assert deployment.run(files.snapshot).exit_code == 0
+    before = deployment.published(files.snapshot)
+    reader = cast(ServerReader, deployment.reader)
+    reader.server.http(f"TRUNCATE TABLE {reader.prefix}torus.raw_features_loads")
+    result = deployment.rerun(files.snapshot, "--table", "raw_alerts")
+    assert result.exit_code == 0, result.stderr
+    now = deployment.published(files.snapshot)
+    assert {table for table in contract() if now[table] != before[table]} == {"raw_alerts", "raw_features"}
+    deployment.assert_readers_see(files)
+
+
+@ON_SERVER
+def test_a_repair_of_a_day_that_upstream_published_again_loads_the_day(
+    deployment: Deployment, files: SnapshotFiles
+) -> None:
+    """Another manifest since: readers see nothing of it, so all that changed is loaded, not the named table only."""
+    assert deployment.run(files.snapshot).exit_code == 0
+    before = deployment.published(files.snapshot)
+    files.delete_row("raw_clusters")
+    result = deployment.rerun(files.snapshot, "--table", "raw_alerts")
+    assert result.exit_code == 0, result.stderr
+    now = deployment.published(files.snapshot)
+    assert {table for table in contract() if now[table] != before[table]} == {"raw_alerts", "raw_clusters"}
+    deployment.assert_readers_see(files)
+
+
+@ON_SERVER
+def test_a_repair_after_a_rollback_retains_what_readers_went_back_to(
+    deployment: Deployment, files: SnapshotFiles
+) -> None:
+    """Of two publications of one manifest the rollback chose the first: the repair leaves its other loads published."""
+    assert deployment.run(files.snapshot).exit_code == 0
+    before = deployment.published(files.snapshot)
+    assert deployment.rerun(files.snapshot).exit_code == 0
+    rollback = deployment.command("sot-ingest", "rollback", *selection(files.snapshot), "--yes")
+    assert rollback.exit_code == 0, rollback.stderr
+    assert deployment.published(files.snapshot) == before
+    result = deployment.rerun(files.snapshot, "--table", "raw_alerts")
+    assert result.exit_code == 0, result.stderr
+    assert_only_alerts_replaced(deployment, files, before)

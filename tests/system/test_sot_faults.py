@@ -22,7 +22,7 @@ from pipeline.errors import (
 from pipeline.files import atomic
 from pipeline.sources.sot import SotSource
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User
-from tests.support.deployment import Deployment, ServerReader, a_day
+from tests.support.deployment import Deployment, ServerReader, a_day, multiset
 from tests.support.snapshots import SnapshotFiles
 from tests.support.sot import THEIRS, Gate, Sot, at, context_of, ingest
 
@@ -161,6 +161,22 @@ def test_a_change_after_publication_is_published_anew(deployment: Deployment, so
     assert ingest(deployment, SNAPSHOT)[-1] == "CleanUp"
     sot.assert_readers_see_final(deployment, SNAPSHOT)
     assert len(deployment.publications(SNAPSHOT)) == 2
+
+
+def test_a_repair_of_a_table_leaves_the_others_published(deployment: Deployment, sot: Sot) -> None:
+    """``rerun --table`` after the labels changed: one new load with the rows of before, then nothing is left to do."""
+    ingest(deployment, SNAPSHOT)
+    before = deployment.published(SNAPSHOT)
+    rows = {table: multiset(deployment.rows(table, SNAPSHOT)) for table in before}
+    labels = f"{sot.database}.core_address_labels"
+    sot.server.http(f"INSERT INTO {labels} SELECT * REPLACE ('new' AS label) FROM {labels} LIMIT 1")
+    result = deployment.rerun(SNAPSHOT, "--table", "raw_alerts")
+    assert result.exit_code == 0, result.stderr
+    now = deployment.published(SNAPSHOT)
+    assert {table for table in now if now[table] != before[table]} == {"raw_alerts"}
+    assert {table: multiset(deployment.rows(table, SNAPSHOT)) for table in now} == rows
+    assert deployment.run(SNAPSHOT).done == []
+    assert deployment.work_files() == {}
 
 
 # Outages
