@@ -18,4 +18,4 @@ def retained_loads(context: Context, snapshot: Snapshot, uri: str, sha256: str) 
     seen = newest_publication(warehouse, snapshot)
     if seen is None or not (seen.is_of(uri, sha256) or context.source.is_same(seen.source, uri)):
         return {}
-    return ledger.proven_loads(warehouse, snapshot, seen.load_ids)
+    return ledger.proven_loads(warehouse, snapshot, seen.load_ids.values(), since=seen.published_at)

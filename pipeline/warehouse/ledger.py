@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import date, datetime
 from importlib.metadata import version
@@ -119,11 +119,29 @@ def find_proven_loads(warehouse: Warehouse, snapshot: Snapshot, files: Mapping[s
     return _whole_loads(warehouse, snapshot, rows)
 
 
-def proven_loads(warehouse: Warehouse, snapshot: Snapshot, load_ids: Mapping[str, str]) -> dict[str, tuple[str, int]]:
-    """Return those of some loads, given by table name, that are proven, as :func:`find_proven_loads` does."""
-    recorded = recorded_loads(warehouse, snapshot)
-    named = [(name, recorded[load_id]) for name, load_id in load_ids.items() if load_id in recorded]
-    rows = [(name, load.load_id, load.row_count) for name, load in named if load.state == "loaded"]
+def proven_loads(
+    warehouse: Warehouse, snapshot: Snapshot, load_ids: Iterable[str], since: datetime
+) -> dict[str, tuple[str, int]]:
+    """Return those of some loads that are proven, as :func:`find_proven_loads` does.
+
+    That a load was forgotten before ``since`` does not count: a rollback brought it back to readers then.
+    """
+    rows = warehouse.query(
+        f"""
+        SELECT toString(table_name), toString(load_id), argMaxIf(row_count, recorded_at, state = 'loaded')
+        FROM {{database}}.{LEDGER}
+        WHERE {SNAPSHOT_FILTER} AND has(splitByChar(',', {{load_ids:String}}), toString(load_id))
+        GROUP BY table_name, load_id
+        HAVING argMaxIf(
+            state,
+            recorded_at,
+            state != 'forgotten' OR recorded_at > fromUnixTimestamp64Micro({{since:Int64}}, 'UTC')
+        ) = 'loaded'
+        """,
+        **snapshot_params(snapshot),
+        load_ids=",".join(load_ids),
+        since=micros(since),
+    )
     return _whole_loads(warehouse, snapshot, rows)
 
 
