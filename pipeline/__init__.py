@@ -24,6 +24,7 @@ The work directory (``WORK_PATH``), empty when nothing is half done:
             download-raw_alerts.json  validate-file-raw_alerts.json  validate-checksum-raw_alerts.json  …
     export/     what was read from the SOT ClickHouse, in the bucket's layout; links to it take the files' place above
     runs/       {start}-{run_id}.jsonl, what the steps of a run did; gone when sot_steps has it
+    found/      what check and verify found last
     locks/
 
     sot-ingest run --date 2025-08-01 --network torus --scheduler local

@@ -181,7 +181,8 @@ class Settings(BaseModel):
     ping_url: SecretStr = Field(
         SecretStr(""),
         alias="PING_URL",
-        description="dead-man's switch: this URL with `/start`, then with `/` and the exit code, is asked for",
+        description="dead-man's switch: this URL with `/start`, then with `/` and the exit code, is asked for; "
+        "`{network}` and `{command}` in it stand for those of the command",
     )
     metrics_path: Path | None = Field(
         None,
@@ -241,8 +242,11 @@ class Settings(BaseModel):
     @field_validator("ping_url")
     @classmethod
     def _check_ping_url(cls, value: SecretStr) -> SecretStr:
-        if not re.fullmatch(r"(https?://[^/\s]+\S*)?", value.get_secret_value()):
-            raise ValueError("expected a URL like https://hc-ping.com/…")
+        url = re.sub(r"\{(network|command)\}", "", value.get_secret_value())
+        if not re.fullmatch(r"(https?://[^/\s{}]+[^\s{}]*)?", url):
+            raise ValueError(
+                "expected a URL like https://hc-ping.com/… with no other placeholder than {network}, {command}"
+            )
         return value
 
     @field_validator("notify_urls")

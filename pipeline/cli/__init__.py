@@ -16,7 +16,7 @@ from pipeline.graph import interrupts
 #: The verbs, in the order of --help.
 VERBS = (
     *("run", "plan", "backfill", "rerun", "rollback"),
-    *("status", "history", "report", "diff", "verify", "check", "gc", "unblock", "doctor"),
+    *("status", "history", "report", "diff", "verify", "check", "gc", "unblock", "notify", "doctor"),
 )
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in exit_codes.MEANINGS.items())

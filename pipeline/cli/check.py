@@ -10,6 +10,8 @@ import click
 from pipeline import exit_codes
 from pipeline.cli import options, output
 from pipeline.operations.freshness import Freshness, check_freshness, hours
+from pipeline.runs import lifecycle
+from pipeline.runs.inspection import Inspection
 
 
 @click.command(epilog="\b\nExample:\n  sot-ingest check --max-age 26h --network torus")
@@ -26,25 +28,31 @@ from pipeline.operations.freshness import Freshness, check_freshness, hours
 def command(max_age: float, networks: tuple[str, ...], window_days: int, as_json: bool) -> None:
     """Tell whether each network's newest day is young enough.
 
+    What is wrong is sent to NOTIFY_URLS, and when it no longer is.
+
     Exit code 0 when all are, 2 when one is too old or has nothing published, 35 when the warehouse does not tell.
     """
     chosen = options.load_settings()
-    found = check_freshness(
-        options.chosen_networks(chosen, networks),
-        window_days=window_days,
-        max_age=timedelta(seconds=max_age),
-        now=datetime.now(UTC),
-    )
-    if as_json:
-        output.print_json([item.as_dict() for item in found])
-    else:
-        output.print_table(
-            ["network", "state", "newest date", "published (UTC)", "age", "problem"],
-            [_row(item) for item in found],
-            right=["age"],
-        )
-    states = {item.state for item in found}
-    sys.exit(exit_codes.CONFIG if states & {"too old", "nothing"} else exit_codes.UNKNOWN if "unknown" in states else 0)
+    names = options.chosen_networks(chosen, networks)
+
+    def inspect(inspection: Inspection) -> int:
+        allowed, now = timedelta(seconds=max_age), datetime.now(UTC)
+        found = check_freshness(names, window_days=window_days, max_age=allowed, now=now)
+        if as_json:
+            output.print_json([item.as_dict() for item in found])
+        else:
+            output.print_table(
+                ["network", "state", "newest date", "published (UTC)", "age", "problem"],
+                [_row(item) for item in found],
+                right=["age"],
+            )
+        for item in found:
+            code = exit_codes.UNKNOWN if item.state == "unknown" else exit_codes.FOUND
+            problems = [f"  {item.state}: {item.problem}"] if item.problem else []
+            inspection.add(f"{item.network} ({window_days} days)", problems, code)
+        return min((code for code in inspection.codes.values() if code), default=0)
+
+    sys.exit(lifecycle.run_inspection(names, inspect))
 
 
 def _row(item: Freshness) -> list[str]:

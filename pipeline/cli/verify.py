@@ -17,6 +17,8 @@ from pipeline.graph.context import get_context
 from pipeline.logs import printable
 from pipeline.operations.findings import Finding
 from pipeline.operations.verify import Verified, count_rows, verify_publications
+from pipeline.runs import lifecycle
+from pipeline.runs.inspection import Inspection
 
 
 @click.command(epilog="\b\nExample:\n  sot-ingest verify --days 7 --network torus")
@@ -31,22 +33,35 @@ def command(
 ) -> None:
     """Compare published rows with the ledger, and with the manifest at the source; change nothing.
 
+    What is wrong is sent to NOTIFY_URLS, and when it no longer is.
+
     Exit code 0 when all is as it should be, 2 when something is found, 35 when it could not be told.
     """
     chosen = options.load_settings()
     last = day or yesterday()
     first = last_days(days or (1 if day else 7), last)[0]
     names = options.chosen_networks(chosen, networks)
-    try:
-        found = list(verify_publications(get_context(), names, first, last, window_days, deep=deep))
-    except PipelineError as error:
-        logger.bind(hint=error.hint).error("Could not verify: {}", error)
-        sys.exit(exit_codes.UNKNOWN)
-    if as_json:
-        output.print_json([each.as_dict() for each in found])
-    else:
-        _print(found, first, last)
-    sys.exit(exit_codes.FOUND if any(each.faults for each in found) else 0)
+
+    def inspect(inspection: Inspection) -> int:
+        found: list[Verified] = []
+        for network in names:
+            try:
+                found += verify_publications(get_context(), [network], first, last, window_days, deep=deep)
+            except PipelineError as error:
+                logger.bind(hint=error.hint).error("Could not verify: {}", error)
+                inspection.add(network, [f"  cause: {error}", f"  hint: {error.hint}"], exit_codes.UNKNOWN)
+                return exit_codes.UNKNOWN
+            inspection.add(network, [], exit_codes.UNKNOWN)
+        for each in found:
+            place = f"{each.snapshot.network} {each.snapshot.processing_date.isoformat()} ({window_days} days)"
+            inspection.add(place, [_paragraph(each, finding) for finding in each.faults], exit_codes.FOUND)
+        if as_json:
+            output.print_json([each.as_dict() for each in found])
+        else:
+            _print(found, first, last)
+        return exit_codes.FOUND if any(each.faults for each in found) else 0
+
+    sys.exit(lifecycle.run_inspection(names, inspect))
 
 
 def _print(found: Sequence[Verified], first: date, last: date) -> None:

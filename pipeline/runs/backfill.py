@@ -56,7 +56,7 @@ def run_backfill(wanted: Backfill) -> BackfillResult:
         results.append(_ingest(wanted))
         return results[0].exit_code
 
-    lifecycle.run_with_lifecycle(work)
+    lifecycle.run_with_lifecycle(work, {"networks": ",".join(_networks(wanted.snapshots))})
     return results[0]
 
 

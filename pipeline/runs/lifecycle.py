@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from loguru import logger
 
@@ -18,7 +18,8 @@ from pipeline import exit_codes
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.graph import interrupts, step_records
 from pipeline.graph.context import Context, get_context
-from pipeline.runs import metrics, notify, ping
+from pipeline.runs import inspection, metrics, notify, ping
+from pipeline.runs.inspection import Inspection
 from pipeline.runs.outcome import Outcome, outcome_of, with_history
 from pipeline.settings import Settings
 
@@ -39,20 +40,21 @@ ACTIONS: dict[str, Callable[[Settings, Outcome], None]] = {
     "send messages": notify.send,
     "write METRICS_PATH": metrics.write,
     "write REPORT_PATH": _write_report,
-    "ping PING_URL": ping.end,
+    "ping PING_URL": lambda settings, outcome: ping.end(settings, outcome.exit_code, outcome.codes()),
 }
 
 
-def run_with_lifecycle(work: Callable[[], int]) -> int:
+def run_with_lifecycle(work: Callable[[], int], facts: Mapping[str, Any]) -> int:
     """Do the work of a run with its start and its end, and return its exit code. Raises what the work raises.
 
-    Runs within a run belong to it.
+    ``facts`` are what the run is about, its ``networks`` among them, comma-separated. Runs within a run belong to it.
     """
     if step_records.is_open():
         return work()
     shared, started_at = get_context(), datetime.now(UTC)
     with step_records.open_run(shared) as run:
-        _bounded("ping PING_URL", lambda: ping.start(shared.settings))
+        networks = facts["networks"].split(",")
+        _bounded("ping PING_URL", lambda: ping.start(shared.settings, networks))
         code = exit_codes.LUIGI
         try:
             with run.sending():
@@ -70,17 +72,33 @@ def run_with_lifecycle(work: Callable[[], int]) -> int:
             step_records.set_cause(f"{type(error).__name__}: {error}", "this is a bug: see the log")
             raise
         finally:
-            _end(shared, run, code, started_at)
+            _end(shared, run, code, started_at, networks)
         return code
 
 
-def _end(shared: Context, run: step_records.RunRecords, code: int, started_at: datetime) -> None:
-    outcome = outcome_of(shared, run, code, started_at)
+def _end(shared: Context, run: step_records.RunRecords, code: int, started_at: datetime, about: Sequence[str]) -> None:
+    outcome = outcome_of(shared, run, code, started_at, about)
     networks = shared.settings.networks if shared.settings.metrics_path else ()
     outcome = _bounded("read the history", lambda: with_history(shared, outcome, networks)) or outcome
     for name, action in ACTIONS.items():
         _bounded(name, lambda action=action: action(shared.settings, outcome))  # type: ignore[misc]  # bound at once
     sys.stderr.flush()
+
+
+def run_inspection(networks: Sequence[str], inspect: Callable[[Inspection], int]) -> int:
+    """Do the work of ``check`` or ``verify`` with messages and pings; return its exit code. Raises what it raises."""
+    chosen, found, code = get_context().settings, Inspection(dict.fromkeys(networks, 0)), exit_codes.UNKNOWN
+    _bounded("ping PING_URL", lambda: ping.start(chosen, networks))
+    try:
+        code = inspect(found)
+    except interrupts.Interrupted as interrupt:
+        code = interrupt.exit_code
+        found.codes = dict.fromkeys(networks, code)
+        raise
+    finally:
+        _bounded("send messages", lambda: inspection.send(chosen, found, code))
+        _bounded("ping PING_URL", lambda: ping.end(chosen, code, found.codes))
+    return code
 
 
 def _bounded(name: str, action: Callable[[], T]) -> T | None:

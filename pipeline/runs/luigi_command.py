@@ -23,7 +23,8 @@ def main() -> int:
         process.configure_process(get_settings())
         if {"-h", "--help", "--help-all"} & set(sys.argv):
             return process.run_luigi(sys.argv[1:])  # no run, and nobody is told of one
-        return lifecycle.run_with_lifecycle(lambda: process.report_luigid(process.run_luigi(sys.argv[1:])))
+        networks = {"networks": ",".join(get_settings().networks)}
+        return lifecycle.run_with_lifecycle(lambda: process.report_luigid(process.run_luigi(sys.argv[1:])), networks)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n{error.hint}\n")
         return exit_codes.CONFIG

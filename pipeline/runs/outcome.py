@@ -30,6 +30,7 @@ class Outcome:
     seconds: float
     asked: tuple[Snapshot, ...]  #: what the run was about, also where nothing was to be done
     records: tuple[StepRecord, ...]  #: of its steps, in their order
+    about: tuple[str, ...] = ()  #: the networks that the command was about
     cause: str = ""  #: of an end that is no step's
     hint: str = ""
     recovered: tuple[Snapshot, ...] = ()  #: in order now, after a run that failed or found nothing
@@ -62,8 +63,15 @@ class Outcome:
             return 0
         return None if self.exit_code == exit_codes.ALREADY_RUNNING else self.exit_code
 
+    def codes(self) -> dict[str, int]:
+        """Return the exit code of each network that the command was about."""
+        codes = {network: self.code_of(network) for network in self.about}
+        return {network: self.exit_code if code is None else code for network, code in codes.items()}
 
-def outcome_of(context: Context, run: RunRecords, exit_code: int, started_at: datetime) -> Outcome:
+
+def outcome_of(
+    context: Context, run: RunRecords, exit_code: int, started_at: datetime, about: Iterable[str]
+) -> Outcome:
     """Return how the run ended, from what its processes know; see :func:`with_history`."""
     records = run.records()
     asked = {*run.requested, *(record.snapshot for record in records)}
@@ -72,6 +80,7 @@ def outcome_of(context: Context, run: RunRecords, exit_code: int, started_at: da
         run_id=context.run_id,
         started_at=started_at,
         seconds=round((datetime.now(UTC) - started_at).total_seconds(), 3),
+        about=tuple(about),
         asked=tuple(sorted(asked)),
         records=records,
         cause=run.cause,

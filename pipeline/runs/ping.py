@@ -1,37 +1,55 @@
-"""The dead-man's switch: a service is told that a run starts and how it ended, and raises the alarm when it is not.
+"""The dead-man's switch: a service is told that a command starts and how it ended, and raises the alarm when it is not.
 
 ``{PING_URL}/start`` and ``{PING_URL}/{exit code}``, as healthchecks.io and what is compatible with it take them. The
-URL is the key: it is never logged.
+URL is the key: it is never logged. Its placeholder ``{command}`` becomes the verb of ``sot-ingest``, or ``luigi``; with
+``{network}`` each network of the command is pinged by itself.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from loguru import logger
 
-from pipeline.runs.outcome import Outcome
 from pipeline.settings import Settings
 
 SECONDS, TRIES = 5.0, 3
 
 
-def start(settings: Settings) -> None:
-    """Tell that a run starts."""
-    _ping(settings, "start")
+def start(settings: Settings, networks: Iterable[str]) -> None:
+    """Tell that a command starts, which is about these networks."""
+    _ping_all(settings, "start", dict.fromkeys(networks, "start"))
 
 
-def end(settings: Settings, outcome: Outcome) -> None:
-    """Tell how a run ended."""
-    _ping(settings, str(outcome.exit_code))
+def end(settings: Settings, exit_code: int, exit_codes: Mapping[str, int]) -> None:
+    """Tell how a command ended; ``exit_codes`` are those of its networks."""
+    _ping_all(settings, str(exit_code), {network: str(code) for network, code in exit_codes.items()})
 
 
-def _ping(settings: Settings, what: str) -> None:
+def command() -> str:
+    """Return the verb of ``sot-ingest`` that this process runs, or luigi."""
+    return "luigi" if Path(sys.argv[0]).stem == "luigi_command" else next(iter(sys.argv[1:]), "")
+
+
+def _ping_all(settings: Settings, what: str, by_network: Mapping[str, str]) -> None:
+    """Ping the URL with ``what``, or the URL of each network with its own, all at once."""
+    if not (base := settings.ping_url.get_secret_value().replace("{command}", command())):
+        return
+    pings = [(base, what)]
+    if "{network}" in base:
+        pings = [(base.replace("{network}", network), own) for network, own in by_network.items()]
+    with ThreadPoolExecutor(len(pings) or 1) as pool:
+        list(pool.map(_ping, *zip(*pings, strict=True)))
+
+
+def _ping(base: str, what: str) -> None:
     """Ask for the URL, a few times; a failure is a warning."""
     import urllib3  # noqa: PLC0415
 
-    if not (base := settings.ping_url.get_secret_value()):
-        return
     parts = urlsplit(base)
     url = urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{what}"))
     retries = urllib3.Retry(TRIES - 1, backoff_factor=0.2, status_forcelist={429, 500, 502, 503, 504}, redirect=5)

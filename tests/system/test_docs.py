@@ -251,6 +251,7 @@ def every_verb(date: str = "2025-08-01") -> dict[str, list[str]]:
         "report": ["report", "--json", "--days", "3000"],
         "check": ["check"],
         "unblock": ["unblock"],
+        "notify": ["notify", "a title"],
         "doctor": ["doctor", "--json"],
     }
 
@@ -276,6 +277,7 @@ def test_the_grants_are_enough(warehouse: Callable[..., Warehouse]) -> None:
         "backfill": exit_codes.MISSING,
         "check": exit_codes.CONFIG,
         "unblock": exit_codes.LUIGI,
+        "notify": exit_codes.CONFIG,
     }
     assert "repeat a key" in ended["run, refused"].errors()[0]["message"]
     count = f"SELECT count() FROM {NETWORK}.raw_features_loads"

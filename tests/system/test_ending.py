@@ -119,6 +119,7 @@ def week(clickhouse: ClickHouseServer, tmp_path_factory: pytest.TempPathFactory)
         ("dead warehouse", 35),
         ("alive again", 0),
         ("nothing after it", 0),
+        ("check", 2),
     ],
 )
 def test_a_run_pings_its_start_and_its_exit_code(week: Week, name: str, exit_code: int) -> None:
@@ -136,6 +137,7 @@ def test_a_run_pings_its_start_and_its_exit_code(week: Week, name: str, exit_cod
         ("dead warehouse", [("failure", "sot-ingest failed: torus 2025-08-01")]),
         ("alive again", [("success", "sot-ingest recovered: torus 2025-08-01")]),
         ("nothing after it", []),
+        ("check", [("failure", "sot-ingest check failed: torus")]),
     ],
 )
 def test_a_run_that_failed_or_recovered_sends_one_message(week: Week, name: str, titles: list[tuple[str, str]]) -> None:
@@ -349,4 +351,4 @@ def test_a_run_within_a_run_has_no_end_of_its_own(tmp_path: Path) -> None:
     """Several days in one command are one run, with one message."""
     chosen = settings.Settings.model_validate({"SOT_PATH": tmp_path, "WAREHOUSE_PATH": tmp_path, "WORK_PATH": tmp_path})
     with open_run(context.Context(chosen)):
-        assert lifecycle.run_with_lifecycle(lambda: 30) == 30
+        assert lifecycle.run_with_lifecycle(lambda: 30, {}) == 30

@@ -277,6 +277,21 @@ def test_a_url_that_is_a_key_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -
     assert SECRET not in "\n".join(wrong)
 
 
+@pytest.mark.parametrize(
+    ("url", "is_right"),
+    [
+        ("https://hc-ping.com/key/{command}-{network}", True),
+        ("https://hc-ping.com/key/{verb}", False),
+        ("https://hc-ping.com/key/{network", False),
+        ("{network}://hc-ping.com/key", False),
+    ],
+)
+def test_a_ping_url_has_two_placeholders(url: str, is_right: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another would be asked for as it stands, and nobody would be told."""
+    wrong = mistakes(monkeypatch, {"PING_URL": url})  # no source is named either
+    assert ("PING_URL" in variables_in(wrong)) is not is_right
+
+
 def command(directory: Path, variables: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command with nothing but these variables."""
     base = {"PATH": f"{COMMANDS}{os.pathsep}{os.environ['PATH']}", "HOME": os.environ["HOME"]}
