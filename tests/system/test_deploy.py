@@ -28,6 +28,7 @@ from tests.conftest import own_databases
 from tests.support import docker
 from tests.support.clickhouse import OLDEST_MAJOR, ClickHouseServer, free_ports
 from tests.support.deployment import COMMANDS, SECONDS, Deployment, ServerReader
+from tests.support.receiver import Receiver
 from tests.system.test_luigid import tasks
 
 ROOT = Path(__file__).parents[2]
@@ -35,14 +36,7 @@ RUNBOOK = (ROOT / "docs" / "operations.md").read_text("utf-8")
 NETWORKS = ("ethereum", "bitcoin", "torus")
 OURS = ("luigid", "scheduler", "seed")
 SERVICES: dict[str, Any] = docker.compose()["services"]
-RUNS = {
-    "01:00": "sot-ingest run --network ethereum",
-    "01:15": "sot-ingest run --network bitcoin",
-    "01:30": "sot-ingest run --network torus",
-    "03:00": "sot-ingest run --network ethereum",
-    "03:15": "sot-ingest run --network bitcoin",
-    "03:30": "sot-ingest run --network torus",
-}
+RUN = "sot-ingest run --wait 1h"
 
 # .env.example
 
@@ -53,7 +47,8 @@ def test_every_variable_is_in_the_example() -> None:
     known |= {f"{name}_FILE" for name in secret_variables()}
     known |= {f"TORUS_CLICKHOUSE_{name}" for name in ("HOST", "PORT", "HTTP_PORT", "DATABASE")}
     aws = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SHARED_CREDENTIALS_FILE"}
-    assert docker.named_in_env_example() == known | aws | {"COMPOSE_PROFILES", "SOT_INGEST_VERSION"}
+    others = {"LUIGI_CONFIG_PATH", "COMPOSE_PROFILES", "SOT_INGEST_VERSION"}
+    assert docker.named_in_env_example() == known | aws | others
 
 
 def test_the_example_is_read_alike_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,12 +197,12 @@ def crontab() -> list[cron.Line]:
 
 
 def test_the_crontab_keeps_the_schedule() -> None:
-    """Each network at its two times and the check after them, every day; the collection on Sundays."""
+    """All networks twice and the check after them, every day; the collection on Sundays."""
     daily = [line for line in crontab() if line.command[1] != "gc"]
     (weekly,) = [line for line in crontab() if line.command[1] == "gc"]
     found = {f"{moment:%H:%M}": shlex.join(line.command) for line in daily for moment in times(line.schedule)}
-    assert found == {**RUNS, "04:30": "sot-ingest check --max-age 26h"}
-    assert {len(times(line.schedule)) for line in daily} == {7}
+    assert found == {"01:00": RUN, "03:00": RUN, "04:30": "sot-ingest check --max-age 26h"}
+    assert sorted(len(times(line.schedule)) for line in daily) == [7, 14]
     assert [f"{moment:%a %H:%M}" for moment in times(weekly.schedule)] == ["Sun 05:00"]
     assert weekly.command == ("sot-ingest", "gc", "--yes")
 
@@ -218,7 +213,10 @@ def command_of(service: str) -> str:
 
 
 def test_the_timers_say_the_same_as_the_crontab() -> None:
-    """The same commands at the same times, in UTC; a host that was off makes up for what it missed."""
+    """The same commands at the same times, in UTC; a host that was off makes up for what it missed.
+
+    The timer of a run is one for each network.
+    """
     found = set()
     for name in docker.unit_names("timer"):
         timer = docker.unit(name)
@@ -226,19 +224,25 @@ def test_the_timers_say_the_same_as_the_crontab() -> None:
         assert timer.one("Install", "WantedBy") == "timers.target"
         for expression in timer.all("Timer", "OnCalendar"):
             day, hour, minute = re.fullmatch(r"(?:(Sun) )?\*-\*-\* (\d\d):(\d\d):00 UTC", expression).groups()  # type: ignore[union-attr]
-            schedule = f"{int(minute)} {int(hour)} * * {'0' if day else '*'}"
-            found.add((schedule, command_of(name.replace(".timer", ".service"))))
-    assert found == {(line.schedule, shlex.join(line.command)) for line in crontab()}
+            command = command_of(name.replace(".timer", ".service")).replace("--network %i ", "")
+            found.add((f"{day or 'daily'} {hour}:{minute}", command))
+    assert found == {
+        (f"{moment:%a %H:%M}" if line.schedule.endswith("0") else f"daily {moment:%H:%M}", shlex.join(line.command))
+        for line in crontab()
+        for moment in times(line.schedule)
+    }
 
 
 def test_every_service_has_a_timer_and_few_rights() -> None:
-    """All but luigid, which is bound to the loopback interface and started with the host."""
+    """All but luigid, which is bound to the loopback interface and started with the host, and what failures start."""
     services = docker.unit_names("service")
     without = [name for name in services if name.replace(".service", ".timer") not in docker.unit_names("timer")]
-    assert without == ["sot-ingest-luigid.service"]
-    assert "--address 127.0.0.1 " in command_of(*without)
+    assert without == ["sot-ingest-failure@.service", "sot-ingest-luigid.service"]
+    assert "--address 127.0.0.1 " in command_of(without[1])
     for name in services:
         service = docker.unit(name)
+        failure = [] if name in without[:1] else ["sot-ingest-failure@%n.service"]
+        assert service.all("Unit", "OnFailure") == failure
         assert service.one("Service", "User") == "sot-ingest"
         assert service.one("Service", "EnvironmentFile") == "/etc/sot-ingest/env"
         assert service.one("Service", "NoNewPrivileges") == "yes"
@@ -248,16 +252,23 @@ def test_every_service_has_a_timer_and_few_rights() -> None:
 
 
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
-    """Where it is installed it finds nothing to say about them; what all services have in common is read."""
+    """Where it is installed it finds nothing to say about them, nor about the runbook's drop-in.
+
+    What all services have in common is read.
+    """
     if not shutil.which("systemd-analyze"):
         return
     units = tmp_path / "units"
     shutil.copytree(docker.UNITS, units)
     for path in units.glob("*.service"):
         path.write_text(path.read_text().replace("/opt/sot-ingest/bin", str(COMMANDS)))
+    (place,) = re.findall(r"`/etc/systemd/system/(\S+\.conf)`", RUNBOOK)
+    (drop_in,) = re.findall(r"^```ini\n(.*?)^```$", RUNBOOK, re.MULTILINE | re.DOTALL)
+    (units / place).write_text(drop_in)
 
     def said() -> str:
-        command = ["systemd-analyze", "verify", *map(str, (*units.glob("*.timer"), *units.glob("*.service")))]
+        own = [path.with_name(path.name.replace("@.", "@torus.")) for path in units.iterdir() if path.is_file()]
+        command = ["systemd-analyze", "verify", *map(str, own)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return done.stdout + done.stderr
 
@@ -341,7 +352,6 @@ def host(clickhouse: ClickHouseServer, tmp_path_factory: pytest.TempPathFactory)
         "WORK_PATH": str(directory / "work"),
         "LUIGI_CONFIG_PATH": str(directory / "address.cfg"),
     }
-    pairs = [line.split("=", 1) for line in docker.unit("sot-ingest-torus.service").all("Service", "Environment")]
     container = {**docker.image_environment(), **docker.env_example(), **SERVICES["scheduler"]["environment"]}
     with own_databases(clickhouse) as prefix:
         reader = ServerReader(clickhouse, prefix)
@@ -351,7 +361,7 @@ def host(clickhouse: ClickHouseServer, tmp_path_factory: pytest.TempPathFactory)
             directory,
             port,
             {**replaced(container, values), **places},
-            {**replaced({**dict(pairs), **docker.env_example()}, values), **places},
+            {**replaced(docker.env_example(), values), **places},
         )
     s3.stop()
 
@@ -375,8 +385,8 @@ def test_the_commands_ingest_a_day_and_find_nothing_to_do_the_second_time(host: 
     luigid = host.luigid(
         shlex.join(["luigid", *shlex.split(command_of("sot-ingest-luigid.service"))[1:]]), host.units, "unit"
     )
-    for name in (name for name in docker.unit_names("service") if "luigid" not in name):
-        program, *arguments = shlex.split(docker.unit(name).one("Service", "ExecStart"))
+    for name in unit_instances():
+        program, *arguments = shlex.split(command_line(name))
         assert Path(program).parent == Path("/opt/sot-ingest/bin")
         second = host.run([Path(program).name, *arguments], host.units, f"{name}.log")
         assert "step=" not in second
@@ -385,6 +395,22 @@ def test_the_commands_ingest_a_day_and_find_nothing_to_do_the_second_time(host: 
     assert {snapshot: host.deployment.written(snapshot.network) for snapshot in snapshots()} == before
     logs = "".join(path.read_text("utf-8") for path in host.directory.glob("*.log"))
     assert host.deployment.reader.server.password not in logs  # type: ignore[attr-defined]
+
+
+def unit_instances() -> list[str]:
+    """Return the services that timers start, as the runbook enables the timers: those of a run for each network."""
+    (enabled, *more) = [line for line in RUNBOOK.splitlines() if line.startswith("systemctl enable")]
+    timers = [word for line in (enabled, *more) for word in line.split() if word.endswith(".timer")]
+    assert [name for name in timers if "@" in name] == [f"sot-ingest-run@{network}.timer" for network in NETWORKS]
+    assert {re.sub("@.*", "@.timer", name) for name in timers} == set(docker.unit_names("timer"))
+    return [name.replace(".timer", ".service") for name in timers]
+
+
+def command_line(service: str) -> str:
+    """Return the command of a service, or of an instance of a template."""
+    name, _, instance = service.removesuffix(".service").partition("@")
+    template = f"{name}@.service" if instance else service
+    return docker.unit(template).one("Service", "ExecStart").replace("%i", instance)
 
 
 def snapshots() -> list[Snapshot]:
@@ -422,3 +448,212 @@ def crontab_run(host: Host) -> str:
     process.terminate()
     assert process.wait(SECONDS) == 0
     return log.read_text()
+
+
+# A host without containers
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What the runbook's commands put on a host, under a directory of the test's own."""
+
+    host: Host
+    root: Path
+
+    def here(self, text: str) -> str:
+        """Return a line of docs/ with the host's own directories below :attr:`root`."""
+        return re.sub(r"(?<![\w.])/(opt|etc|var)/", rf"{self.root}/\1/", text)
+
+    def cron(self, line: str) -> subprocess.CompletedProcess[str]:
+        """Run the command of a crontab as cron does; what it prints would be a mail."""
+        command = line.split(maxsplit=5)[5]
+        home = self.root / "var/lib/sot-ingest"
+        user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+        own = self.here(command).replace(
+            "as-service ", f"as-service --env {self.root}/etc/sot-ingest/env --user {user} "
+        )
+        variables = {"HOME": str(home), "LOGNAME": user, "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
+        assert "%" not in command  # which cron takes for the end of a line
+        return subprocess.run(
+            ["env", "-i", *(f"{name}={value}" for name, value in variables.items()), "/bin/sh", "-c", own],
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    def write_environment(self, **changes: str) -> None:
+        """Edit /etc/sot-ingest/env."""
+        values = {**self.host.units, "LUIGI_CONFIG_PATH": f"{self.root}/etc/sot-ingest/luigi.cfg", **changes}
+        text = "".join(f"{name}={value}\n" for name, value in values.items())
+        (self.root / "etc/sot-ingest/env").write_text(text)
+
+
+@pytest.fixture
+def installed(host: Host, tmp_path: Path) -> Installed:
+    """The files of the runbook's ``install`` commands, the package's commands, and the parts of ``host``."""
+    made = Installed(host, tmp_path / "root")
+    programs = tmp_path / "root/opt/sot-ingest/bin"
+    programs.mkdir(parents=True)
+    for name in ("sot-ingest", "luigi", "luigid"):
+        (programs / name).symlink_to(COMMANDS / name)
+    (tmp_path / "root/var/lib/sot-ingest").mkdir(parents=True)
+    group = subprocess.run(["id", "-gn"], capture_output=True, text=True, check=True).stdout.strip()
+    for line in RUNBOOK.splitlines():
+        if line.startswith("install "):
+            command = made.here(line).replace("--group sot-ingest", f"--group {group}")
+            subprocess.run(shlex.split(command), cwd=ROOT, check=True)
+    address = (
+        (docker.DOCKER / "luigi.cfg").read_text().replace("http://luigid:8082", f"http://127.0.0.1:{host.luigid_port}")
+    )
+    (tmp_path / "root/etc/sot-ingest/luigi.cfg").write_text(address)
+    made.write_environment()
+    return made
+
+
+def cron_lines() -> list[str]:
+    """Return the lines that the runbook gives to cron."""
+    found = re.findall(r"^```crontab\n(.*?)^```$", RUNBOOK, re.MULTILINE | re.DOTALL)
+    return [line for block in found for line in block.splitlines() if not line.startswith("MAILTO")]
+
+
+def test_the_lines_for_cron_run_as_cron_runs_them(installed: Installed) -> None:
+    """With cron's few variables, by /bin/sh, at home: each ends with 0, prints nothing, and leaves its log in a file.
+
+    When its work fails, and when its configuration is wrong, it prints why and where the log is, and no INFO line.
+    """
+    lines = cron_lines()
+    assert [line.split("as-service --log ")[1].split()[1] for line in lines] == [*["sot-ingest"] * 3, "luigi"]
+    installed.host.run(SERVICES["seed"]["command"], installed.host.container, "seed-cron.log")
+    luigid = installed.host.luigid(shlex.join(SERVICES["luigid"]["command"]), docker.image_environment(), "cron")
+    done = {line: installed.cron(line) for line in lines}
+    assert {line: (each.returncode, each.stdout, each.stderr) for line, each in done.items()} == dict.fromkeys(
+        lines, (0, "", "")
+    )
+    logs = installed.root / "var/lib/sot-ingest/log"
+    assert {path.name for path in logs.iterdir()} == {"run.log", "check.log", "gc.log"}
+    assert "Run ended: done, or nothing to do" in (logs / "run.log").read_text()
+
+    size = (logs / "run.log").stat().st_size
+    installed.write_environment(SOT_S3_BUCKET="no-such-bucket")
+    for line in (lines[0], lines[3]):
+        failed = installed.cron(line)
+        assert failed.returncode == 35
+        assert " ERROR " in failed.stdout
+        assert " INFO " not in failed.stdout
+    assert (logs / "run.log").stat().st_size > size
+    installed.write_environment(SOT_S3_BUCKET="")
+    for line in lines:
+        wrong = installed.cron(line)
+        assert wrong.returncode == 2
+        assert "SOT_S3_BUCKET or SOT_PATH or SOT_HOST: exactly one source must be configured" in wrong.stdout
+        assert f"{logs}/" in wrong.stdout.splitlines()[-1]
+    luigid.terminate()
+    luigid.wait(SECONDS)
+
+
+def as_service(*words: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run docker/as-service."""
+    return subprocess.run(
+        [str(docker.DOCKER / "as-service"), *words],
+        env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_command_as_the_service_has_its_environment_and_no_other(tmp_path: Path) -> None:
+    """Values as they stand there, spaces and dollars too; what the caller's shell exports is gone."""
+    file = tmp_path / "env"
+    file.write_text("# a comment\nCLICKHOUSE_PASSWORD=a b$HOME'c\n\nEMPTY=\nLAST=1")
+    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    done = as_service("--env", str(file), "--user", user, "env", "-0", environment={"SOT_PATH": "/elsewhere"})
+    found = dict(pair.split("=", 1) for pair in done.stdout.split("\0") if pair)
+    assert (found["CLICKHOUSE_PASSWORD"], found["EMPTY"], found["LAST"]) == ("a b$HOME'c", "", "1")
+    assert "SOT_PATH" not in found
+    assert found["PATH"].split(":")[0] == str(docker.DOCKER)
+
+
+def test_root_becomes_the_user_of_the_service(tmp_path: Path) -> None:
+    """Whoever else asks stays who he is: he needs to be able to read the environment file."""
+    file = tmp_path / "env"
+    file.write_text("A=1\n")
+    own = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout
+    done = as_service("--env", str(file), "--user", "nobody", "id", "-un")
+    assert (done.returncode, done.stdout) == (0, "nobody\n" if os.getuid() == 0 else own), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ((), "no command; expected for example: as-service sot-ingest status"),
+        (("--log",), "--log: expected a value"),
+        (("--quiet", "sot-ingest", "status"), "unknown option --quiet; expected --env, --user or --log"),
+        (("--env", "/nowhere", "id"), "/nowhere: cannot be read; be root or the service's user"),
+    ],
+)
+def test_a_wrong_command_line_of_as_service_is_refused(words: tuple[str, ...], problem: str) -> None:
+    """Exit 2, one line that says what was expected."""
+    done = as_service(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"as-service: {problem}")
+
+
+@pytest.mark.parametrize(("code", "is_silent"), [(0, True), (10, True), (2, False), (30, False), (143, False)])
+def test_a_mail_comes_when_a_command_failed_and_only_then(tmp_path: Path, code: int, is_silent: bool) -> None:
+    """The exit code is the command's; of a failure what is no INFO line is printed, in both formats of the log."""
+    (tmp_path / "env").write_text("")
+    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    lines = [
+        "2025-08-02T01:00:00.000Z INFO    Loaded table  rows=1",
+        "2025-08-02T01:00:00.000Z ERROR   Step failed: INFO is a word",
+        '{"time": "2025-08-02T01:00:00+00:00", "level": "INFO", "message": "Loaded table"}',
+        '{"time": "2025-08-02T01:00:00+00:00", "level": "ERROR", "message": "Step failed"}',
+        "Traceback",
+    ]
+    script = f"printf '%s\\n' {shlex.join(lines)}; exit {code}"
+    log = tmp_path / "logs" / "run.log"
+    done = as_service("--env", str(tmp_path / "env"), "--user", user, "--log", str(log), "sh", "-c", script)
+    assert done.returncode == code
+    shown = done.stdout.splitlines()
+    assert shown[:-1] == ([] if is_silent else [lines[1], lines[3], lines[4]])
+    assert [str(log) in line for line in shown[-1:]] == ([] if is_silent else [True])
+    assert log.read_text().splitlines() == lines
+
+
+# Failures
+
+
+def test_a_unit_that_failed_is_told_once(host: Host) -> None:
+    """OnFailure sends a message of a run that was killed or not started, and none where the run has sent its own."""
+    failure = docker.unit("sot-ingest-failure@.service")
+    _, _, script = shlex.split(failure.one("Service", "ExecCondition").replace("$$", "$"))
+    ways = {
+        "sot-ingest-run@torus.service": {
+            "20": 1,
+            "25": 1,
+            "30": 1,
+            "35": 1,
+            "40": 1,
+            "143": 1,
+            "2": 0,
+            "KILL": 0,
+            "1": 0,
+        },
+        "sot-ingest-check.service": {"2": 1, "35": 1, "KILL": 0, "1": 0},
+        "sot-ingest-gc.service": {"2": 0, "30": 0, "35": 0},
+    }
+    for name, codes in ways.items():
+        for status, expected in codes.items():
+            variables = {"MONITOR_UNIT": name, "MONITOR_EXIT_STATUS": status}
+            assert subprocess.run(["/bin/sh", "-c", script], env=variables, check=False).returncode == expected, status
+    program, *arguments = shlex.split(command_line("sot-ingest-failure@sot-ingest-run@torus.service.service"))
+    with Receiver().running() as receiver:
+        broken = {"NOTIFY_URLS": receiver.environment["NOTIFY_URLS"], "INGESTION_NETWORKS": "No Network"}
+        host.run([Path(program).name, *arguments], broken, "notify.log")
+    assert [message["title"] for message in receiver.messages] == [
+        "sot-ingest-run@torus.service failed on %H: see journalctl --unit sot-ingest-run@torus.service"
+    ]
