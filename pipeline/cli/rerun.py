@@ -1,4 +1,4 @@
-"""``sot-ingest rerun``: a day anew, whatever is proven."""
+"""``sot-ingest rerun``: a day again, whatever is proven."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.tables import BY_NAME
 
 
 @click.command(epilog="\b\nExample:\n  sot-ingest rerun --date 2025-08-01 --network torus --table raw_alerts --yes")
-@options.day("UTC day to load anew.", required=True)
+@options.day("UTC day to load again.", required=True)
 @options.network("Network.", required=True)
 @click.option(
     "--table",
