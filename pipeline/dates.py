@@ -62,6 +62,17 @@ def last_days(count: int, last: date) -> list[date]:
     return days_between(first_day(relativedelta(days=count), last), last)
 
 
+def future_day(day: date) -> str | None:
+    """Return what is wrong with a day that has not begun in UTC, or None.
+
+    Today's snapshot can be there: its window ends at 00:00 UTC of its day.
+    """
+    today = datetime.now(UTC).date()
+    if day <= today:
+        return None
+    return f"{day} is in the future: the newest day that upstream can have is today in UTC, {today}"
+
+
 def day_end(day: date) -> datetime:
     """Return the moment at which a UTC day is over."""
     return datetime.combine(day + relativedelta(days=1), time(), UTC)

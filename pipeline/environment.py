@@ -11,16 +11,25 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import Literal
+
+from pipeline.errors import nearest
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(\[[0-9A-Fa-f:.]+\]|{_LABEL}(?:\.{_LABEL})*\.?)(?::([0-9]+))?(?::([0-9]+))?")
 _HOST_FORMS = (
     "expected a name or an address, and maybe its ports, as in db, db:9000, db:9000:8123 or [2001:db8::1]:9000"
 )
-_OVERRIDE = re.compile(r"([A-Z][A-Z0-9_]{0,31})_CLICKHOUSE_(HOST|PORT|HTTP_PORT|DATABASE)")
 #: What libraries read that we build on.
 _LIBRARIES = re.compile(r"AWS_\w+|BOTO_CONFIG|LUIGI_\w+|SSL_CERT_(FILE|DIR)|TZ|(HTTPS?|ALL|NO)_PROXY", re.IGNORECASE)
 _CONTROL = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0))))
+
+_OVERRIDES = ("HOST", "PORT", "HTTP_PORT", "DATABASE")  #: what a single network may do differently
+_OVERRIDE = re.compile(r"([A-Z][A-Z0-9_]{0,31})_CLICKHOUSE_(" + "|".join(_OVERRIDES) + ")")
+_OURS = ("SOT_", "INGESTION_")  #: no other program's variables begin so
+#: Of a deployment's own scripts, and what Kubernetes sets for a service of whatever name.
+_OTHERS = re.compile(r"SOT_INGEST_.*|.*_SERVICE_(HOST|PORT)(_.*)?|.*_PORT_\d+_(TCP|UDP)(_.*)?")
+_LUIGIS = ("LUIGI_CONFIG_PATH", "LUIGI_CONFIG_PARSER")
 _MOST_BYTES = 65_536  #: of a file that holds a secret
 
 
@@ -122,3 +131,48 @@ class Host:
 def in_brackets(host: str) -> str:
     """Return a host as it stands before a port, in a URL too."""
     return f"[{host}]" if ":" in host else host
+
+
+def log_format() -> Literal["text", "json"]:
+    """Return the format of the log as far as it can be told where the settings are wrong, or not read yet."""
+    return "json" if os.environ.get("LOG_FORMAT") == "json" else "text"
+
+
+def misspelt(names: Collection[str], secrets: Collection[str], networks: Collection[str]) -> dict[str, str | None]:
+    """Return the variables that are set and look like one of these and are none, each with the one it is most like.
+
+    ``names``, ``secrets`` and ``networks`` are all that have a meaning. Variables of other programs are left out: what
+    begins with CLICKHOUSE_, which ClickHouse's own containers read too, counts only where it is like one of ours.
+    """
+    own = [f"{network.upper()}_CLICKHOUSE_{field}" for network in networks for field in _OVERRIDES]
+    known = {*names, *map(file_variable, secrets), *own, *_LUIGIS}
+    found = {}
+    for name, value in os.environ.items():
+        if value and name not in known and not _OTHERS.fullmatch(name):
+            near = _nearest_variable(name.upper(), known, networks)
+            if near or name.startswith((*_OURS, *(f"{network.upper()}_CLICKHOUSE_" for network in networks))):
+                found[name] = near
+    return found
+
+
+def _nearest_variable(name: str, known: Collection[str], networks: Collection[str]) -> str | None:
+    """Return the known variable that a name is like.
+
+    What all share, CLICKHOUSE_ say, is not compared: it would make any two names alike.
+    """
+    prefix, of_network, field = name.rpartition("CLICKHOUSE_")
+    if of_network and (network := nearest(prefix.rstrip("_").lower(), networks, 0.75) if prefix else None):
+        if near := nearest(field, _OVERRIDES):
+            return f"{network.upper()}_CLICKHOUSE_{near}"
+        prefix = ""  # for example a password of the network's own, where there is one for all
+    if of_network and not prefix:
+        common = [each.removeprefix("CLICKHOUSE_") for each in known if each.startswith("CLICKHOUSE_")]
+        if near := nearest(field, common):
+            return f"CLICKHOUSE_{near}"
+        return f"{next(iter(networks)).upper()}_CLICKHOUSE_{field}" if field in _OVERRIDES else None
+    for ours in _OURS:
+        if name.startswith(ours):
+            rests = [each.removeprefix(ours) for each in known if each.startswith(ours)]
+            near = nearest(name.removeprefix(ours), rests)
+            return f"{ours}{near}" if near else None
+    return None if of_network else nearest(name, [each for each in known if each[0] == name[0]], 0.85)

@@ -7,6 +7,9 @@ by whoever reports the error (``pipeline.graph.base``).
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 ASK_UPSTREAM = "ask upstream to publish the snapshot again; nothing was loaded and what readers see has not changed"
 
 
@@ -103,3 +106,15 @@ class ClaimedError(PipelineError):
 
 class WorkDirectoryError(PipelineError):
     """The work directory cannot be read or written."""
+
+
+def nearest(word: str, known: Iterable[str], similarity: float = 0.6) -> str | None:
+    """Return the known word that a misspelt one is most like (1 is equal), or None when none is like it."""
+    return next(iter(difflib.get_close_matches(word, list(known), 1, similarity)), None)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return what a message says after a word that is none of the known ones: the nearest of them, else all."""
+    names = list(known)
+    near = nearest(word, names) or nearest(word.lower(), names)
+    return f"(did you mean {near}?)" if near else f"({', '.join(names)})"

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 
 from pipeline import environment
 from pipeline.environment import Host, in_brackets
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, did_you_mean
 from pipeline.snapshot import NETWORK_PATTERN
 from pipeline.tables import BY_NAME, TABLES, Table
 
@@ -71,7 +71,7 @@ class Settings(BaseModel):
         ("ethereum", "bitcoin", "torus"),
         alias="INGESTION_NETWORKS",
         min_length=1,
-        description="networks that `IngestDaily` and `run` ingest, comma-separated",
+        description="networks that `IngestDaily` and `run` ingest, comma-separated; no other name is accepted",
     )
     table_names: tuple[str, ...] = Field(
         tuple(BY_NAME),
@@ -347,10 +347,11 @@ class Settings(BaseModel):
                     "every network needs its own"
                 )
 
-    def check_networks(self, networks: Iterable[str]) -> None:
-        """Raise ConfigError unless these networks, which need not be configured ones, have a place of their own."""
-        if mistakes := list(self.network_mistakes((*self.networks, *networks))):
-            raise ConfigError("\n".join(mistakes), hint=_HINT)
+    def unknown_network(self, network: str) -> str | None:
+        """Return what is wrong with a network that somebody asks for, or None when it is a configured one."""
+        if network in self.networks:
+            return None
+        return f"{network!r} is not one of INGESTION_NETWORKS {did_you_mean(network, self.networks)}"
 
 
 def _not_one(what: str, values: Mapping[str, object]) -> Iterator[str]:
@@ -394,6 +395,13 @@ def load_settings() -> Settings:
     if mistakes:
         raise ConfigError("\n".join(mistakes), hint=_HINT)
     return settings
+
+
+def ignored_variables(settings: Settings) -> Iterator[str]:
+    """Yield a line for each variable of the environment that looks like one of these and is none, without its value."""
+    names = [field.alias for field in Settings.model_fields.values() if field.alias]
+    for name, near in environment.misspelt(names, secret_variables(), settings.networks).items():
+        yield f"{name} is no variable of sot-ingest" + (f" (did you mean {near}?)" if near else "")
 
 
 def _shown(mistake: ErrorDetails) -> str:

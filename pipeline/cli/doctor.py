@@ -13,10 +13,10 @@ from pipeline.cli import options, output
 @click.option("--offline", is_flag=True, help="Ask nobody: look at this host only.")
 @options.as_json
 def command(*, offline: bool, as_json: bool) -> None:
-    """Look at the source, the warehouse, luigid, clocks, the work directory and luigi.cfg; show all settings.
+    """Look at the source, the warehouse, luigid, clocks, the work directory, luigi.cfg and the names of variables.
 
-    Exits with 0, with 2 when something has to be set right, or with 35 when something does not answer. Changes nothing,
-    and shows no secret.
+    Shows all settings. Exits with 0, with 2 when something has to be set right, or with 35 when something does not
+    answer. Changes nothing, and shows no secret.
     """
     from pipeline.graph.context import get_context  # noqa: PLC0415
     from pipeline.operations import doctor  # noqa: PLC0415  # luigi, drivers and all: not for --help
@@ -24,6 +24,7 @@ def command(*, offline: bool, as_json: bool) -> None:
 
     chosen = options.load_settings()
     here = {
+        "environment": local.check_environment,
         "luigi.cfg": local.check_luigi_cfg,
         "work directory": local.check_work_directory,
         "disk space": local.check_disk_space,

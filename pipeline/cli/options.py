@@ -23,7 +23,7 @@ Decorator = Callable[[Function], Function]
 
 
 class DateType(click.ParamType[date]):
-    """A UTC day as YYYY-MM-DD, as a word, or counted back from today."""
+    """A UTC day that has begun, as YYYY-MM-DD, as a word, or counted back from today."""
 
     name = "date"
 
@@ -34,9 +34,12 @@ class DateType(click.ParamType[date]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
         """Return the date, or fail with what was found."""
         try:
-            return value if isinstance(value, date) else dates.parse_day(value)
+            day = value if isinstance(value, date) else dates.parse_day(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if problem := dates.future_day(day):
+            self.fail(problem, param, ctx)
+        return day
 
 
 class SpanType(click.ParamType[relativedelta]):
@@ -53,14 +56,16 @@ class SpanType(click.ParamType[relativedelta]):
 
 
 class NetworkType(click.ParamType[str]):
-    """A network's name."""
+    """The name of a configured network."""
 
     name = "network"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name, or fail with what was found."""
-        if not NETWORK_PATTERN.fullmatch(value):
+        """Return the name, or fail with what was found. Raises ConfigError."""
+        if not NETWORK_PATTERN.fullmatch(value.lower()):
             self.fail(f"{value!r} is not of the form {NETWORK_PATTERN.pattern}", param, ctx)
+        if problem := get_settings().unknown_network(value):
+            self.fail(problem, param, ctx)
         return str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002  # click's signature
@@ -134,7 +139,5 @@ def load_settings() -> Settings:
 
 
 def chosen_networks(chosen: Settings, named: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the networks that were named, each once, else those configured. Raises ConfigError."""
-    found = tuple(dict.fromkeys(named)) or chosen.networks
-    chosen.check_networks(found)
-    return found
+    """Return the networks that were named, each once, else those configured."""
+    return tuple(dict.fromkeys(named)) or chosen.networks

@@ -36,7 +36,6 @@ def command(**given: Any) -> None:
     from pipeline.runs.ingest import ingest_snapshots, result_of  # noqa: PLC0415  # luigi, drivers and all: not for --help
 
     chosen = options.load_settings()
-    chosen.check_networks((given["network"],))
     snapshot = Snapshot(given["network"], given["day"], given["window_days"])
     tables = given["tables"] or tuple(table.name for table in chosen.tables)
     if left_out := set(tables) - set(chosen.table_names):

@@ -25,8 +25,7 @@ def command(day: date, network: str, window_days: int, to: str | None, yes: bool
 
     Nothing is loaded. Later runs leave it so until upstream publishes a new manifest, or you say rerun.
     """
-    chosen = options.load_settings()
-    chosen.check_networks((network,))
+    options.load_settings()
     snapshot = Snapshot(network, day, window_days)
     planned = plan_rollback(get_context(), snapshot, to)
     if not as_json:

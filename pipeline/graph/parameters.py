@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import luigi
 
-from pipeline import exit_codes
-from pipeline.dates import yesterday
-from pipeline.errors import ConfigError
+from pipeline.dates import future_day, yesterday
+from pipeline.errors import RequestError
 from pipeline.settings import get_settings
-from pipeline.snapshot import NETWORK_PATTERN
 
 
 def _refuse(problem: str) -> NoReturn:
-    """End the command: luigi would answer any other exception with a traceback and exit 40."""
-    sys.stderr.write(f"{problem}\n")
-    raise SystemExit(exit_codes.CONFIG)
+    raise RequestError(problem, hint="luigi --module pipeline.tasks TASK --help shows what a task takes")
 
 
 class _Checked(luigi.Parameter[Any]):
-    """Parses a value or ends the command; takes the default from a function when no value is given.
+    """Parses a value or raises RequestError; takes the default from a function when no value is given.
 
     luigi computes a default when a module is imported, which freezes a date.
     """
@@ -47,14 +43,10 @@ class _Checked(luigi.Parameter[Any]):
 
 
 def _check_networks(what: str | None, networks: tuple[Any, ...]) -> None:
-    """End the command unless these are networks that have a place for their tables."""
+    """Raise RequestError unless these are configured networks."""
     for name in networks:
-        if not (isinstance(name, str) and NETWORK_PATTERN.fullmatch(name)):
-            _refuse(f"{what}: found {name!r}, expected the form {NETWORK_PATTERN.pattern}")
-    try:
-        get_settings().check_networks(networks)
-    except ConfigError as error:
-        _refuse(f"{error}\n{error.hint}")
+        if problem := get_settings().unknown_network(str(name)):
+            _refuse(f"{what}: {problem}")
 
 
 class _Network(_Checked):
@@ -64,7 +56,11 @@ class _Network(_Checked):
 
 
 class _Date(_Checked, luigi.DateParameter):
-    pass
+    def parse(self, x: str) -> Any:
+        day = super().parse(x)
+        if problem := future_day(day):
+            _refuse(f"{self.description}: {problem}")
+        return day
 
 
 class _Window(_Checked, luigi.IntParameter):
@@ -84,7 +80,10 @@ class _Networks(_Checked, luigi.ListParameter[Any]):
 
 def network() -> Any:
     """Return the parameter for the network, which has no default."""
-    return _Network(lambda: _refuse("--network: expected a network, for example torus"), description="--network")
+    return _Network(
+        lambda: _refuse("--network: expected a network, for example torus"),
+        description="--network (one of INGESTION_NETWORKS)",
+    )
 
 
 def processing_date() -> Any:
@@ -110,7 +109,14 @@ def day_of_range(description: str) -> Any:
 
 
 def snapshot_priority() -> Any:
-    """Return the parameter that puts snapshots into an order; tasks that differ only by it are the same task."""
+    """Return the parameter that puts snapshots into an order; tasks that differ only by it are the same task.
+
+    It is for tasks that make others: no command line names it, and --help does not show it.
+    """
     return luigi.IntParameter(
-        default=0, significant=False, positional=False, visibility=luigi.parameter.ParameterVisibility.HIDDEN
+        default=0,
+        significant=False,
+        positional=False,
+        visibility=luigi.parameter.ParameterVisibility.HIDDEN,
+        description=argparse.SUPPRESS,
     )

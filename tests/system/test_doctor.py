@@ -85,12 +85,14 @@ def test_it_tells_what_is_well_and_what_is_not(server: OwnClickHouse, bucket: Bu
     well = deployment.command("sot-ingest", "doctor", "--json")
     found = findings(well.stdout)
     assert (well.exit_code, well.stderr) == (0, "")
-    assert found.keys() == {"source", "warehouse", "luigid", "clock", "luigi.cfg", "work directory", "disk space"}
+    here = {"environment", "luigi.cfg", "work directory", "disk space"}
+    assert found.keys() == {"source", "warehouse", "luigid", "clock", *here}
     assert states(well.stdout) | {"luigid": []} == {
         "source": ["ok"],
         "warehouse": ["ok", "ok"],
         "luigid": [],
         "clock": ["ok", "ok"],
+        "environment": ["ok"],
         "luigi.cfg": ["ok"],
         "work directory": ["ok"],
         "disk space": ["ok"],
@@ -151,12 +153,24 @@ def test_what_does_not_answer_may_come_back(tmp_path: Path, samples: Path) -> No
 
 
 def test_offline_it_asks_nobody(tmp_path: Path) -> None:
-    """Only this host is looked at, whatever is down."""
+    """Only this host is looked at, whatever is down, the names of variables too: of those that are like one of ours."""
     source = in_bucket("nowhere", f"http://127.0.0.1:{free_ports(1)[0]}")
-    deployment = Deployment(source, EmbeddedReader(tmp_path / "warehouse"), tmp_path / "run")
+    misspelt = {"SOT_S3_BUKET": SECRET, "TORUS_CLICKHOUSE_HOTS": SECRET}
+    deployment = Deployment(source, EmbeddedReader(tmp_path / "warehouse"), tmp_path / "run", misspelt)
     result = deployment.command("sot-ingest", "doctor", "--offline", "--json")
     assert result.exit_code == 0
-    assert states(result.stdout) == {"luigi.cfg": ["warning"], "work directory": ["ok"], "disk space": ["ok"]}
+    assert states(result.stdout) == {
+        "environment": ["warning", "warning"],
+        "luigi.cfg": ["warning"],
+        "work directory": ["ok"],
+        "disk space": ["ok"],
+    }
+    said = [text for _, text in findings(result.stdout)["environment"]]
+    assert sorted(said) == [
+        "SOT_S3_BUKET is no variable of sot-ingest (did you mean SOT_S3_BUCKET?)",
+        "TORUS_CLICKHOUSE_HOTS is no variable of sot-ingest (did you mean TORUS_CLICKHOUSE_HOST?)",
+    ]
+    assert SECRET not in result.stdout + result.stderr
     assert not (tmp_path / "warehouse").exists()
 
 

@@ -15,6 +15,7 @@ from pipeline.files import atomic
 from pipeline.graph import luigi_settings
 from pipeline.manifest import parse_manifest
 from pipeline.operations.doctor import CheckResult, Examination, failed, ok, warning
+from pipeline.settings import ignored_variables
 from pipeline.snapshot import Snapshot
 from pipeline.sources import missing_files
 from pipeline.sources.download import locate
@@ -24,6 +25,15 @@ LARGEST_SNAPSHOT = 500_000_000
 
 _SHARED = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "gluster", "lustre")
 _MIB = 1 << 20
+
+
+def check_environment(examination: Examination) -> Iterator[CheckResult]:
+    """Whether a variable is set that looks like one of ours and is none."""
+    ignored = list(ignored_variables(examination.settings))
+    for line in ignored:
+        yield warning(line, "it changes nothing: correct or remove it; docs/configuration.md has all that there are")
+    if not ignored:
+        yield ok("every variable that looks like one of ours is one")
 
 
 def check_luigi_cfg(_: Examination) -> Iterator[CheckResult]:
