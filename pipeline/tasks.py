@@ -29,6 +29,8 @@ TODAY = 10_000
 class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # an external task has no run()
     """Upstream's: META.json and the files that it lists are at the source."""
 
+    absence: SourceUnavailableError | None = None  #: what was not found, for luigid's page
+
     def output(self) -> luigi.Target:
         return targets.ReadySnapshot(get_context(), self.snapshot)
 
@@ -41,7 +43,7 @@ class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # a
         if not found:
             with self.report_errors("Could not find the snapshot"):
                 what, hint = get_context().source.absence(self.snapshot)
-                none = SourceUnavailableError(f"no {what} at {get_context().source.uri}", hint=hint)
+                none = self.absence = SourceUnavailableError(f"no {what} at {get_context().source.uri}", hint=hint)
                 logger.bind(hint=hint).error("Found {}", none)
                 self.record("missing", time.monotonic(), error=none)
         else:

@@ -67,10 +67,11 @@ class SnapshotTask(luigi.Task):
         raise NotImplementedError(self.task_family)
 
     def on_failure(self, exception: BaseException) -> str:
-        """Return what luigid's page shows: what happened and what to do, as in the log."""
+        """Return what luigid's page shows: what to do and what happened, as in the log, and how to run it again."""
+        what, hint = str(super().on_failure(exception)), "this is a bug: the log says more"
         if isinstance(exception, PipelineError):
-            return f"{exception}\n{exception.hint}"
-        return str(super().on_failure(exception))
+            what, hint = str(exception), exception.hint
+        return luigid_page.failure(self.snapshot, get_context().settings.window_days, what, hint)
 
     def report(self, done: int, total: int | None, note: str = "") -> None:
         """Tell luigi's page how far the step is, where somebody knows."""

@@ -15,10 +15,11 @@ from typing import Any
 
 import luigi.interface
 import psutil
+from luigi.rpc import RPCError
 from luigi.task_status import DONE, FAILED, PENDING
 from luigi.worker import Worker
 
-from pipeline.graph import luigid
+from pipeline.graph import luigid, luigid_page
 
 #: How long a step may take to clear up after an interrupt: a query to kill, a line for the ledger.
 CLEARING_SECONDS = 15
@@ -80,13 +81,20 @@ class IngestWorker(Worker):
         return bool(super().run())
 
     def __exit__(self, type_: Any, value: Any, traceback: Any) -> Any:
-        """End every step that still runs, then what luigi ends.
+        """End every step that still runs, say what was not found, then end what luigi ends.
 
         luigi ends the processes it knows of. It does not know the one that it is forking when the signal comes, and
         it waits for each without a limit.
         """
         if isinstance(value, KeyboardInterrupt):
             end_children()
+        elif value is None:
+            waited_for = [task for task, status, _ in self._add_task_history if status == PENDING]
+            missing = {
+                task.task_id: task.on_failure(task.absence) for task in waited_for if getattr(task, "absence", None)
+            }
+            with contextlib.suppress(RPCError):
+                luigid_page.show_missing(self._scheduler, self._id, missing)
         return super().__exit__(type_, value, traceback)
 
     def _keep_alive(self, get_work_response: Any) -> bool:

@@ -251,7 +251,9 @@ def test_unblock(deployment: Deployment, luigid: int) -> None:
 def test_the_page_shows_the_failure_and_the_way_to_the_report(
     deployment: Deployment, luigid: int, tmp_path: Path
 ) -> None:
-    """The error and its hint without a traceback, a link to the snapshot's entry; and it was not tried again."""
+    """What to do, what happened, and a command to copy, in lines that the page's box holds; a link to the snapshot's
+    entry in the report; no traceback; and it was not tried again.
+    """
     files = Bucket(tmp_path / "bucket").snapshot()
     files.corrupt("raw_alerts", 100)
     with_luigid(deployment, luigid)
@@ -263,9 +265,53 @@ def test_the_page_shows_the_failure_and_the_way_to_the_report(
     remote: Any = RemoteScheduler(f"http://127.0.0.1:{luigid}/")
     ((id_, task),) = remote.task_list("FAILED", "").items()
     assert task["tracking_url"] == "https://reports.internal/sot.html#torus-2025-08-01"
-    shown = json.loads(remote.fetch_error(id_)["error"])
-    assert "alerts.parquet" in shown
-    assert "Traceback" not in shown
+    (error,) = result.errors()
+    hint, happened, again = shown_error(remote, id_).split("\n\n")
+    assert hint.replace("\n", " ") == error["hint"]
+    assert "alerts.parquet" in happened
+    assert again == "To run it again:\nsot-ingest run --date 2025-08-01 --network torus"
+    assert max(map(len, (*hint.splitlines(), *happened.splitlines()))) <= 60
+
+
+def shown_error(remote: Any, task_id: str) -> str:
+    """Return what the page says of a failed task."""
+    return str(json.loads(remote.fetch_error(task_id)["error"]))
+
+
+@pytest.mark.parametrize("command", ["sot-ingest", "luigi"])
+def test_the_page_shows_a_missing_snapshot_and_nothing_pending(
+    command: str, deployment: Deployment, luigid: int, tmp_path: Path
+) -> None:
+    """A run that ended with 20 left nothing that looks as if it went on, nor does the next one; FindSnapshot says what
+    was missing. When it is there a run takes up all of it.
+    """
+    bucket = Bucket(tmp_path / "bucket")
+    bucket.snapshot("bitcoin")
+    with_luigid(deployment, luigid)
+    deployment.source = in_directory(bucket.root)
+    networks = ("torus", "bitcoin")
+    ours = ["sot-ingest", "run", "--date", "2025-08-01", *(word for each in networks for word in ("--network", each))]
+    luigis = ["luigi", "--module", "pipeline.tasks", "IngestDaily", "--networks", json.dumps(networks)]
+    words = ours if command == "sot-ingest" else [*luigis, "--processing-date", "2025-08-01"]
+    remote: Any = RemoteScheduler(f"http://127.0.0.1:{luigid}/")
+    for _ in range(2):
+        assert deployment.command(*words).exit_code == 20
+        assert {status: tasks(luigid, status) for status in ("PENDING", "RUNNING", "FAILED", "DISABLED")} == {
+            "PENDING": [],
+            "RUNNING": [],
+            "FAILED": ["FindSnapshot"],
+            "DISABLED": [],
+        }
+    assert len(deployment.publications(a_day(network="bitcoin"))) == 1
+    (id_,) = remote.task_list("FAILED", "")
+    shown = shown_error(remote, id_)
+    assert shown.startswith("upstream has not finished it")
+    assert shown.endswith("\nsot-ingest run --date 2025-08-01 --network torus")
+    bucket.snapshot("torus")
+    late = deployment.command(*words)
+    assert late.exit_code == 0, late.stderr
+    assert [tasks(luigid, status) for status in ("PENDING", "FAILED")] == [[], []]
+    assert "Traceback" not in (tmp_path / "luigid" / "log").read_text()
 
 
 @pytest.mark.slow
