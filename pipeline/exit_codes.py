@@ -17,3 +17,9 @@ MEANINGS = {
     130: "interrupted (SIGINT)",
     143: "terminated (SIGTERM)",
 }
+
+#: What to do where no step and no error says it.
+HINTS = {
+    ALREADY_RUNNING: "the log of the other run says how it ended",
+    NOT_RUN: "unpause luigid on its page, or let it run again what it disabled: sot-ingest unblock",
+}

@@ -106,6 +106,8 @@ def _as_text(record: Record) -> str:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, list):
+        value = ", ".join(map(str, value)) or "none"
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
     quoted = not text or any(c in ' "=' or not c.isprintable() for c in text)
     return printable(json.dumps(text, ensure_ascii=False) if quoted else text)

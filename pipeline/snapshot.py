@@ -37,6 +37,11 @@ class Snapshot:
         return dict(zip(("network", "date", "window"), self.as_dict().values(), strict=True))
 
     @property
+    def label(self) -> str:
+        """What people call it: ``torus 2025-08-01``."""
+        return f"{self.network} {self.processing_date.isoformat()}"
+
+    @property
     def folder(self) -> str:
         """Where the bucket keeps the snapshot, without a slash at either end."""
         return f"snapshots/{self}"

@@ -7,10 +7,9 @@ import sys
 from typing import Any
 
 import click
-from loguru import logger
 
-from pipeline import exit_codes, logs
-from pipeline.errors import ConfigError, PipelineError, RequestError, SchedulerError
+from pipeline import environment, exit_codes, logs
+from pipeline.errors import PipelineError, RequestError
 from pipeline.graph import interrupts
 
 #: The verbs, in the order of --help.
@@ -18,6 +17,9 @@ VERBS = (
     *("run", "plan", "backfill", "rerun", "rollback"),
     *("status", "history", "report", "diff", "verify", "check", "gc", "unblock", "notify", "doctor"),
 )
+
+#: The verbs that are runs: however one of them ends, the log's last line says it.
+RUNS = frozenset({"run", "backfill", "rerun"})
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in exit_codes.MEANINGS.items())
 
@@ -44,8 +46,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except interrupts.Interrupted as interrupt:
-            logger.error("Run ended: {}; a rerun goes on from here", interrupt)
-            sys.exit(interrupt.exit_code)
+            sys.exit(_end(interrupt))
 
 
 @click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,24 +56,38 @@ def sot_ingest() -> None:
 
 
 def main() -> None:
-    """Run the command; errors are one line on stderr, with the exit code that says what they are."""
+    """Run the command; an error is an event of the log, with the exit code that says what it is."""
     logs.protect_streams()
+    logs.configure(environment.log_format(), "INFO")
     try:
         sot_ingest.main(standalone_mode=False)
-    except click.Abort:
-        click.echo("Nothing was done.", err=True)
-        sys.exit(exit_codes.CONFIG)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (ConfigError, RequestError) as error:
-        click.echo(f"{error}\n{error.hint}", err=True)
-        sys.exit(exit_codes.CONFIG)
-    except SchedulerError as error:
-        logger.bind(hint=error.hint).error("{}", error)
-        sys.exit(exit_codes.LUIGI)
+        if not _is_run():
+            error.show()
+            sys.exit(error.exit_code)
+        sys.exit(_end(RequestError(_problem(error), hint=f"sot-ingest {sys.argv[1]} --help shows what it takes")))
+    except click.Abort:
+        sys.exit(_end(RequestError("Nothing was done", hint="")))
     except PipelineError as error:
-        logger.bind(hint=error.hint).error("{}", error)
-        sys.exit(exit_codes.TASK_FAILED)
+        sys.exit(_end(error))
     finally:
         logs.report_lost_output()
+
+
+def _is_run() -> bool:
+    return bool(RUNS & set(sys.argv[1:2]))
+
+
+def _end(error: PipelineError | interrupts.Interrupted) -> int:
+    """Log what ended the command, and return the exit code."""
+    from pipeline.runs import lifecycle  # noqa: PLC0415  # luigi, drivers and all: not for --help
+
+    return lifecycle.log_refusal(error) if _is_run() else lifecycle.log_error(error)
+
+
+def _problem(error: click.ClickException) -> str:
+    """Return what is wrong with a command line, as ``luigi`` says it."""
+    if isinstance(error, click.BadParameter) and error.message:
+        option = error.param_hint or (error.param.opts[0] if error.param else "")
+        return f"{option}: {error.message}"
+    return error.format_message()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 
 from loguru import logger
 
@@ -17,7 +18,7 @@ from pipeline.graph.context import Context, get_context
 from pipeline.graph.luigid import Scheduler
 from pipeline.graph.remaining import NO_SNAPSHOT, RemainingSnapshot, explain_remaining, remaining_snapshots
 from pipeline.runs import display, lifecycle
-from pipeline.runs.ingest import log_outcome, run_task
+from pipeline.runs.ingest import run_task
 from pipeline.snapshot import Snapshot
 
 #: How many snapshots luigi is given at once, about: 13 steps each.
@@ -49,28 +50,23 @@ class BackfillResult:
 
 
 def run_backfill(wanted: Backfill) -> BackfillResult:
-    """Ingest what is missing. Raises Interrupted."""
+    """Ingest what is missing; of a run that did not come to its end only the exit code is known."""
     results: list[BackfillResult] = []
+    days = [snapshot.processing_date.isoformat() for snapshot in (wanted.snapshots[0], wanted.snapshots[-1])]
+    facts: dict[str, Any] = {"first": days[0], "last": days[1], "networks": ",".join(_networks(wanted.snapshots))}
 
     def work() -> int:
-        results.append(_ingest(wanted))
+        try:
+            results.append(_ingest_missing(get_context(), wanted))
+        except (SourceError, WarehouseError) as error:
+            logger.bind(hint=error.hint).error("Could not tell what is missing: {}", error)
+            step_records.set_cause(str(error), error.hint)
+            return exit_codes.UNKNOWN
+        facts["left"] = len(results[0].left)
         return results[0].exit_code
 
-    lifecycle.run_with_lifecycle(work, {"networks": ",".join(_networks(wanted.snapshots))})
-    return results[0]
-
-
-def _ingest(wanted: Backfill) -> BackfillResult:
-    first, last = wanted.snapshots[0].processing_date, wanted.snapshots[-1].processing_date
-    facts = {"first": first.isoformat(), "last": last.isoformat(), "networks": ",".join(_networks(wanted.snapshots))}
-    try:
-        result = _ingest_missing(get_context(), wanted)
-    except (SourceError, WarehouseError) as error:
-        logger.bind(hint=error.hint).error("Could not tell what is missing: {}", error)
-        step_records.set_cause(str(error), error.hint)
-        result = BackfillResult(exit_codes.UNKNOWN, 0, 0, [])
-    log_outcome(result.exit_code, **facts, published=result.published_now, left=len(result.left))
-    return result
+    code = lifecycle.run_with_lifecycle(work, facts)
+    return replace(results[0], exit_code=code) if results else BackfillResult(code, 0, 0, [])
 
 
 def _ingest_missing(shared: Context, wanted: Backfill) -> BackfillResult:

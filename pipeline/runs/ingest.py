@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -35,7 +34,7 @@ def ingest_snapshots(
     force_tables: tuple[str, ...] = (),
     wait: float = 0,
 ) -> int:
-    """Bring the snapshots, all of one date and window, into the warehouse; return the exit code. Raises Interrupted.
+    """Bring the snapshots, all of one date and window, into the warehouse; return the exit code.
 
     Tables named in ``force_tables`` are loaded whether or not that is proven. ``wait`` is how many seconds to wait for
     snapshots that are not at the source.
@@ -55,10 +54,7 @@ def _ingest(
         free, code = _lock_snapshots(shared, snapshots, stack)
         if force_tables and not all(_forget(shared, snapshot, force_tables) for snapshot in free):
             return exit_codes.MISSING
-        code = max(code, _ingest_as_they_come(shared, free, workers, scheduler, wait))
-    networks = ",".join(snapshot.network for snapshot in snapshots)
-    log_outcome(code, date=snapshots[0].processing_date.isoformat(), networks=networks)
-    return code
+        return max(code, _ingest_as_they_come(shared, free, workers, scheduler, wait))
 
 
 def _lock_snapshots(shared: Context, snapshots: Sequence[Snapshot], stack: ExitStack) -> tuple[list[Snapshot], int]:
@@ -171,10 +167,3 @@ def _seen(snapshot: Snapshot) -> dict[str, Any]:
         "published_at": seen.published_at.isoformat() if seen else None,
         "rows": dict(seen.row_counts) if seen else None,
     }
-
-
-def log_outcome(code: int, **facts: Any) -> None:
-    """Log how the run ended, on one line."""
-    level = "INFO" if code == 0 else "ERROR"
-    logger.bind(**facts, exit_code=code).log(level, "Run ended: {}", exit_codes.MEANINGS.get(code, "unknown"))
-    sys.stderr.flush()

@@ -1,7 +1,8 @@
 """What belongs to every run beside its work: it says that it starts, and in the end what it did.
 
-The same for ``sot-ingest`` and ``luigi``, for every exit code and for signals. Whatever goes wrong here is a warning:
-it changes no exit code, and no service that hangs holds up the end for longer than :data:`SECONDS` an action.
+The same for ``sot-ingest`` and ``luigi``, for every exit code and for signals; the log's last line says how the run
+ended. Whatever goes wrong here is a warning: it changes no exit code, and no service that hangs holds up the end for
+longer than :data:`SECONDS` an action.
 """
 
 from __future__ import annotations
@@ -9,23 +10,27 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from loguru import logger
 
 from pipeline import exit_codes
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import ConfigError, PipelineError, RequestError, SchedulerError
 from pipeline.graph import interrupts, step_records
 from pipeline.graph.context import Context, get_context
 from pipeline.runs import inspection, metrics, notify, ping
 from pipeline.runs.inspection import Inspection
 from pipeline.runs.outcome import Outcome, outcome_of, with_history
-from pipeline.settings import Settings
+from pipeline.settings import Settings, ignored_variables
 
 T = TypeVar("T")
 
 SECONDS = 30.0  #: that an action may take
+MOST = 10  #: snapshots and steps that the last line names
+
+_GOES_ON = "a rerun goes on from here"
 
 
 def _write_report(chosen: Settings, _outcome: Outcome) -> None:
@@ -45,44 +50,102 @@ ACTIONS: dict[str, Callable[[Settings, Outcome], None]] = {
 
 
 def run_with_lifecycle(work: Callable[[], int], facts: Mapping[str, Any]) -> int:
-    """Do the work of a run with its start and its end, and return its exit code. Raises what the work raises.
+    """Do the work of a run with its start and its end, and return its exit code, also for what the work raises.
 
-    ``facts`` are what the run is about, its ``networks`` among them, comma-separated. Runs within a run belong to it.
+    ``facts`` are what the run is about, for the log's last line; the work may add to them. Runs within a run belong to
+    it.
     """
     if step_records.is_open():
         return work()
     shared, started_at = get_context(), datetime.now(UTC)
+    networks = facts["networks"].split(",")
     with step_records.open_run(shared) as run:
-        networks = facts["networks"].split(",")
-        _bounded("ping PING_URL", lambda: ping.start(shared.settings, networks))
-        code = exit_codes.LUIGI
+        code = _exit_code_of(work, shared, run, networks)
+        outcome = outcome_of(shared, run, code, started_at, networks)
         try:
-            with run.sending():
-                code = work()
+            _report(shared, outcome)
         except interrupts.Interrupted as interrupt:
-            code = interrupt.exit_code
-            step_records.set_cause(f"ended by {interrupt}", "a rerun goes on from here")
-            raise
-        except PipelineError as error:
-            code = exit_codes.CONFIG if isinstance(error, ConfigError) else exit_codes.TASK_FAILED
-            step_records.set_cause(str(error), error.hint)
-            raise
-        except Exception as error:
-            code = 1
-            step_records.set_cause(f"{type(error).__name__}: {error}", "this is a bug: see the log")
-            raise
-        finally:
-            _end(shared, run, code, started_at, networks)
-        return code
+            cause, hint = f"ended by {interrupt} after its work", "what it did is done; who is to know may not know"
+            outcome = replace(outcome, exit_code=interrupt.exit_code, cause=cause, hint=hint)
+        _log_end(outcome.exit_code, {**facts, **_facts(outcome)})
+    return outcome.exit_code
 
 
-def _end(shared: Context, run: step_records.RunRecords, code: int, started_at: datetime, about: Sequence[str]) -> None:
-    outcome = outcome_of(shared, run, code, started_at, about)
+def _exit_code_of(
+    work: Callable[[], int], shared: Context, run: step_records.RunRecords, networks: Sequence[str]
+) -> int:
+    """Do the work and return its exit code; what it raises is logged, and is the run's cause."""
+    try:
+        for line in ignored_variables(shared.settings):
+            logger.bind(hint="it changes nothing: correct or remove it").warning("{}", line)
+        _bounded("ping PING_URL", lambda: ping.start(shared.settings, networks))
+        with run.sending():
+            return work()
+    except interrupts.Interrupted as interrupt:
+        step_records.set_cause(f"ended by {interrupt}", _GOES_ON)
+        return interrupt.exit_code
+    except PipelineError as error:
+        step_records.set_cause(str(error), error.hint)
+        return log_error(error)
+    except Exception as error:  # noqa: BLE001  # a bug ends a run, too
+        logger.opt(exception=error).error("Unexpected {}: {}", type(error).__name__, error)
+        step_records.set_cause(f"{type(error).__name__}: {error}", "this is a bug: see the log")
+        return exit_codes.LUIGI
+
+
+def log_error(error: PipelineError | interrupts.Interrupted) -> int:
+    """Log what ends a command, each mistake of several on a line of its own, and return the exit code."""
+    if isinstance(error, interrupts.Interrupted):
+        logger.bind(hint=_GOES_ON).error("Ended by {}", error)
+        return error.exit_code
+    for line in str(error).splitlines() if isinstance(error, ConfigError) else [str(error)]:
+        logger.bind(hint=error.hint or None).error("{}", line)
+    if isinstance(error, ConfigError | RequestError):
+        return exit_codes.CONFIG
+    return exit_codes.LUIGI if isinstance(error, SchedulerError) else exit_codes.TASK_FAILED
+
+
+def log_refusal(error: PipelineError | interrupts.Interrupted) -> int:
+    """Log why no run was started, then what every run's last line says; return the exit code."""
+    code = log_error(error)
+    _log_end(code, {"published": [], "failed": [], "seconds": 0.0})
+    return code
+
+
+def _report(shared: Context, outcome: Outcome) -> None:
+    """Tell services and files how the run ended."""
     networks = shared.settings.networks if shared.settings.metrics_path else ()
     outcome = _bounded("read the history", lambda: with_history(shared, outcome, networks)) or outcome
     for name, action in ACTIONS.items():
         _bounded(name, lambda action=action: action(shared.settings, outcome))  # type: ignore[misc]  # bound at once
+
+
+def _log_end(code: int, facts: Mapping[str, Any]) -> None:
+    """Log the last line of a run."""
+    level = "INFO" if code == 0 else "ERROR"
+    told = {"exit_code": code, **facts, "hint": facts.get("hint", exit_codes.HINTS.get(code))}
+    logger.bind(**told).log(level, "Run ended: {}", exit_codes.MEANINGS[code])
     sys.stderr.flush()
+
+
+def _facts(outcome: Outcome) -> dict[str, Any]:
+    """Return what the last line says of what the run did."""
+    last = {(record.snapshot, record.title): record.state for record in outcome.records}
+    failed = [f"{title} of {snapshot.label}" for (snapshot, title), state in last.items() if state == "failed"]
+    missing = [snapshot.label for (snapshot, _), state in last.items() if state == "missing"]
+    return {
+        "published": _some([record.snapshot.label for record in outcome.published]),
+        "failed": _some(failed),
+        **({"missing": _some(missing)} if missing else {}),
+        **({"cause": outcome.cause, "hint": outcome.hint} if outcome.cause else {}),
+        "seconds": outcome.seconds,
+    }
+
+
+def _some(names: Sequence[str]) -> list[str]:
+    """Return the first of some names, and how many more there are."""
+    more = len(names) - MOST
+    return [*names[:MOST], *([f"and {more} more"] if more > 0 else [])]
 
 
 def run_inspection(networks: Sequence[str], inspect: Callable[[Inspection], int]) -> int:

@@ -58,7 +58,7 @@ def run_luigi(arguments: Sequence[str]) -> int:
     try:
         run_with_retcodes(list(arguments))
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1
+        return end.code if isinstance(end.code, int) else 0  # --help ends without one
     return 0
 
 

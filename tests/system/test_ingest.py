@@ -48,5 +48,6 @@ def test_a_wrong_luigi_parameter_is_said_on_one_line(
         "luigi", "--module", "pipeline.tasks", "IngestSnapshot", *arguments, "--local-scheduler"
     )
     assert result.exit_code == 2
-    assert result.stderr.count("\n") == 1
-    assert said in result.stderr
+    error, end = result.log()
+    assert said in error["message"]
+    assert end["exit_code"] == 2

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from pipeline.dates import future_day
 from pipeline.errors import ConfigError
-from pipeline.settings import ServerAddress, Settings, load_settings, secret_variables
+from pipeline.settings import ServerAddress, Settings, ignored_variables, load_settings, secret_variables
 from pipeline.tables import TABLES
 from tests.support.deployment import COMMANDS
 
@@ -308,39 +311,144 @@ def command(directory: Path, variables: Mapping[str, str], *arguments: str) -> s
     ids=" ".join,
 )
 def test_every_command_refuses_a_wrong_configuration(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    """All mistakes on stderr, exit 2, nothing made, no traceback, no password."""
+    """All mistakes as events of the log, exit 2, nothing made, no traceback, no password."""
     wrong = {"CLICKHOUSE_PORT": "x", "LOG_LEVEL": "loud", "SOT_PATH": "a", "SOT_S3_BUCKET": "b"}
-    result = command(tmp_path, {**wrong, "CLICKHOUSE_PASSWORD": SECRET}, *arguments)
+    result = command(tmp_path, {**wrong, "CLICKHOUSE_PASSWORD": SECRET, "LOG_FORMAT": "json"}, *arguments)
     assert result.returncode == 2
-    *lines, hint = result.stderr.splitlines()
-    assert variables_in(lines) == [
+    events = [json.loads(line) for line in result.stderr.splitlines()]
+    mistakes = [event for event in events if "exit_code" not in event]
+    assert [event["exit_code"] for event in events[len(mistakes) :]] == ([] if "status" in arguments else [2])
+    assert variables_in([event["message"] for event in mistakes]) == [
         "CLICKHOUSE_HOST or WAREHOUSE_PATH",
         "CLICKHOUSE_PORT",
         "LOG_LEVEL",
         "SOT_S3_BUCKET or SOT_PATH or SOT_HOST",
     ]
-    assert "README.md" in hint
+    assert all("README.md" in event["hint"] for event in mistakes)
     assert SECRET not in result.stdout + result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+DAY = ("--date", "2025-08-01")
+LUIGI = ("luigi", "--module", "pipeline.tasks")
+
+
+@pytest.mark.parametrize("configured", ["etherum", "tron", "Ethereum"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sot-ingest", "run", "--wait", "2h", "--network"),
+        ("sot-ingest", "run", *DAY, "--network", "torus", "--network"),
+        ("sot-ingest", "plan", *DAY, "--network"),
+        ("sot-ingest", "backfill", "--from", "2025-08-01", "--to", "2025-08-02", "--network"),
+        ("sot-ingest", "rerun", *DAY, "--yes", "--network"),
+        ("sot-ingest", "rollback", *DAY, "--yes", "--network"),
+        ("sot-ingest", "history", "--network"),
+        ("sot-ingest", "verify", "--network"),
+        ("sot-ingest", "check", "--network"),
+        ("sot-ingest", "unblock", "--network"),
+        (*LUIGI, "IngestSnapshot", "--network"),
+        (*LUIGI, "LoadTable", "--table", "raw_alerts", "--network"),
+        (*LUIGI, "IngestDaily", "--networks"),
+        (*LUIGI, "IngestRange", "--first", "2025-08-01", "--last", "2025-08-02", "--networks"),
+    ],
+    ids=lambda arguments: " ".join(arguments[-6:]),
+)
+def test_a_network_is_one_of_those_configured(arguments: tuple[str, ...], configured: str, tmp_path: Path) -> None:
+    """Any other is refused with exit 2, and the one that is meant is named, before anything is made or asked."""
+    variables = {"SOT_PATH": "bucket", "WAREHOUSE_PATH": "warehouse", "WORK_PATH": "work"}
+    name = json.dumps(["torus", configured]) if arguments[-1] == "--networks" else configured
+    result = command(tmp_path, variables, *arguments, name)
+    near = "did you mean ethereum?" if configured.lower().startswith("eth") else "ethereum, bitcoin, torus"
+    assert result.returncode == 2
+    assert f"'{configured}' is not one of INGESTION_NETWORKS ({near})" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("sot-ingest", "run", "--network", "tron", "--scheduler", "local"),
-        ("luigi", "--module", "pipeline.tasks", "IngestSnapshot", "--network", "tron", "--local-scheduler"),
-        ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--networks", '["tron"]', "--local-scheduler"),
+        ("sot-ingest", "run", "--date"),
+        ("sot-ingest", "plan", "--date"),
+        ("sot-ingest", "rerun", "--network", "torus", "--yes", "--date"),
+        ("sot-ingest", "rollback", "--network", "torus", "--yes", "--date"),
+        ("sot-ingest", "backfill", "--from", "2025-08-01", "--to"),
+        ("sot-ingest", "status", "--date"),
+        ("sot-ingest", "history", "--date"),
+        ("sot-ingest", "verify", "--date"),
+        (*LUIGI, "IngestSnapshot", "--network", "torus", "--processing-date"),
+        (*LUIGI, "IngestDaily", "--processing-date"),
+        (*LUIGI, "IngestRange", "--first", "2025-08-01", "--last"),
     ],
-    ids=lambda arguments: " ".join(arguments[:4]),
+    ids=" ".join,
 )
-def test_a_network_that_is_asked_for_needs_a_place_too(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    """It need not be one of INGESTION_NETWORKS; its server and database are looked at before anything starts."""
-    variables = {"SOT_PATH": str(tmp_path), "INGESTION_NETWORKS": "torus", "TORUS_CLICKHOUSE_HOST": "db"}
-    result = command(tmp_path, variables, *arguments)
-    assert (result.returncode, result.stderr.splitlines()[0]) == (
-        2,
-        "TRON_CLICKHOUSE_HOST: not set, and neither is CLICKHOUSE_HOST",
+def test_a_day_that_has_not_begun_is_refused(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """In UTC: exit 2, and the newest day that there can be is said; nothing is made or waited for."""
+    variables = {"SOT_PATH": "bucket", "WAREHOUSE_PATH": "warehouse", "WORK_PATH": "work"}
+    day = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()  # also where midnight comes in between
+    result = command(tmp_path, variables, *arguments, day)
+    assert result.returncode == 2
+    assert f"{day} is in the future: the newest day that upstream can have is today in UTC, " in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_today_has_begun() -> None:
+    """Its snapshot's window ends at 00:00 of it, so that it can be there."""
+    today = datetime.now(UTC).date()
+    assert future_day(today) is None
+    assert future_day(today - timedelta(days=1)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SOT_S3_BUKET", "SOT_S3_BUCKET"),
+        ("SOTS3_BUCKET", "SOT_S3_BUCKET"),
+        ("sot_s3_bucket", "SOT_S3_BUCKET"),
+        ("SOT_NOTHING_OF_OURS", None),
+        ("INGESTION_NETWORK", "INGESTION_NETWORKS"),
+        ("INGESTON_NETWORKS", "INGESTION_NETWORKS"),
+        ("CLICKHOUSE_PASWORD", "CLICKHOUSE_PASSWORD"),
+        ("CLICKHOUSE_PASSWD", "CLICKHOUSE_PASSWORD"),
+        ("CLICKHOUSE_PASWORD_FILE", "CLICKHOUSE_PASSWORD_FILE"),
+        ("CLICKHOUSE_USERNAME", "CLICKHOUSE_USER"),
+        ("CLICKHOUSE_HOSTS", "CLICKHOUSE_HOST"),
+        ("CLIKHOUSE_HOST", "CLICKHOUSE_HOST"),
+        ("CLICKHOUSE_DATABASE", "ETHEREUM_CLICKHOUSE_DATABASE"),
+        ("TORUS_CLICKHOUSE_HOTS", "TORUS_CLICKHOUSE_HOST"),
+        ("TOURS_CLICKHOUSE_HOST", "TORUS_CLICKHOUSE_HOST"),
+        ("TORUS_CLICKHOUSE_PASSWORD", "CLICKHOUSE_PASSWORD"),
+        ("WORKPATH", "WORK_PATH"),
+        ("PING_ULR", "PING_URL"),
+        ("NOTIFY_URL", "NOTIFY_URLS"),
+        ("LOG_LEVL", "LOG_LEVEL"),
+        ("WAREHOUSE_PAHT", "WAREHOUSE_PATH"),
+        ("LUIGI_CONFIG_PAHT", "LUIGI_CONFIG_PATH"),
+    ],
+)
+def test_a_variable_that_looks_like_one_of_ours(name: str, meant: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named with the one that it is most like, and its value is not shown; empty it counts as unset."""
+    found = load(monkeypatch, {**GOOD, name: "9"})
+    expected = f" (did you mean {meant}?)" if meant else ""
+    assert list(ignored_variables(found)) == [f"{name} is no variable of sot-ingest{expected}"]
+    monkeypatch.setenv(name, "")
+    assert list(ignored_variables(found)) == []
+
+
+def test_variables_of_other_programs_are_theirs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """ClickHouse's containers, AWS, luigi, Kubernetes, and another program's server."""
+    (tmp_path / "secret").write_text("secret")
+    of_clickhouse = (
+        "DB CONFIG UID GID RUN_AS_ROOT DO_NOT_CHOWN SKIP_USER_SETUP DEFAULT_ACCESS_MANAGEMENT WATCHDOG_ENABLE"
     )
+    names = [f"CLICKHOUSE_{name}" for name in of_clickhouse.split()]
+    names += ["CLICKHOUSE_SERVICE_HOST", "CLICKHOUSE_SERVICE_PORT", "CLICKHOUSE_PORT_9000_TCP_ADDR"]
+    names += ["AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", "LUIGI_CONFIG_PATH", "BOTO_CONFIG"]
+    names += ["GRAFANA_CLICKHOUSE_HOST", "GRAFANA_CLICKHOUSE_PASSWORD", "TEST_CLICKHOUSE_HOST", "SOT_INGEST_VERSION"]
+    names += ["LOG_DIR", "LOG_FILE", "NOTIFY_SOCKET", "REPORT_DIR", "WORKSPACE", "DOT_PATH", "BOT_HOST", "PYTHONPATH"]
+    documented = {f"{name}_FILE": str(tmp_path / "secret") for name in ("SOT_PASSWORD", "CLICKHOUSE_PASSWORD")}
+    found = load(monkeypatch, {**GOOD, **dict.fromkeys(names, "9"), **documented, "TORUS_CLICKHOUSE_HOST": "db"})
+    assert list(ignored_variables(found)) == []
 
 
 @pytest.mark.parametrize(
@@ -355,6 +463,8 @@ def test_a_network_that_is_asked_for_needs_a_place_too(arguments: tuple[str, ...
         ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--networks", "3", "--local-scheduler"),
         ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--networks", "[]", "--local-scheduler"),
         ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--no-such-parameter", "--local-scheduler"),
+        ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--workers", "two"),
+        ("luigi", "--module", "pipeline.tasks", "LoadTable", "--table"),
     ],
     ids=" ".join,
 )
@@ -512,3 +622,36 @@ def test_what_is_not_utf8_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A password with an umlaut of Latin-1 is no text; one of UTF-8 is the same in every locale."""
     monkeypatch.setenv("CLICKHOUSE_PASSWORD", os.fsdecode("pässword".encode("latin-1")))
     assert mistakes(monkeypatch, GOOD) == ["CLICKHOUSE_PASSWORD: is not UTF-8 text"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["IngestSnapshott", "--network", "torus"],
+            "IngestSnapshott is no task of pipeline.tasks (did you mean IngestSnapshot?)",
+        ),
+        (["IngestSnapshot", "--netwrok", "torus"], "unrecognized arguments: --netwrok torus (did you mean --network?)"),
+        (["IngestDaily", "--proccessing-date=2025-08-01"], "(did you mean --processing-date?)"),
+        (["IngestDaily", "--local-schedular"], "(did you mean --local-scheduler?)"),
+        (["LoadTable", "--network", "torus"], "--table: expected a value"),
+        (["LoadTable", "--network", "torus", "--table", "raw_alert"], "raw_alert is not a valid choice"),
+        ([], "No task specified"),
+    ],
+)
+def test_luigi_says_what_is_wrong_with_a_command_line(words: list[str], said: str, tmp_path: Path) -> None:
+    """On one line, with the nearest name, where luigi itself would print a traceback; then how the run ended."""
+    result = command(tmp_path, {"SOT_PATH": ".", "WAREHOUSE_PATH": "warehouse"}, *LUIGI, *words)
+    error, end = result.stderr.splitlines()
+    assert (result.returncode, result.stdout) == (2, "")
+    assert said in error
+    assert "Run ended: " in end
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_luigi_shows_what_a_task_takes(tmp_path: Path) -> None:
+    """Exit 0, and no parameter that is for other tasks alone."""
+    result = command(tmp_path, {"SOT_PATH": ".", "WAREHOUSE_PATH": "warehouse"}, *LUIGI, "IngestSnapshot", "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "--processing-date" in result.stdout
+    assert "priority" not in result.stdout
