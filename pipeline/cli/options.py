@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Callable
@@ -61,11 +62,12 @@ class NetworkType(click.ParamType[str]):
     name = "network"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name, or fail with what was found. Raises ConfigError."""
+        """Return the name, or fail with what was found; where the settings are wrong the verb says that of them."""
         if not NETWORK_PATTERN.fullmatch(value.lower()):
             self.fail(f"{value!r} is not of the form {NETWORK_PATTERN.pattern}", param, ctx)
-        if problem := get_settings().unknown_network(value):
-            self.fail(problem, param, ctx)
+        with contextlib.suppress(ConfigError):
+            if problem := get_settings().unknown_network(value):
+                self.fail(problem, param, ctx)
         return str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002  # click's signature

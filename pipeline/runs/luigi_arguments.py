@@ -28,7 +28,7 @@ def parse(arguments: Sequence[str]) -> tuple[luigi.Task, luigi.interface.core]:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), CmdlineParser.global_instance(list(arguments)) as parser:
-            return parser.get_task_obj(), luigi.interface.core()
+            task, chosen = parser.get_task_obj(), luigi.interface.core()
     except TaskClassNotFoundException:
         name = _name_of_task(arguments)
         raise RequestError(f"{name} is no task of pipeline.tasks {did_you_mean(name, _tasks())}", hint=_HELP) from None
@@ -39,6 +39,9 @@ def parse(arguments: Sequence[str]) -> tuple[luigi.Task, luigi.interface.core]:
         named = _NAMED.search(str(error))
         problem = f"--{named[1].replace('_', '-')}: {error.__context__ or 'expected a value'}" if named else str(error)
         raise RequestError(problem, hint=_HELP) from None
+    if isinstance(task, tasks.IngestRange) and task.last < task.first:
+        raise RequestError(f"--last: {task.last} is before {task.first}", hint=_HELP)
+    return task, chosen
 
 
 def facts(task: luigi.Task) -> dict[str, Any]:

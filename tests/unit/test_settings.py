@@ -636,6 +636,7 @@ def test_what_is_not_utf8_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         (["IngestDaily", "--local-schedular"], "(did you mean --local-scheduler?)"),
         (["LoadTable", "--network", "torus"], "--table: expected a value"),
         (["LoadTable", "--network", "torus", "--table", "raw_alert"], "raw_alert is not a valid choice"),
+        (["IngestRange", "--first", "2025-08-02", "--last", "2025-08-01"], "--last: 2025-08-01 is before 2025-08-02"),
         ([], "No task specified"),
     ],
 )
