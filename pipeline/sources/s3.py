@@ -118,15 +118,16 @@ class S3Source(ManifestAtSource):
         return self._patience.retrying()(self._client.head, self._root + key)
 
     def _keys(self, folder: str) -> Iterator[str]:
-        token, before = None, [""]
+        token, before, seen = None, [""], set[str]()
         for _ in range(MOST_PAGES):
             keys, following = self._patience.retrying()(self._client.keys, self._root + folder, token)
             yield from (key.removeprefix(self._root) for key in keys)
             if following is None:
                 return
-            if following == token or keys == before:
+            if following in seen or keys == before:
                 break
             token, before = following, keys or before  # S3 may send a page without keys
+            seen.add(token)
         raise SourceError(f"ListObjectsV2 {self._uri(folder)}: a list without an end", hint=_LIST_HINT)
 
     def _read_manifest(self, key: str) -> ManifestText | None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         GetObjectOutputTypeDef,
         GetObjectRequestTypeDef,
         HeadObjectOutputTypeDef,
+        ListObjectsV2OutputTypeDef,
     )
 
 _NOT_S3_HINT = "SOT_S3_ENDPOINT must speak S3, and nothing on the way may change headers"
@@ -201,13 +202,20 @@ class Client:
             return None
 
     def keys(self, prefix: str, token: str | None) -> tuple[list[str], str | None]:
-        """Return at most 1,000 keys in order, and the token of the next page."""
-        with _explained(self._what("ListObjectsV2", prefix)):
+        """Return at most 1,000 keys in order, and the token of the next page; None says that the list ends here.
+
+        Raises SourceError for an answer that does not say that it is whole.
+        """
+        what = self._what("ListObjectsV2", prefix)
+        with _explained(what):
             if token is None:
                 answer = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix)
             else:
                 answer = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix, ContinuationToken=token)
-            return [item["Key"] for item in answer.get("Contents", [])], answer.get("NextContinuationToken")
+        keys = [item.get("Key", "") for item in answer.get("Contents", [])]
+        if problem := _list_problem(answer, keys, prefix):
+            raise SourceError(f"{what}: {problem}: not a whole list", hint=_NOT_S3_HINT)
+        return keys, answer.get("NextContinuationToken") or None
 
     def _what(self, operation: str, key: str = "") -> str:
         return f"{operation} s3://{self._bucket}/{key}{self._at}"
@@ -252,6 +260,20 @@ def _facts(answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef, what: str) 
         modified=int(answer["LastModified"].timestamp()),
         version_id=answer.get("VersionId"),
     )
+
+
+def _list_problem(answer: ListObjectsV2OutputTypeDef, keys: list[str], prefix: str) -> str | None:
+    """Say what a list lacks that S3 always sends: a list that was cut must not pass for one that ends."""
+    if "IsTruncated" not in answer:
+        return "no IsTruncated in the answer"
+    if answer["IsTruncated"] and not answer.get("NextContinuationToken"):
+        return "IsTruncated, but no NextContinuationToken"
+    if answer.get("KeyCount", len(keys)) != len(keys):
+        return f"{len(keys)} of {answer['KeyCount']} keys"
+    if "" in keys:
+        return "an entry without its Key"
+    strange = [key for key in keys if not key.startswith(prefix)]
+    return f"{strange[0]} was not asked for" if strange else None
 
 
 def _host(endpoint: str) -> str:

@@ -355,6 +355,45 @@ def test_a_listing_that_does_not_end_is_refused(
     assert len(bucket.network.asked) <= 20
 
 
+_KEY = "<Contents><Key>snapshots/torus/2025-08-01/195/META.json</Key></Contents>"
+_ENDS = "<IsTruncated>false</IsTruncated>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (f"<ListBucketResult><IsTruncated>true</IsTruncated>{_KEY}</ListBucketResult>", "NextContinuationToken"),
+        ("<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", "NextContinuationToken"),
+        (
+            "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken/></ListBucketResult>",
+            "NextContinuationToken",
+        ),
+        (f"<ListBucketResult>{_KEY}</ListBucketResult>", "IsTruncated"),
+        ("<html><body>Sign in</body></html>", "IsTruncated"),
+        ("", "IsTruncated"),
+        (f"<ListBucketResult>{_ENDS}<KeyCount>2</KeyCount>{_KEY}</ListBucketResult>", "1 of 2 keys"),
+        (f"<ListBucketResult>{_ENDS}<Contents><Size>1</Size></Contents></ListBucketResult>", "Key"),
+        (f"<ListBucketResult>{_ENDS}{_KEY.replace('torus', 'other')}</ListBucketResult>", "snapshots/other/"),
+    ],
+    ids=["no token", "no token and no keys", "an empty token", "no end", "another page", "nothing", "a key is missing"]
+    + ["an entry without its key", "another folder"],
+)
+def test_a_listing_that_is_broken_is_refused(bucket: Bucket, answer: str, said: str) -> None:
+    """What does not say that it is whole is no list; it must not pass for one that ends, or for an empty one."""
+    bucket.network.aim("GET", "", page(200, answer), lasting=True, alone=True)
+    error = failure(SourceError, lambda: list(bucket.source().manifests("torus")))
+    assert said in str(error)
+    assert "SOT_S3_ENDPOINT" in error.hint
+
+
+def test_a_listing_that_goes_round_is_refused(bucket: Bucket) -> None:
+    """However many pages the round has."""
+    bucket.network.aim("GET", "", *[_page(name, name) for name in "abcabc"], alone=True)
+    error = failure(SourceError, lambda: list(bucket.source().manifests("torus")))
+    assert "a list without an end" in str(error)
+    assert len(bucket.network.asked) == 4
+
+
 def _page(key: str, token: str) -> Fault:
     """One page of a list that promises another."""
     content = f"<Contents><Key>snapshots/torus/{key}</Key></Contents>" if key else ""
