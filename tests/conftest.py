@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.schema import ensure_schema
-from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User, given_server
+from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, given_server
 from tests.support.deployment import EmbeddedReader, Reader, ServerReader
 from tests.support.warehouses import Databases, embedded, on_server
 
@@ -109,11 +110,8 @@ def own_clickhouse(tmp_path: Path) -> Iterator[Callable[..., OwnClickHouse]]:
     """Start a server for this test alone, to be killed or to have users: ``own_clickhouse(users=…)``."""
     servers: list[OwnClickHouse] = []
 
-    def start(
-        *, users: Mapping[str, User] | None = None, timezone: str = "UTC", log_level: str = "warning"
-    ) -> OwnClickHouse:
-        directory = tmp_path / f"clickhouse-{len(servers)}"
-        server = OwnClickHouse(directory, users=users, timezone=timezone, log_level=log_level)
+    def start(**options: Any) -> OwnClickHouse:
+        server = OwnClickHouse(tmp_path / f"clickhouse-{len(servers)}", **options)
         servers.append(server)
         server.start()
         return server

@@ -61,7 +61,10 @@ class Garbage:
 
 
 def find(context: Context, policy: Policy) -> Garbage:
-    """Return what may be removed. Raises WarehouseError and WorkDirectoryError."""
+    """Return what may be removed.
+
+    Raises WarehouseError, also when publications are hidden or gone that could name a load, and WorkDirectoryError.
+    """
     loads, retired = [], []
     for network in context.settings.networks:
         found, days = _of_network(context, network, policy)
@@ -72,6 +75,7 @@ def find(context: Context, policy: Policy) -> Garbage:
 
 def _of_network(context: Context, network: str, policy: Policy) -> tuple[list[GarbageLoad], list[Snapshot]]:
     warehouse = context.warehouse(network)
+    collect.require_all_publications(warehouse, network)
     loads = collect.stored_loads(warehouse, network)  # before the publications: these name no load that is newer
     published = collect.all_publications(warehouse, network)
     retired = [snapshot for snapshot, past in published.items() if past[-1].load_ids and _is_past(snapshot, policy)]

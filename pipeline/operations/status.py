@@ -13,6 +13,7 @@ from pipeline.graph.walk import pending_steps
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import ledger
 from pipeline.warehouse.publish import Publication, publications_by_date
+from pipeline.warehouse.whole import require_all_rows
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ class Status:
 def collect(*, days: int, last: date, window_days: int) -> list[Status]:
     """Return the status of each configured network and of ``days`` days up to ``last``, the newest first.
 
-    Two queries a network, and what the targets of days that are half done ask. Raises WarehouseError.
+    Two queries a network, and what the targets of days that are half done ask. Raises WarehouseError, also when rows
+    are hidden that would say another thing.
     """
     shared = get_context()
     wanted = last_days(days, last)
     found = []
     for network in shared.settings.networks:
+        require_all_rows(shared.warehouse(network))
         seen = {
             day: past[-1]
             for day, past in publications_by_date(shared.warehouse(network), wanted[0], last, window_days).items()

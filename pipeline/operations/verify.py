@@ -17,6 +17,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.sources import Source
 from pipeline.tables import BY_NAME, TABLES, Table
 from pipeline.warehouse import MissingTableError, Warehouse
+from pipeline.warehouse.collect import require_all_publications
 from pipeline.warehouse.compare import measure_load
 from pipeline.warehouse.ledger import RecordedLoad, recorded_loads
 from pipeline.warehouse.publish import Publication, effective_publications, publications_by_date, publications_of
@@ -56,6 +57,7 @@ def verify_publications(
     """
     for network in networks:
         warehouse = context.warehouse(network)
+        require_all_publications(warehouse, network)
         for day, past in publications_by_date(warehouse, first, last, window_days).items():
             if past[-1].action == "retire":
                 continue  # readers see nothing, as they should

@@ -6,6 +6,8 @@
 -- does not see, and a date that was published again would be empty for a moment. Hence the JOIN, which adds nothing:
 -- no publication is joined to any row. Of a join that keeps its right side in memory the rows must be the left one.
 -- Only one algorithm can join on a constant, whichever a reader prefers.
+-- Settings of a reader's profile must not make fewer rows of these: limits of a set or a join are none here, what is cut
+-- is an error, and rows are read as they are stored. A limit of what a query may read stays the reader's own.
 -- A load belongs to one snapshot, so its id alone tells whether readers see it: of a row that they do not, PREWHERE reads
 -- nothing else.
 CREATE VIEW IF NOT EXISTS {database}.{view} AS
@@ -20,4 +22,17 @@ FROM
     )
 ) AS newest
 ANY LEFT JOIN {database}.sot_publications AS first ON 0
-SETTINGS join_algorithm = 'hash'
+SETTINGS
+    join_algorithm = 'hash',
+    max_rows_in_set = 0,
+    max_bytes_in_set = 0,
+    set_overflow_mode = 'throw',
+    max_rows_in_join = 0,
+    max_bytes_in_join = 0,
+    join_overflow_mode = 'throw',
+    max_rows_to_group_by = 0,
+    group_by_overflow_mode = 'throw',
+    read_overflow_mode = 'throw',
+    read_overflow_mode_leaf = 'throw',
+    timeout_overflow_mode = 'throw',
+    timeout_overflow_mode_leaf = 'throw'

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.clickhouse import ClickHouse, Role
+from pipeline.clickhouse.pinned import READING
 from pipeline.errors import SourceError, SourceUnavailableError
 from pipeline.files.conversion import SCALE, WHOLE_DIGITS
 from pipeline.files.digest import content_digest
@@ -36,6 +37,7 @@ ROLE = Role(
     unavailable=SourceUnavailableError,
     missing=SourceError,
     refused_rows=SourceError,
+    pinned=READING,
 )
 
 _OF_SNAPSHOT = "processing_date = {processing_date:Date} AND window_days = {window_days:UInt16}"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.clickhouse import INSERT_SECONDS, Role
+from pipeline.clickhouse.pinned import READING, WRITING
 from pipeline.errors import WarehouseError, WarehouseUnavailableError
 
 #: Settings of every statement that writes. async_insert is on by default since 26.3; a block that equals an earlier
@@ -93,6 +94,9 @@ class Warehouse(Protocol):
     def kill(self, query_id: str) -> None:
         """Return when no query of that id runs any more."""
 
+    def servers(self) -> set[str]:
+        """Return the servers that answer: one, unless something before them chooses."""
+
 
 def fill_names(statement: str, database: str, default_window: int) -> str:
     """Return a statement with the names that it leaves open; see :meth:`Warehouse.named`."""
@@ -108,4 +112,5 @@ ROLE = Role(
     unavailable=WarehouseUnavailableError,
     missing=MissingTableError,
     refused_rows=RowsRefusedError,
+    pinned={**READING, **WRITING},
 )

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from pipeline.errors import WarehouseError
 from pipeline.snapshot import Snapshot
-from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS, TABLES
+from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS, STEPS, TABLES
 from pipeline.warehouse import MissingTableError, Warehouse
 from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, copied_columns, partition_params
 from pipeline.warehouse.rows import moment, read_row
+from pipeline.warehouse.whole import require_all_rows
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,34 @@ def all_publications(warehouse: Warehouse, network: str) -> dict[Snapshot, list[
         snapshot = Snapshot(network, date.fromisoformat(day), window)
         found.setdefault(snapshot, []).append(PublishedLoads(action, moment(at), frozenset(load_ids)))
     return found
+
+
+def require_all_publications(warehouse: Warehouse, network: str) -> None:
+    """Raise WarehouseError unless every publication that runs recorded is to be seen, and every row of all tables.
+
+    What cannot be seen is not known to be unpublished.
+    """
+    require_all_rows(warehouse)
+    try:
+        rows = warehouse.query(
+            f"""
+            SELECT toString(processing_date), window_days, JSONExtractString(facts, 'publication_id') AS id
+            FROM {{database}}.{STEPS}
+            WHERE step = 'PublishSnapshot' AND state = 'done' AND id != ''
+                AND id NOT IN (SELECT toString(publication_id) FROM {{database}}.{PUBLICATIONS})
+            ORDER BY processing_date, window_days
+            LIMIT 1
+            """
+        )
+    except MissingTableError:
+        return
+    for day, window, id_ in rows:
+        raise WarehouseError(
+            f"{PUBLICATIONS}: no publication {id_} of {Snapshot(network, date.fromisoformat(day), window)}, which "
+            f"{STEPS} says was published",
+            hint=f"restore the rows of {PUBLICATIONS}; if they were removed on purpose, remove those of {STEPS} too; "
+            "nothing was changed",
+        )
 
 
 def mark(warehouse: Warehouse, loads: Sequence[StoredLoad], state: str) -> None:

@@ -64,9 +64,11 @@ class Engine:
             self.path.mkdir(parents=True, exist_ok=True)
             self._refuse_if_open()
             with contextlib.chdir(self.path):  # it reads config.xml from where it is opened
-                return Session(str(self.path))
+                session = Session(str(self.path))
+            session.query(f"SET {', '.join(f'{name} = {value!r}' for name, value in ROLE.pinned.items())}")
         except (RuntimeError, OSError) as error:
             raise self._error(error) from None
+        return session
 
     def _refuse_if_open(self) -> None:
         """Raise when another process has the directory open; ClickHouse holds a lock on its file ``status``."""
@@ -120,6 +122,10 @@ class EmbeddedWarehouse:
 
     def kill(self, query_id: str) -> None:
         """Do nothing: a query ends before its call returns."""
+
+    def servers(self) -> set[str]:
+        """Return this process; see :class:`pipeline.warehouse.Warehouse`."""
+        return {self.uri}
 
     def named(self, statement: str) -> str:
         """Return a statement with the names that it leaves open; see :class:`pipeline.warehouse.Warehouse`."""

@@ -20,6 +20,7 @@ from pipeline.warehouse import MissingTableError, Warehouse
 from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, SNAPSHOT_FILTER, count_rows, snapshot_params
 from pipeline.warehouse.rows import read_row
 from pipeline.warehouse.schema import check_schema
+from pipeline.warehouse.whole import require_all_rows
 
 Action = Literal["publish", "rollback", "retire"]
 
@@ -255,7 +256,9 @@ def publish_after(
 
     The warehouse gives ``published_at``, later than that of every other. A token can be used up without a publication
     (the row was removed since, or the server was killed between the two): then there is another for the same place.
+    Raises WarehouseError when publications are hidden from this user.
     """
+    require_all_rows(warehouse)
     for generation in range(_TRIES):
         token = f"{snapshot} after {after.publication_id if after else 'nothing'} #{generation}"
         retry_call(lambda token=token: _insert(warehouse, wanted, token))  # type: ignore[misc]  # bound at once

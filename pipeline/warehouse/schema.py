@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from pipeline.tables import (
 )
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.dictionary import comment_of, create_statement, quoted, view_columns
+from pipeline.warehouse.whole import require_all_rows
 
 #: Views come last: they read the tables.
 OBJECTS = (LEDGER, PUBLICATIONS, STEPS, CLAIMS, *(table.loads for table in TABLES), *TABLE_VIEWS, *SUMMARIES)
@@ -75,8 +77,13 @@ def _comments(found: Existing) -> str:
 
 
 def check_schema(warehouse: Warehouse) -> dict[str, Existing]:
-    """Return what is there, by name. Raises WarehouseError that shows the difference where it has another shape."""
+    """Return what is there, by name.
+
+    Raises WarehouseError that shows the difference where it has another shape, where this user does not see all rows,
+    and where another server, or another replica, would not have what this one has.
+    """
     existing = _existing(warehouse)
+    _require_one_server(warehouse, existing)
     problems = [problem for found in existing.values() for problem in _differences(warehouse.database, found)]
     if problems:
         raise WarehouseError(
@@ -84,7 +91,32 @@ def check_schema(warehouse: Warehouse) -> dict[str, Existing]:
             hint="run the ALTER statements if there are any; else rename or drop what is in the way, or point the "
             "network at another database with <NETWORK>_CLICKHOUSE_DATABASE; nothing was changed",
         )
+    require_all_rows(warehouse)
     return existing
+
+
+def _require_one_server(warehouse: Warehouse, existing: dict[str, Existing]) -> None:
+    """Raise WarehouseError where rows of plain MergeTree tables would be on one server of several.
+
+    ClickHouse Cloud makes SharedMergeTree of them, which all its servers share.
+    """
+    engines = {found.engine for found in existing.values()} - {"View"}
+    if engines == {"SharedMergeTree"} or warehouse.query("SELECT toString(getSetting('cloud_mode'))") == [("1",)]:
+        return
+    if len(servers := warehouse.servers()) > 1:
+        raise WarehouseError(
+            f"{warehouse.uri}: several servers answer at this address: {', '.join(sorted(servers))}; what is written "
+            "to one is not on the others",
+            hint="set CLICKHOUSE_HOST to one server, not to a load balancer before several",
+        )
+    kind = warehouse.query("SELECT engine FROM system.databases WHERE name = {name:String}", name=warehouse.database)
+    if kind == [("Replicated",)] and (len(existing) < len(OBJECTS) or "MergeTree" in engines):
+        raise WarehouseError(
+            f"{warehouse.uri}: the database has engine Replicated: its tables of engine MergeTree exist on every "
+            "replica, and the rows of each on one replica alone",
+            hint="use a database with engine Atomic: make one, and set CLICKHOUSE_HOST to one server and "
+            "<NETWORK>_CLICKHOUSE_DATABASE to its name",
+        )
 
 
 def altered_views(warehouse: Warehouse) -> set[str]:
@@ -123,17 +155,23 @@ class Existing:
     engine: str
     partition_key: str
     text: str  #: the view's query, or the engine's settings
-    columns: tuple[Column, ...]  #: none of a view that takes a parameter
-    is_our_view: bool  #: its query is the one in ``schema/``
+    created_by: str  #: the statement that creates it
     comment: str
-    comments: dict[Column, str]
+    comments: dict[Column, str]  #: of its columns: none of a view that takes a parameter
+    is_our_view: bool  #: its query is the one in ``schema/``
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Its columns, in their order."""
+        return tuple(self.comments)
 
 
 def _existing(warehouse: Warehouse) -> dict[str, Existing]:
     """Return what there is of :data:`OBJECTS`, by name, in their order; three queries, for every load asks."""
     rows = warehouse.query(
         """
-        SELECT name, engine, partition_key, if(engine = 'View', as_select, engine_full), comment
+        SELECT
+            name, engine, partition_key, if(engine = 'View', as_select, engine_full), create_table_query, comment
         FROM system.tables
         WHERE database = {name:String}
         """,
@@ -143,8 +181,10 @@ def _existing(warehouse: Warehouse) -> dict[str, Existing]:
     columns = _columns(warehouse) if tables else {}
     ours = _our_views(warehouse, {name: tables[name][3] for name in _VIEWS if name in tables})
     return {
-        name: Existing(name, engine, partition_key, text, tuple(columns[name]), name in ours, comment, columns[name])
-        for name, engine, partition_key, text, comment in (tables[name] for name in OBJECTS if name in tables)
+        name: Existing(name, engine, partition_key, text, created_by, comment, columns[name], name in ours)
+        for name, engine, partition_key, text, created_by, comment in (
+            tables[name] for name in OBJECTS if name in tables
+        )
     }
 
 
@@ -183,24 +223,52 @@ def _our_views(warehouse: Warehouse, found: dict[str, str]) -> set[str]:
 
 def _differences(database: str, found: Existing) -> Iterator[str]:
     """Yield how an existing table or view differs from the one in ``schema/``."""
-    name, view = found.name, found.name in _VIEWS
-    if view and found.engine != "View":
-        yield f"{name} is a table with engine {found.engine}, expected a view"
+    if found.name in _VIEWS:
+        yield from _view_differences(found)
+    elif found.engine not in _ENGINES:
+        yield f"{found.name} has engine {found.engine}, expected MergeTree"
+    else:
+        yield from _table_differences(database, found)
+
+
+def _view_differences(found: Existing) -> Iterator[str]:
+    if found.engine != "View":
+        yield f"{found.name} is a table with engine {found.engine}, expected a view"
         return
-    if not view and found.engine not in _ENGINES:
-        yield f"{name} has engine {found.engine}, expected MergeTree"
-        return
-    wanted = tuple(Column(*column) for column in view_columns(name)) if view else columns_of(name)
-    if found.columns or not view:
-        yield from _column_differences(name, found.columns, wanted)
-    if not view and name.startswith("sot_") and (missing := _missing(found.columns, wanted)):
+    if found.columns:
+        wanted = tuple(Column(*column) for column in view_columns(found.name))
+        yield from _column_differences(found.name, found.columns, wanted)
+    if not found.is_our_view:
+        yield f"{found.name} is another view than this version makes; DROP VIEW, and the next run makes it anew"
+
+
+def _table_differences(database: str, found: Existing) -> Iterator[str]:
+    name, wanted = found.name, columns_of(found.name)
+    yield from _column_differences(name, found.columns, wanted)
+    if name.startswith("sot_") and (missing := _missing(found.columns, wanted)):
         yield f"an earlier version made {name}: ALTER TABLE {database}.{name} {missing}"
-    if not view and (expected := _partition_key(name)) != found.partition_key:
+    if (expected := _partition_key(name)) != found.partition_key:
         yield f"{name} is partitioned by {found.partition_key!r}, expected {expected!r}"
     if found.engine == "MergeTree" and _WINDOW in schema_sql(name) and _WINDOW not in found.text:
         yield f"{name} lacks a setting: ALTER TABLE {database}.{name} MODIFY SETTING {_WINDOW}"
-    if view and not found.is_our_view:
-        yield f"{name} is another view than this version makes; DROP VIEW, and the next run makes it anew"
+    if name != STEPS:
+        yield from (f"rows of {name} expire: ALTER TABLE {database}.{name} {undo}" for undo in _expiry(found))
+
+
+#: A TTL that moves rows to another disk, or packs them more tightly, takes none away.
+_HARMLESS_TTL = re.compile(r"\b(TO (DISK|VOLUME)|RECOMPRESS)\b")
+
+
+def _expiry(found: Existing) -> Iterator[str]:
+    """Yield the commands of an ALTER TABLE that remove each TTL by which rows or values are deleted."""
+    statement = re.sub(r"'(?:[^'\\]|\\.)*'", "''", found.created_by)
+    head, _, engine = statement.partition("ENGINE = ")
+    for line in re.findall(r"`(\w+)` [^`]*? TTL ", head):
+        yield f"MODIFY COLUMN {line} REMOVE TTL"
+    _, has_ttl, rest = engine.partition(" TTL ")
+    rules = re.split(r", (?![^()]*\))", rest.partition(" SETTINGS ")[0])
+    if has_ttl and not all(_HARMLESS_TTL.search(rule) for rule in rules):
+        yield "REMOVE TTL"
 
 
 def _missing(found: tuple[Column, ...], wanted: tuple[Column, ...]) -> str:

@@ -51,6 +51,10 @@ class ServerWarehouse:
         with contextlib.suppress(MissingTableError):
             self.execute("KILL QUERY WHERE query_id = {query_id:String} SYNC", query_id=query_id)
 
+    def servers(self) -> set[str]:
+        """Connect a few times; see :class:`pipeline.warehouse.Warehouse`."""
+        return retry_call(self._server.servers)
+
     def named(self, statement: str) -> str:
         """Return a statement with the names that it leaves open; see :class:`pipeline.warehouse.Warehouse`."""
         return fill_names(statement, self.database, self._default_window)

@@ -48,6 +48,14 @@ PACKAGE, VERSION = next(
 OLDEST_MAJOR = 26
 START_SECONDS, STOP_SECONDS = 60.0, 30.0
 
+#: Profiles that every server of ours has, and what makes a setting of one unchangeable: ``{"max_threads const": ""}``.
+PROFILES: Mapping[str, Mapping[str, str]] = {
+    "default": {},
+    "readonly": {"readonly": "1"},
+    "small": {"max_memory_usage_for_user": "1000000000"},
+}
+CONST = " const"
+
 
 class ClickHouseError(Exception):
     """The server cannot be started, or ended when it should not have."""
@@ -60,6 +68,8 @@ class User:
     password: str = field(repr=False)
     grants: tuple[str, ...] = ()  #: for example "GRANT SELECT ON torus.*"
     profile: str = "default"  #: "readonly" may change no setting either, "small" has 1 GB of memory
+    filters: Mapping[str, str] = field(default_factory=dict)  #: row policies: conditions by database.table
+    quota: str = "default"  #: "spent" allows one query a year
 
 
 @dataclass
@@ -142,6 +152,8 @@ class OwnClickHouse(ClickHouseServer):
         directory: Path,
         *,
         users: Mapping[str, User] | None = None,
+        profiles: Mapping[str, Mapping[str, str]] | None = None,
+        more_config: str = "",
         timezone: str = "UTC",
         log_level: str = "warning",
     ) -> None:
@@ -150,6 +162,8 @@ class OwnClickHouse(ClickHouseServer):
         super().__init__("127.0.0.1", port, http_port, user="ingest", password=password)
         self.directory = directory.resolve()
         self.users = {"default": User(""), self.user: User(password), **(users or {})}
+        self.profiles = {**PROFILES, **(profiles or {})}
+        self.more_config = more_config
         self.timezone = timezone
         self.log_level = log_level
         self.command = engine_command()
@@ -320,6 +334,7 @@ def server_config(server: OwnClickHouse) -> str:
     """Return the XML that a server and the engine in the library both read: addresses, paths, users."""
     data = escape(str(server.directory / "data"))
     users = "".join(_user_config(name, user) for name, user in server.users.items())
+    profiles = "".join(_profile_config(name, values) for name, values in server.profiles.items())
     # The library logs everything to the console as soon as it is told to log anything.
     is_quiet = server.engine_port != server.port and server.log_level == "warning"
     logger = "" if is_quiet else f"<level>{server.log_level}</level><console>1</console>"
@@ -336,18 +351,32 @@ def server_config(server: OwnClickHouse) -> str:
     <users_xml><path>{escape(str(server.directory / "config.xml"))}</path></users_xml>
     <local_directory><path>{data}/access/</path></local_directory>
   </user_directories>
-  <profiles>
-    <default/><readonly><readonly>1</readonly></readonly>
-    <small><max_memory_usage_for_user>1000000000</max_memory_usage_for_user></small>
+  <profiles>{profiles}
   </profiles>
-  <quotas><default/></quotas>
+  <quotas><default/><spent><interval><duration>31556952</duration><queries>1</queries></interval></spent></quotas>
   <users>{users}
   </users>
+  {server.more_config}
 </clickhouse>
 """
 
 
+def _profile_config(name: str, values: Mapping[str, str]) -> str:
+    """Return a profile; ``{setting} const`` among its values lets no user of it change that one."""
+    settings = {setting: value for setting, value in values.items() if not setting.endswith(CONST)}
+    fixed = "".join(
+        f"<{each.removesuffix(CONST)}><const/></{each.removesuffix(CONST)}>" for each in values.keys() - settings.keys()
+    )
+    given = "".join(f"<{setting}>{escape(value)}</{setting}>" for setting, value in settings.items())
+    return f"\n    <{name}>{given}{f'<constraints>{fixed}</constraints>' if fixed else ''}</{name}>"
+
+
 def _user_config(name: str, user: User) -> str:
+    filters = "".join(
+        f"<{database}><{table}><filter>{escape(condition)}</filter></{table}></{database}>"
+        for place, condition in user.filters.items()
+        for database, table in [place.split(".")]
+    )
     may = "<access_management>1</access_management>"
     if user.grants:
         may = "<grants>" + "".join(f"<query>{escape(grant)}</query>" for grant in user.grants) + "</grants>"
@@ -356,7 +385,8 @@ def _user_config(name: str, user: User) -> str:
       <password>{escape(user.password)}</password>
       <networks><ip>127.0.0.1</ip></networks>
       <profile>{user.profile}</profile>
-      <quota>default</quota>
+      <quota>{user.quota}</quota>
+      <databases>{filters}</databases>
       {may}
     </{name}>"""
 

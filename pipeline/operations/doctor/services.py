@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from email.utils import parsedate_to_datetime
 
-from pipeline.clickhouse import ClickHouse
+from pipeline.clickhouse import SERVER_NAME, ClickHouse
 from pipeline.dates import yesterday
 from pipeline.errors import SourceError, WarehouseError
 from pipeline.graph import luigid
@@ -15,7 +15,8 @@ from pipeline.settings import ServerAddress, Settings
 from pipeline.snapshot import Snapshot
 from pipeline.sources.sot_tables import ROLE as SOT_ROLE
 from pipeline.sources.sot_tables import SOT_TABLES
-from pipeline.warehouse import ROLE
+from pipeline.warehouse import PARQUET_SETTINGS, ROLE
+from pipeline.warehouse.schema import check_schema
 
 OLDEST_CLICKHOUSE = 26
 
@@ -23,12 +24,24 @@ OLDEST_CLICKHOUSE = 26
 DATABASE_GRANTS = ("SELECT", "INSERT", "CREATE TABLE", "ALTER DELETE", "ALTER COMMENT COLUMN", "ALTER MODIFY COMMENT")
 GRANTS = ("TABLE ENGINE ON MergeTree", "SELECT(query_id, user, query) ON system.processes")
 
+#: What statements set, with what some of them set otherwise: publications and claims, and those of gc and verify.
+WAREHOUSE_SETTINGS = (
+    *ROLE.pinned.items(),
+    *PARQUET_SETTINGS.items(),
+    ("insert_deduplicate", 1),
+    ("insert_deduplication_token", "doctor"),
+    ("max_partitions_per_insert_block", 0),
+    ("max_partition_size_to_drop", 0),
+    ("apply_deleted_mask", 0),
+)
+
 #: Seconds between two clocks that are a warning, and those that S3 refuses a signature for.
 SKEW_SEEN, SKEW_REFUSED = 10.0, 900.0
 
 _NO_LIST = (
     "let it list the bucket (s3:ListBucket): without, a snapshot that is not there yet looks like a refused login"
 )
+_SETTINGS = "let the user's profile have these values or change them: readonly 0, no constraint on these settings"
 _GRANT = "docker/grants.sql has the GRANT statements"
 
 
@@ -66,6 +79,7 @@ def _newest(where: str, network: str, newest: Snapshot | None, window_days: int)
 def _sot(chosen: Settings, address: ServerAddress) -> Iterator[CheckResult]:
     """Ask the SOT ClickHouse for its version and for the right to read its tables."""
     server = ClickHouse(address, chosen.sot_user or "", chosen.sot_password, chosen.sot_secure, SOT_ROLE)
+    yield _settings(server, SOT_ROLE.pinned.items())
     yield _ports(server)
     databases = dict.fromkeys(chosen.sot_database.replace("{network}", network) for network in chosen.networks)
     for database in databases:
@@ -82,12 +96,14 @@ def check_warehouse(examination: Examination) -> Iterator[CheckResult]:
         return
     for address, networks in _servers(chosen).items():
         server = _server(chosen, address)
+        yield _settings(server, WAREHOUSE_SETTINGS)
         yield _ports(server)
-        ((readonly,),) = server.query("SELECT toString(value) FROM system.settings WHERE name = 'readonly'", {})
-        if readonly != "0":
-            yield failed(f"{server.where}: readonly is {readonly} for {chosen.clickhouse_user}", "set readonly to 0")
         databases = [chosen.database(network) for network in networks]
         yield _grants(server, _rights(server, databases), f"{server.where}: grants suffice for {', '.join(databases)}")
+        for network in networks:
+            warehouse = examination.context.warehouse(network)
+            check_schema(warehouse)
+            yield ok(f"{warehouse.uri}: has the pipeline's shape, or nothing yet")
 
 
 def _servers(chosen: Settings) -> dict[ServerAddress, list[str]]:
@@ -103,13 +119,23 @@ def _server(chosen: Settings, address: ServerAddress) -> ClickHouse:
     return ClickHouse(address, chosen.clickhouse_user, chosen.clickhouse_password, chosen.clickhouse_secure, ROLE)
 
 
+def _settings(server: ClickHouse, settings: Iterable[tuple[str, int | str]]) -> CheckResult:
+    """Send every setting of every statement by itself, as far as its profile lets the user."""
+    refused = server.refused_settings(settings)
+    if not refused:
+        return ok(f"{server.where}: {server.user} may send every setting that statements need")
+    why = next(iter(refused.values()))
+    return failed(f"{server.where}: {server.user} may not set {', '.join(refused)}: {why}", _SETTINGS)
+
+
 def _ports(server: ClickHouse) -> CheckResult:
-    """Ask both ports for the version."""
-    ((version,),) = server.query("SELECT version()", {})
-    over_http = b"".join(server.receive("SELECT version() FORMAT TSV", {})).decode().strip()
-    if version != over_http:
+    """Ask both ports who answers and in which version."""
+    asked = f"SELECT version(), {SERVER_NAME}"
+    ((version, name),) = server.query(asked, {})
+    over_http = b"".join(server.receive(f"{asked} FORMAT TSV", {})).decode().split("\t")
+    if [version, name] != [over_http[0], over_http[1].strip()]:
         ports = f"ports {server.address.port} and {server.address.http_port}"
-        text = f"{server.where}: {ports} are of two servers: {version} and {over_http}"
+        text = f"{server.where}: {ports} are of two servers: {version} {name} and {' '.join(over_http).strip()}"
         return failed(text, f"check {server.role.variables}_PORT and {server.role.variables}_HTTP_PORT")
     return _version(f"{server.where} and HTTP port {server.address.http_port}", version)
 

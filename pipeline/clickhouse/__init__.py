@@ -11,15 +11,17 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from pydantic import SecretStr
 
+from pipeline.clickhouse.hints import MISSING, NOT_ALLOWED, REFUSED_ROWS, TRANSIENT, hint_of
 from pipeline.errors import PipelineError
 from pipeline.settings import ServerAddress
 
@@ -33,38 +35,8 @@ os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "1")
 
 CONNECT_SECONDS, ANSWER_SECONDS, INSERT_SECONDS = 10, 300, 3_600
 PIECE = 1 << 20  #: bytes
-
-#: Codes of ClickHouse errors after which trying again can help.
-TRANSIENT = {
-    159: "TIMEOUT_EXCEEDED",
-    202: "TOO_MANY_SIMULTANEOUS_QUERIES",
-    203: "NO_FREE_CONNECTION",
-    209: "SOCKET_TIMEOUT",
-    210: "NETWORK_ERROR",
-    225: "NO_ZOOKEEPER",
-    236: "ABORTED",
-    241: "MEMORY_LIMIT_EXCEEDED",
-    242: "TABLE_IS_READ_ONLY",
-    243: "NOT_ENOUGH_SPACE",
-    252: "TOO_MANY_PARTS",
-    285: "TOO_FEW_LIVE_REPLICAS",
-    319: "UNKNOWN_STATUS_OF_INSERT",
-    394: "QUERY_WAS_CANCELLED",
-    425: "SYSTEM_ERROR",
-    439: "CANNOT_SCHEDULE_TASK",
-    999: "KEEPER_EXCEPTION",
-}
-MISSING = {60: "UNKNOWN_TABLE", 81: "UNKNOWN_DATABASE"}
-REFUSED_ROWS = {
-    6: "CANNOT_PARSE_TEXT",
-    69: "ARGUMENT_OUT_OF_BOUND",
-    70: "CANNOT_CONVERT_TYPE",
-    321: "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
-    349: "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
-    395: "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO",
-    407: "DECIMAL_OVERFLOW",
-}
-_LOGIN = {192: "UNKNOWN_USER", 193: "WRONG_PASSWORD", 194: "REQUIRED_PASSWORD", 516: "AUTHENTICATION_FAILED"}
+CONNECTIONS_TRIED = 5  #: to find out whether one server answers
+SERVER_NAME = "concat(hostName(), ' ', toString(serverUUID()), ' ', toString(tcpPort()))"
 
 
 @dataclass(frozen=True)
@@ -78,21 +50,18 @@ class Role:
     unavailable: type[PipelineError]
     missing: type[PipelineError]
     refused_rows: type[PipelineError]
+    pinned: Mapping[str, int | str]  #: settings of every statement: see :mod:`pipeline.clickhouse.pinned`
 
     def of_code(self, code: int, text: str, where: str) -> PipelineError:
         """Return the error for a ClickHouse exception; ``text`` is its message."""
         message = f"{where}: ClickHouse error {code}: {one_line(text)[:500] or 'no message'}"
+        hint = hint_of(code, variables=self.variables, grants=self.grants)
         if code in TRANSIENT:
-            return self.unavailable(message, hint="ClickHouse is short of something; run again when it recovered")
+            return self.unavailable(message, hint=hint)
         if code in MISSING:
             return self.missing(message, hint=f"check {self.database_variable}, and that the table exists")
         if code in REFUSED_ROWS:
             return self.refused_rows(message, hint="a value does not fit its column")
-        hint = "see ClickHouse's own log for the cause"
-        if code in _LOGIN:
-            hint = f"check {self.variables}_USER and {self.variables}_PASSWORD"
-        elif code == 497:
-            hint = f"the ClickHouse user lacks a grant; {self.grants} lists those that are needed"
         return self.error(message, hint=hint)
 
     def of_network(self, error: BaseException, where: str) -> PipelineError:
@@ -142,23 +111,71 @@ class ClickHouse:
         return f"clickhouse at {self.address.http}"
 
     def query(
-        self, statement: str, parameters: Mapping[str, Any], settings: Mapping[str, int] | None = None
+        self, statement: str, parameters: Mapping[str, Any], settings: Mapping[str, int | str] | None = None
     ) -> list[tuple[Any, ...]]:
         """Run a statement once and return its rows. Raises the role's errors."""
         from clickhouse_driver.errors import Error, ServerException  # noqa: PLC0415  # 50 ms
 
         client = self._client()
         try:
-            rows = client.execute(statement, dict(parameters) or None, settings=dict(settings or {}))
+            rows = client.execute(
+                statement, dict(parameters) or None, settings={**self.role.pinned, **(settings or {})}
+            )
         except ServerException as error:
             raise self.role.of_code(error.code, error.message, self.where) from None
         except (Error, OSError, EOFError) as error:
-            client.disconnect()
-            raise self.role.of_network(_unresolved(self.address.host) or error, self.where) from error
+            raise self._lost(error) from error
         except BaseException:
             client.disconnect()  # an interrupted conversation cannot be taken up again
             raise
         return rows if isinstance(rows, list) else []
+
+    @cached_property
+    def _pinned_over_http(self) -> dict[str, int | str]:
+        """The pinned settings that this server knows: over HTTP, others are an error."""
+        names = "SELECT name FROM system.settings WHERE has({names:Array(String)}, name)"
+        rows = self.query(names, {"names": list(self.role.pinned)})
+        return {name: self.role.pinned[name] for (name,) in rows}
+
+    def servers(self) -> set[str]:
+        """Return the servers that answer at the address: more than one where something before them chooses.
+
+        Each name is a host, a server's own id and its port. Raises the role's errors.
+        """
+        found = set[str]()
+        for _ in range(CONNECTIONS_TRIED):
+            other = replace(self, _clients={})
+            found |= {name for (name,) in other.query(f"SELECT {SERVER_NAME}", {})}
+            other.disconnect()
+        return found
+
+    def _lost(self, error: BaseException) -> PipelineError:
+        """End the connection and return what its end means."""
+        self.disconnect()
+        return self.role.of_network(_unresolved(self.address.host) or error, self.where)
+
+    def disconnect(self) -> None:
+        """End this thread's connection."""
+        self._client().disconnect()
+
+    def refused_settings(self, settings: Iterable[tuple[str, int | str]]) -> dict[str, str]:
+        """Return the settings, as ``name = value``, that this user may not send, each with what ClickHouse says.
+
+        Raises the role's errors.
+        """
+        from clickhouse_driver.errors import Error, ServerException  # noqa: PLC0415  # 50 ms
+
+        refused = {}
+        for name, value in settings:
+            try:
+                self._client().execute("SELECT 1", settings={name: value})
+            except ServerException as error:
+                if error.code not in NOT_ALLOWED:
+                    raise self.role.of_code(error.code, error.message, self.where) from None
+                refused[f"{name} = {value!r}"] = one_line(error.message)
+            except (Error, OSError, EOFError) as error:
+                raise self._lost(error) from error
+        return refused
 
     def _client(self) -> Client:
         from clickhouse_driver import Client  # noqa: PLC0415  # 50 ms
@@ -219,7 +236,7 @@ class ClickHouse:
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         import urllib3  # noqa: PLC0415
 
-        query = {**settings, **{f"param_{name}": value for name, value in parameters.items()}}
+        query = {**self._pinned_over_http, **settings, **{f"param_{name}": value for name, value in parameters.items()}}
         url = f"{'https' if self.secure else 'http'}://{self.address.http}/?{urlencode(query)}"
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=ANSWER_SECONDS)
         if body is not None:
