@@ -61,7 +61,7 @@ class Role:
         if code in MISSING:
             return self.missing(message, hint=f"check {self.database_variable}, and that the table exists")
         if code in REFUSED_ROWS:
-            return self.refused_rows(message, hint="a value does not fit its column")
+            return self.refused_rows(message, hint=hint)
         return self.error(message, hint=hint)
 
     def of_network(self, error: BaseException, where: str) -> PipelineError:

@@ -5,18 +5,23 @@ The engine reads its users when it starts, so that profiles come in rounds: all 
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import SecretStr
 
+from pipeline.clickhouse import ClickHouse
 from pipeline.demo.bucket import Rows
 from pipeline.errors import PipelineError
 from pipeline.files import parquet
@@ -25,8 +30,11 @@ from pipeline.graph import steps
 from pipeline.graph.context import Context
 from pipeline.operations import gc, rollback
 from pipeline.operations.verify import verify_publications
+from pipeline.settings import ServerAddress
 from pipeline.snapshot import Snapshot
-from pipeline.tables import BY_NAME
+from pipeline.sources.sot_tables import ROLE as SOT_ROLE
+from pipeline.sources.sot_tables import SotTables
+from pipeline.tables import BY_NAME, TABLES, Table
 from pipeline.warehouse import claims
 from pipeline.warehouse.claims import Claimant
 from pipeline.warehouse.collect import stored_loads
@@ -37,6 +45,7 @@ from tests.support.clickhouse import ClickHouseError, ClickHouseServer, OwnClick
 from tests.support.deployment import ServerReader
 from tests.support.inprocess import in_process, ingest
 from tests.support.snapshots import Bucket, SnapshotFiles, contract
+from tests.support.sot import Sot
 
 Profile = Mapping[str, str]  #: values by the names of settings
 
@@ -61,6 +70,32 @@ BAD_VALUES: dict[str, tuple[str, str, object, pa.DataType]] = {
 }
 
 
+class Difference(NamedTuple):
+    """What a profile changes."""
+
+    profile: Profile
+    found: dict[str, str]  #: by act: what came of it
+    wanted: dict[str, str]  #: by act: what came of it for a user whose profile changes nothing
+
+    @property
+    def changed(self) -> str:
+        """The setting, without the overflow modes that come with a limit."""
+        names = [name for name, value in self.profile.items() if (name, value) not in CUTTING.items()]
+        return names[0] if names else next(iter(self.profile))
+
+    @property
+    def first(self) -> tuple[str, str]:
+        """The first act that came out another way, and how."""
+        act = next(act for act, wanted in self.wanted.items() if self.found.get(act) != wanted)
+        return act, self.found.get(act, "nothing")
+
+    @property
+    def is_told(self) -> bool:
+        """Whether an error names a setting of the profile, or a reader is told by ClickHouse."""
+        said = self.first[1]
+        return (" → " in said and any(name in said for name in self.profile)) or said.startswith("the reader's error")
+
+
 @dataclass(frozen=True)
 class Round:
     """A running server: users ``u0``, … who may do everything, and ``r0``, … who may read what is the first's."""
@@ -79,8 +114,9 @@ class Round:
         return dict(_bad_files(self.directory / "bad"))
 
 
-def start_round(directory: Path, profiles: Sequence[Profile]) -> Round:
-    """Start a server with a user and a reader for each profile; the caller stops it."""
+@contextmanager
+def started(directory: Path, profiles: Sequence[Profile]) -> Iterator[Round]:
+    """Run a server with a user and a reader for each profile; nothing is left of it."""
     names = [name for table in BY_NAME for name in (table, f"{table}_loads")]
     reads = tuple(f"GRANT SELECT ON d0_torus.{name}" for name in (*names, "sot_publications"))
     users = {}
@@ -88,9 +124,9 @@ def start_round(directory: Path, profiles: Sequence[Profile]) -> Round:
         users[f"u{place}"] = User(PASSWORD, profile=f"p{place}")
         users[f"r{place}"] = User(PASSWORD, reads, f"p{place}")
     named = {f"p{place}": profile for place, profile in enumerate(profiles)}
-    server = OwnClickHouse(directory / "server", users=users, profiles=named)
-    server.start()
-    return Round(server, directory)
+    with OwnClickHouse(directory / "server", users=users, profiles=named) as server:
+        yield Round(server, directory)
+    shutil.rmtree(directory)
 
 
 def _bad_files(directory: Path) -> Iterator[tuple[str, ProvenFile]]:
@@ -217,8 +253,6 @@ def _again(context: Context, snapshot: Snapshot) -> int:
 
 def _publish_twice(context: Context, snapshot: Snapshot) -> list[bool]:
     """Publish twice upon the same one."""
-    from dataclasses import replace  # noqa: PLC0415
-
     warehouse = context.warehouse("torus")
     newest = publications_of(warehouse, snapshot)[-1]
     wanted = [replace(newest, publication_id=new_id(warehouse), run_id=str(number)) for number in range(2)]
@@ -254,18 +288,26 @@ def every_change(server: ClickHouseServer) -> list[Profile]:
         "SELECT name, type, default FROM system.settings WHERE NOT is_obsolete AND alias_for = '' ORDER BY name"
     )
     settings = [line.split("\t") for line in rows.splitlines()]
-    cutting = {name: "break" for name, kind, _ in settings if kind.startswith("OverflowMode")}
     found: list[Profile] = []
     for name, kind, default in settings:
         if kind in {"Bool", "BoolAuto"}:
             found.append({name: "0" if default == "1" else "1"})
         elif kind in _NUMBERS:
-            found.append({**cutting, name: "1" if default != "1" else "2"})
+            found.append({**CUTTING, name: "1" if default != "1" else "2"})
         elif kind not in _TEXTS:
             found += [{name: value} for value in _values(server, name) if value != default]
     return found
 
 
+#: Every overflow mode that cuts, whatever the limit is.
+CUTTING = dict.fromkeys(
+    (
+        *("distinct_overflow_mode", "join_overflow_mode", "read_overflow_mode", "read_overflow_mode_leaf"),
+        *("result_overflow_mode", "set_overflow_mode", "sort_overflow_mode", "timeout_overflow_mode"),
+        *("timeout_overflow_mode_leaf", "transfer_overflow_mode", "group_by_overflow_mode"),
+    ),
+    "break",
+)
 _NUMBERS = frozenset(
     {"UInt64", "Int64", "Int32", "NonZeroUInt64", "UInt64Auto", "MaxThreads", "Float", "Double", "FloatAuto"}
     | {"Milliseconds", "Seconds"}
@@ -301,27 +343,55 @@ def merge(profiles: Iterable[Profile]) -> dict[str, str]:
     return {name: value for profile in profiles for name, value in profile.items()}
 
 
-def differing(directory: Path, groups: Sequence[list[Profile]]) -> Iterator[tuple[Profile, dict[str, tuple[str, str]]]]:
-    """Yield the profiles that make a difference, with what was found and what is found without any change.
-
-    Groups that make one are halved, until a single profile is left.
-    """
+def differences(directory: Path, groups: Sequence[list[Profile]]) -> Iterator[Difference]:
+    """Yield what makes a difference to the pipeline; a group that makes one is halved until one profile is left."""
     number = 0
     while groups:
         number += 1
-        round_ = start_round(directory / f"round{number}", [{}, *map(merge, groups)])
-        try:
+        with started(directory / str(number), [{}, *map(merge, groups)]) as round_:
             wanted, halves = walk(round_, 0), []
             for user, group in enumerate(groups, 1):
                 found = walk(round_, user)
-                difference = {
-                    what: (found.get(what, ""), wanted[what]) for what in wanted if found.get(what) != wanted[what]
-                }
-                if difference and len(group) > 1:
+                if found != wanted and len(group) > 1:
                     halves += [group[: len(group) // 2], group[len(group) // 2 :]]
-                elif difference:
-                    yield group[0], difference
-        finally:
-            round_.server.stop()
-            shutil.rmtree(round_.directory)
+                elif found != wanted:
+                    yield Difference(group[0], found, wanted)
         groups = halves
+
+
+def readers_differences(directory: Path, profiles: Sequence[Profile]) -> Iterator[Difference]:
+    """Yield what makes a difference to readers of the views."""
+    with started(directory, [{}, *profiles]) as round_:
+        ingest(context_of(round_, 0), round_.files.snapshot)
+        publish_other_days(round_.server, "d0_torus")
+        yield from _compared(partial(seen_by, round_), [{}, *profiles])
+
+
+def sot_differences(directory: Path, profiles: Sequence[Profile]) -> Iterator[Difference]:
+    """Yield what makes a difference to what is read from the SOT ClickHouse."""
+    with started(directory, [{}, *profiles]) as round_:
+        Sot(round_.server, "sot").fill(round_.files)
+        yield from _compared(partial(_exported_by, round_), [{}, *profiles])
+
+
+def _compared(look: Callable[[int], dict[str, str]], profiles: Sequence[Profile]) -> Iterator[Difference]:
+    wanted = look(0)
+    for user, profile in enumerate(profiles):
+        if (found := look(user)) != wanted:
+            yield Difference(profile, found, wanted)
+
+
+def _exported_by(round_: Round, user: int) -> dict[str, str]:
+    """Return what the SOT ClickHouse gives to a user: counts and digests, and every cell of the files."""
+    address = ServerAddress(round_.server.host, round_.server.port, round_.server.http_port)
+    tables = SotTables(ClickHouse(address, f"u{user}", SecretStr(PASSWORD), secure=False, role=SOT_ROLE), "sot")
+    done, snapshot = Walk(), round_.files.snapshot
+    for table in TABLES:
+        done.note(f"state of {table.name}", partial(tables.table_state, snapshot, table))
+        done.note(f"rows of {table.name}", partial(_rows_in, tables, snapshot, table))
+    return done.found
+
+
+def _rows_in(tables: SotTables, snapshot: Snapshot, table: Table) -> str:
+    exported = pq.read_table(io.BytesIO(b"".join(tables.read(snapshot, table))))
+    return str(exported.schema) + str(sorted(map(str, exported.to_pylist())))
