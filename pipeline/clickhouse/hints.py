@@ -61,7 +61,7 @@ _LIMITS: Final = {
     191: "max_rows_in_set, max_bytes_in_set, max_rows_in_join or max_bytes_in_join",
     290: "the one that the message names",
     306: "max_parser_depth",
-    307: "max_bytes_to_read, max_bytes_to_group_by or max_bytes_to_sort",
+    307: "max_bytes_to_read, max_bytes_to_read_leaf or max_bytes_to_sort",
     396: "max_result_rows, max_result_bytes, max_rows_to_transfer or max_bytes_to_transfer",
     718: "max_parser_backtracks",
 }

@@ -89,7 +89,7 @@ def test_it_tells_what_is_well_and_what_is_not(server: OwnClickHouse, bucket: Bu
     assert found.keys() == {"source", "warehouse", "luigid", "clock", *here}
     assert states(well.stdout) | {"luigid": []} == {
         "source": ["ok"],
-        "warehouse": ["ok", "ok"],
+        "warehouse": ["ok", "ok", "ok", "ok"],
         "luigid": [],
         "clock": ["ok", "ok"],
         "environment": ["ok"],
@@ -115,12 +115,12 @@ def test_it_tells_what_is_well_and_what_is_not(server: OwnClickHouse, bucket: Bu
     assert wrong.exit_code == 2
     assert {check: said for check, said in states(wrong.stdout).items() if "failed" in said} == {
         "source": ["failed"],
-        "warehouse": ["ok", "failed"],
+        "warehouse": ["ok", "ok", "failed", "ok"],
         "luigi.cfg": ["failed"],
         "work directory": ["failed"],
     }
     assert "there is no such bucket" in found["source"][0][1]
-    assert found["warehouse"][1][1].partition(" lacks ")[2].split(", ", 3)[:3] == [
+    assert found["warehouse"][2][1].partition(" lacks ")[2].split(", ", 3)[:3] == [
         "CREATE TABLE ON torus.*",
         "ALTER DELETE ON torus.*",
         "CREATE DATABASE ON torus.*",
@@ -178,10 +178,51 @@ def test_the_sot_clickhouse_must_let_its_tables_be_read(server: OwnClickHouse, m
     """The table that the user may not read is named; nothing is waited for."""
     variables = Sot(server, "sot").variables(SOT_USER="reader", SOT_PASSWORD=SECRET, CLICKHOUSE_HOST="nowhere")
     found = list(services.check_source(examination(settings_of(monkeypatch, **variables))))
-    assert [finding.state for finding in found] == ["ok", "failed"]
-    assert found[1].text.endswith("reader lacks SELECT ON sot.core_address_labels")
+    assert [finding.state for finding in found] == ["ok", "ok", "failed"]
+    assert found[2].text.endswith("reader lacks SELECT ON sot.core_address_labels")
     variables = Sot(server, "other").variables(CLICKHOUSE_HOST="nowhere")
-    assert [f.state for f in services.check_source(examination(settings_of(monkeypatch, **variables)))] == ["ok", "ok"]
+    assert {f.state for f in services.check_source(examination(settings_of(monkeypatch, **variables)))} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("profile", "named"),
+    [
+        ({"cast_keep_nullable": "1", "cast_keep_nullable const": ""}, ["cast_keep_nullable = 0"]),
+        ({"max_execution_time const": "", "async_insert const": ""}, ["async_insert = 0", "max_execution_time = 3600"]),
+        ({"insert_deduplicate const": ""}, ["insert_deduplicate = 0"]),
+        ({"readonly": "1"}, ["deduplicate_insert = 'backward_compatible_choice'", "async_insert = 0"]),
+    ],
+)
+def test_settings_that_may_not_be_sent_are_named(
+    own_clickhouse: Callable[..., OwnClickHouse],
+    profile: dict[str, str],
+    named: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """All of them, before a run meets the first one; the hint says what an administrator can do."""
+    server = own_clickhouse(users={"fixed": User(SECRET, profile="fixed")}, profiles={"fixed": profile})
+    variables = {**ServerReader(server, "").environment, "CLICKHOUSE_USER": "fixed", "CLICKHOUSE_PASSWORD": SECRET}
+    chosen = settings_of(monkeypatch, SOT_PATH=str(tmp_path), INGESTION_NETWORKS="torus", **variables)
+    found = next(services.check_warehouse(examination(chosen)))
+    assert (found.state, found.exit_code) == ("failed", 2)
+    for setting in named:
+        assert setting in found.text
+    assert "no constraint" in found.hint
+
+
+def test_the_sots_settings_are_named(
+    own_clickhouse: Callable[..., OwnClickHouse], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user with readonly = 1 sends what is so already; a limit that cuts is refused by its name."""
+    cut = {"readonly": "1", "read_overflow_mode": "break", "max_rows_to_read": "1000"}
+    users = {"reader": User(SECRET, profile="readonly"), "cut": User(SECRET, profile="cut")}
+    sot = Sot(own_clickhouse(users=users, profiles={"cut": cut}), "sot")
+    for user, states_found in (("reader", {"ok"}), ("cut", {"failed"})):
+        variables = sot.variables(SOT_USER=user, SOT_PASSWORD=SECRET, CLICKHOUSE_HOST="nowhere")
+        first = next(services.check_source(examination(settings_of(monkeypatch, **variables))))
+        assert {first.state} == states_found
+    assert "cut may not set read_overflow_mode = 'throw'" in first.text
 
 
 def test_the_embedded_warehouse_is_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

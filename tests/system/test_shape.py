@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -12,10 +17,11 @@ from pipeline.errors import WarehouseError
 from pipeline.tables import BY_NAME, schema_sql
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.publish import newest_publication
-from pipeline.warehouse.schema import OBJECTS, ensure_schema
+from pipeline.warehouse.schema import OBJECTS, check_schema, ensure_schema
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User, free_ports
 from tests.support.deployment import HASTE, Deployment, ServerReader, a_day, in_directory
 from tests.support.snapshots import Bucket, SnapshotFiles
+from tests.support.sot import Gate
 
 
 def shape(warehouse: Warehouse) -> list[tuple[object, ...]]:
@@ -159,6 +165,83 @@ def test_what_is_missing_is_created(warehouse: Warehouse, name: str) -> None:
     after = {row[0]: row for row in shape(warehouse)}
     assert after.pop(name)[:2] == before.pop(name)[:2]
     assert after == before
+
+
+@pytest.mark.parametrize("databases", ["server"], indirect=True)
+def test_plain_tables_in_a_replicated_database_are_refused(warehouse: Warehouse) -> None:
+    """The engine of the tests makes no such database: the server's answer about it is replaced, and nothing else."""
+
+    class InReplicated:
+        """The warehouse, in a database with engine Replicated."""
+
+        database, uri, servers = warehouse.database, warehouse.uri, warehouse.servers
+
+        def query(self, statement: str, **parameters: object) -> list[tuple[object, ...]]:
+            """Ask the real one."""
+            found = warehouse.query(statement, **parameters)
+            return [("Replicated",)] if "FROM system.databases" in statement and "SELECT engine" in statement else found
+
+    with pytest.raises(WarehouseError, match="engine Replicated: its tables of engine MergeTree") as refused:
+        check_schema(InReplicated())  # type: ignore[arg-type]  # what checks need
+    assert "engine Atomic" in refused.value.hint
+    warehouse.execute("DROP DATABASE {database} SYNC")
+    with pytest.raises(WarehouseError, match="engine Replicated"):
+        ensure_schema(InReplicated())  # type: ignore[arg-type]
+
+
+def test_a_load_balancer_is_refused(
+    own_clickhouse: Callable[..., OwnClickHouse], files: SnapshotFiles, tmp_path: Path
+) -> None:
+    """Two servers behind one address: both are named, no table is made; doctor says it, too."""
+    servers = [own_clickhouse(users={"both": User("same")}) for _ in range(2)]
+    with Balancer(servers).open() as balancer:
+        at_balancer = deployment(
+            files,
+            servers[0],
+            tmp_path,
+            CLICKHOUSE_PORT=str(balancer.port),
+            CLICKHOUSE_USER="both",
+            CLICKHOUSE_PASSWORD="same",
+            INGESTION_NETWORKS="torus",
+        )
+        result = at_balancer.run(files.snapshot)
+        doctor = at_balancer.command("sot-ingest", "doctor")
+    assert result.exit_code == 30
+    for error in result.errors():
+        assert error["step"] == "LoadTable"
+        assert "several servers answer at this address" in error["message"]
+        assert "load balancer" in error["hint"]
+    assert doctor.exit_code == 2
+    assert "several servers answer at this address" in doctor.stdout or "are of two servers" in doctor.stdout
+    for server in servers:
+        made = server.http("SELECT name FROM system.tables WHERE database = 'own_torus' AND name != 'sot_steps'")
+        assert made == "", made
+
+
+@dataclass
+class Balancer:
+    """A port that hands each connection to the next of several servers."""
+
+    servers: Sequence[ClickHouseServer]
+    port: int = 0
+
+    @contextmanager
+    def open(self) -> Iterator[Balancer]:
+        """Listen while the block runs."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port = int(listener.getsockname()[1])
+            threading.Thread(target=self._serve, args=(listener,), daemon=True).start()
+            yield self
+
+    def _serve(self, listener: socket.socket) -> None:
+        for server in cycle(self.servers):
+            try:
+                client, _ = listener.accept()
+            except OSError:  # the test is over
+                return
+            backend = socket.create_connection((server.host, server.port))
+            for ends in ((client, backend), (backend, client)):
+                threading.Thread(target=Gate._pump, args=(*ends, lambda _: None), daemon=True).start()
 
 
 @pytest.fixture
