@@ -28,6 +28,7 @@ SHARDS = 16
 
 #: Settings whose difference no error of ours names, with the reason.
 NOT_NAMED = {
+    "extremes": "of a reader: adds the extremes to the answer of the reader's own query",
     "offset": "of a reader: leaves out the first rows of the reader's own query",
     "memory_tracker_fault_probability": "is there to make ClickHouse fail in its tests",
 }
@@ -90,6 +91,13 @@ def test_a_limit_is_an_error_that_names_it(tmp_path: Path) -> None:
     assert len(found) >= len(limits) - 1
     for look in (profiles.readers_differences, profiles.sot_differences):
         assert told(look(tmp_path / look.__name__, cut)) == []
+
+
+def test_a_view_shows_all_rows_whatever_a_readers_limits(tmp_path: Path) -> None:
+    """Limits of sets, joins and groups in a reader's profile do not hold within a view, readonly or not."""
+    limits = ("max_rows_in_set", "max_bytes_in_set", "max_rows_in_join", "max_bytes_in_join", "max_rows_to_group_by")
+    cut = [{**CUTTING, name: "3", "readonly": readonly} for name in limits for readonly in ("0", "1")]
+    assert [each.first for each in profiles.readers_differences(tmp_path, cut)] == []
 
 
 def test_a_fixed_setting_is_named(tmp_path: Path) -> None:
