@@ -75,7 +75,7 @@ _HINTS: Final = {
     **dict.fromkeys(REFUSED_ROWS, "a value does not fit its column, or a setting of the profile has no such value"),
     **dict.fromkeys(NOT_ALLOWED, _FIXED),
     **dict.fromkeys((192, 193, 194, 516), _LOGIN),
-    36: "ClickHouse's message says why; if the query tree is too big, raise max_expanded_ast_elements in the profile of "
+    36: "ClickHouse's message says why; if the query tree is too big, raise max_expanded_ast_elements for "
     "{variables}_USER",
     159: "the statement took longer than max_execution_time, or another timeout, in the profile of {variables}_USER "
     "allows: run again when the server is less busy, or raise it",
