@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,10 @@ from uuid import uuid4
 from pipeline.errors import WorkDirectoryError
 
 PIECE = 1 << 20  #: bytes read or written at once
+
+#: How long a lock is waited for, and between two looks. A step's is held by a process of a run that ended, while that
+#: clears up.
+LOCK_SECONDS, LOCK_POLL_SECONDS = 300.0, 0.05
 
 
 @contextmanager
@@ -141,16 +146,18 @@ def read_proof(path: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock between the processes of this host; waits for it. Raises WorkDirectoryError.
+    """Hold an exclusive lock between the processes of this host; waits for it up to LOCK_SECONDS.
 
-    The lock's file goes with its last holder; one who waited for a file that is gone tries the next.
+    The lock's file goes with its last holder; one who waited for a file that is gone tries the next. Raises
+    WorkDirectoryError.
     """
+    end = time.monotonic() + LOCK_SECONDS
     while True:
         with reported(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            _wait_for_lock(handle, path, end)
             if path.exists() and path.stat().st_ino == os.fstat(handle).st_ino:
                 try:
                     yield
@@ -159,6 +166,21 @@ def locked(path: Path) -> Iterator[None]:
                 return
         finally:
             os.close(handle)
+
+
+def _wait_for_lock(handle: int, path: Path, end: float) -> None:
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise WorkDirectoryError(
+                    f"{path}: another process has held this lock for {LOCK_SECONDS:g} s",
+                    hint="it is left of a run that ended: fuser names the process; end it and run again",
+                ) from None
+            time.sleep(LOCK_POLL_SECONDS)
+        else:
+            return
 
 
 @contextmanager

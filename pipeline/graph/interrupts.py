@@ -3,10 +3,13 @@
 Python runs a signal's handler between any two instructions, also inside what it calls back and whose exceptions it
 drops: a finalizer, or what libraries do around a fork. An interrupt that was raised there would be lost, and with it
 the lock that the callback holds. So none is raised around a fork, and one that was dropped is raised again.
+
+A process that was forked for a step gets SIGTERM when the run's is killed: nobody would use what it does.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -25,6 +28,10 @@ class Interrupted(KeyboardInterrupt):
         self.exit_code = 128 + number
 
 
+#: Linux alone sends a signal to the children of a process that ends: prctl(2).
+_PR_SET_PDEATHSIG = 1
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)
+
 #: Seconds until an interrupt that could not be raised, or was dropped, is raised again.
 _SOON = 0.02
 
@@ -36,6 +43,7 @@ class _ProcessState:
     root: int = field(default_factory=os.getpid)  #: the process that the others were forked from
     has_work: bool = False  #: whether this process is in a step that must clear up when it is interrupted
     is_forking: bool = False
+    parent: int = 0  #: the process that forks, or has forked this one
     interrupt: Interrupted | None = None  #: the one that this process was sent; the first counts
 
 
@@ -102,7 +110,7 @@ def _raise_again(dropped: Any) -> None:
 
 
 def _before_fork() -> None:
-    _state.is_forking = True
+    _state.is_forking, _state.parent = True, os.getpid()
 
 
 def _after_fork() -> None:
@@ -111,3 +119,7 @@ def _after_fork() -> None:
 
 def _begin_worker() -> None:
     _state.is_forking, _state.interrupt = False, None
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != _state.parent:  # killed before that
+            os.kill(os.getpid(), signal.SIGTERM)
