@@ -16,11 +16,10 @@ import luigi
 from loguru import logger
 
 from pipeline.errors import SourceUnavailableError
-from pipeline.graph import interrupts, luigi_program, parameters, remaining, steps, targets
+from pipeline.graph import luigi_program, parameters, remaining, steps, targets
 from pipeline.graph.base import SnapshotTask, TableTask
 from pipeline.graph.context import get_context
 from pipeline.snapshot import Snapshot
-from pipeline.warehouse.claims import Claim
 
 #: The priority of a day's ordinary run: more than that of any day of a range, and short enough for luigid's page.
 TODAY = 10_000
@@ -29,26 +28,18 @@ TODAY = 10_000
 class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # an external task has no run()
     """Upstream's: META.json and the files that it lists are at the source."""
 
-    absence: SourceUnavailableError | None = None  #: what was not found, for luigid's page
+    absence: SourceUnavailableError | None = None  #: what was not found, once it was reported
 
     def output(self) -> luigi.Target:
         return targets.ReadySnapshot(get_context(), self.snapshot)
 
-    def complete(self) -> bool:
-        """Look; when it is not there say what is missing, for nothing after this step runs.
-
-        luigi asks only when steps are to be done, and before it forks a process for each of them.
-        """
-        found: bool = super().complete()
-        if not found:
-            with self.report_errors("Could not find the snapshot"):
-                what, hint = get_context().source.absence(self.snapshot)
-                none = self.absence = SourceUnavailableError(f"no {what} at {get_context().source.uri}", hint=hint)
-                logger.bind(hint=hint).error("Found {}", none)
-                self.record("missing", time.monotonic(), error=none)
-        else:
-            steps.prepare()
-        return found
+    def report_missing(self) -> None:
+        """Say and record what is missing: no step of the snapshot can run."""
+        with self.report_errors("Could not find the snapshot"):
+            what, hint = get_context().source.absence(self.snapshot)
+            none = self.absence = SourceUnavailableError(f"no {what} at {get_context().source.uri}", hint=hint)
+            logger.bind(hint=hint).error("Found {}", none)
+            self.record("missing", time.monotonic(), error=none)
 
 
 class DownloadManifest(SnapshotTask):
@@ -176,40 +167,26 @@ class CleanUp(SnapshotTask):
         return targets.CleanedUp(get_context(), self.snapshot)
 
     def work(self) -> steps.Facts:
-        facts = steps.clean_up(get_context(), self.snapshot)
-        if claims := get_context().claims:
-            claims.release(self.snapshot)
-        return facts
+        return steps.clean_up(get_context(), self.snapshot)
 
 
 class IngestSnapshot(luigi.WrapperTask, SnapshotTask):
     """All of the above for one network."""
 
-    def complete(self) -> bool:
-        """Ask the last step; whoever finds something to load or to publish claims the snapshot first.
+    def check(self) -> bool:
+        """Ask as a run does, and say when nobody can tell whether upstream published the snapshot again."""
+        with self.report_errors("Could not tell whether the snapshot is ingested"):
+            return bool(self._attempts(self._is_current))
 
-        luigi asks before it hands the steps to its scheduler, which may be one that several hosts share: it would
-        give this host a step whose input is on another one's disk. So another deployment's work is waited for here.
-        """
-        if super().complete():
+    def _is_current(self) -> bool:
+        try:
+            return targets.CleanedUp(get_context(), self.snapshot).is_current()
+        except SourceUnavailableError as error:
+            logger.warning("Could not ask whether upstream published the snapshot again: {}", error)
             return True
-        claims = get_context().claims
-        if claims is None or interrupts.is_worker() or self.clone(PublishSnapshot).complete():
-            return False
-        with self.report_errors("Could not claim the snapshot"):
-            while not claims.hold(self.snapshot):
-                if super().complete():
-                    return True
-        return False
 
     def run(self) -> None:
         """Do nothing: luigi has just asked the last step."""
-
-    def competing_claim(self) -> Claim | None:
-        """Return the claim of another deployment that is at work. Raises WarehouseError, which the log has told."""
-        claims = get_context().claims
-        with self.report_errors("Could not tell who is at work on the snapshot"):
-            return claims.competing_claim(self.snapshot) if claims else None
 
     def requires(self) -> luigi.Task:
         return self.clone(CleanUp)
@@ -230,7 +207,11 @@ class IngestDaily(luigi.WrapperTask):
 
     priority = TODAY
 
-    def requires(self) -> list[luigi.Task]:
+    def check(self) -> bool:
+        """Ask as a run does: see SnapshotTask."""
+        return all(task.check() for task in self.requires())
+
+    def requires(self) -> list[IngestSnapshot]:
         return [self.clone(IngestSnapshot, network=network, snapshot_priority=TODAY) for network in self.networks]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from typing import Any
@@ -45,16 +45,15 @@ class SnapshotTask(luigi.Task):
         """The step's name, with the table where it is about one."""
         return self.task_family
 
-    def complete(self) -> bool:
-        """Ask the target; while a service is unavailable, wait for the next attempt."""
-        step_records.add_requested(self.snapshot)
+    def check(self) -> bool:
+        """Ask complete() as a run does: wait for a service that is unavailable, report and record an error."""
         with self.report_errors("Could not tell whether the step is done"):
-            return self._attempts(super().complete)
+            return self._attempts(self.complete)
 
     def run(self) -> None:
         """Do the step, unless another process of this host did it while we waited for it."""
         with self.report_errors("Step failed"), get_context().workspace(self.snapshot).lock(self.step):
-            if self.complete():
+            if self.check():
                 return
             luigid_page.link(self, get_context().settings.report_url, self.snapshot)
             started = time.monotonic()
@@ -82,7 +81,7 @@ class SnapshotTask(luigi.Task):
         """What a step calls with bytes done and in all."""
         return progress.reporter(str(self.snapshot), self.step, self.report)
 
-    def _attempts(self, call: Any) -> Any:
+    def _attempts(self, call: Callable[[], Any]) -> Any:
         settings = get_context().settings
         return retry_step(call, attempts=settings.retry_attempts, delay=settings.retry_delay)
 
@@ -96,7 +95,7 @@ class SnapshotTask(luigi.Task):
                     yield
             except BaseException as error:
                 if not getattr(error, "told", False):
-                    error.told = True  # type: ignore[attr-defined]  # complete() inside run() passes here twice
+                    error.told = True  # type: ignore[attr-defined]  # check() inside run() passes here twice
                     if isinstance(error, PipelineError):
                         logger.bind(hint=error.hint).error("{}: {}", what, error)
                     self.record("failed", started, error=error)

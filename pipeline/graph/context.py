@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from pipeline.clickhouse import ANSWER_SECONDS, ClickHouse
 from pipeline.files.workspace import Workspace
+from pipeline.graph.ownership import Ownership
 from pipeline.settings import Settings, get_settings
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import ROLE
@@ -92,16 +93,22 @@ class Context:
         return ServerWarehouse(ClickHouse(address, *account, ROLE, answer_seconds), database, self.settings.window_days)
 
     @cached_property
-    def claims(self) -> Claims | None:
-        """The snapshots that this run keeps other deployments out of; nobody else has an embedded warehouse."""
-        return self.claims_of("")
+    def ownership(self) -> Ownership:
+        """The snapshots that this run alone works on."""
+        return Ownership(lambda snapshot: self.workspace(snapshot).run_lock(), self.claims)
 
-    def claims_of(self, verb: str) -> Claims | None:
+    @cached_property
+    def claims(self) -> Claims | None:
+        """The claims of a run, which has locked what it claims; nobody else has an embedded warehouse."""
+        return self.claims_of("", locked=True)
+
+    def claims_of(self, verb: str, *, locked: bool = False) -> Claims | None:
         """Return claims of a verb that keeps runs out, those of this deployment too, as they keep it out."""
         if self.is_embedded:
             return None
         owner = f"{socket.gethostname()}:{self.settings.work_path.absolute()} {verb}".strip()
-        return Claims(lambda network: self.warehouse(network, timeout=QUICK_SECONDS), Claimant(owner, self.run_id))
+        who = Claimant(owner, self.run_id, locked)
+        return Claims(lambda network: self.warehouse(network, timeout=QUICK_SECONDS), who)
 
     def workspace(self, snapshot: Snapshot) -> Workspace:
         """Return the snapshot's work directory."""

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from loguru import logger
+
 from pipeline.errors import DataError, FileError, SourceUnavailableError
 from pipeline.files import checks, parquet
 from pipeline.files.workspace import DownloadedFile, DownloadedManifest, Workspace
@@ -28,9 +30,21 @@ Facts = dict[str, Any]
 RUN_AGAIN = "run again: what is missing is fetched anew"
 
 
-def prepare() -> None:
-    """Import what steps need and takes long, so that not each of the processes that luigi forks does it: 0.2 s."""
-    import pyarrow.parquet  # noqa: F401, PLC0415
+def pin_manifest(context: Context, snapshot: Snapshot) -> None:
+    """Note for all processes of the run that the manifest on disk is the one at the source: a run is about one.
+
+    While the source does not answer, what is on disk counts. Raises SourceError, WorkDirectoryError.
+    """
+    workspace = context.workspace(snapshot)
+    manifest = workspace.downloaded_manifest()
+    if manifest is None or workspace.is_newest(manifest, context.run_id):
+        return
+    try:
+        if context.source.manifest_uri(snapshot) != manifest.uri:
+            return
+    except SourceUnavailableError as error:
+        logger.warning("Could not ask whether the manifest is still the newest: {}", error)
+    workspace.keep_newest(manifest, context.run_id)
 
 
 def download_manifest(context: Context, snapshot: Snapshot, report: Report) -> Facts:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
 import luigi
-from loguru import logger
 
 from pipeline.errors import SourceUnavailableError, WarehouseUnavailableError
 from pipeline.files.workspace import Workspace
@@ -44,18 +44,16 @@ class ManifestOnDisk(SnapshotTarget):
     def exists(self) -> bool:
         """Compare digest and version; while the source does not answer, what is on disk counts.
 
-        The source is asked until it has said yes, and then no more: a run is about one manifest.
+        The source is asked unless this run is about the manifest on disk: see steps.pin_manifest.
         """
         manifest = self.workspace.downloaded_manifest()
         if manifest is None:
             return False
         known, key = self.context.confirmed, (self.snapshot, manifest.uri)
         if key not in known and not self.workspace.is_newest(manifest, self.context.run_id):
-            try:
+            with contextlib.suppress(SourceUnavailableError):  # then what is on disk counts
                 if self.context.source.manifest_uri(self.snapshot) != manifest.uri:
                     return False
-            except SourceUnavailableError as error:
-                logger.warning("Could not ask whether the manifest is still the newest: {}", error)
             known.add(key)
         return True
 
@@ -97,8 +95,7 @@ class ProofOfTable(ProofOnDisk):
             return False
         try:
             return self.table.name in retained_loads(self.context, self.snapshot, manifest.uri, manifest.sha256)
-        except WarehouseUnavailableError as error:
-            logger.warning("Could not ask whether the table is published: {}", error)
+        except WarehouseUnavailableError:
             return False
 
 
@@ -139,7 +136,17 @@ class PublishedSnapshot(SnapshotTarget):
     """Readers see the snapshot that the newest manifest describes, or an operator took them back from it."""
 
     def exists(self) -> bool:
-        """Compare what was published with the manifest on disk, else with the one at the source."""
+        """Ask whether it is current; while the source does not answer, what readers see counts."""
+        try:
+            return self.is_current()
+        except SourceUnavailableError:
+            return True
+
+    def is_current(self) -> bool:
+        """Compare what was published with the manifest on disk, else with the one at the source.
+
+        Raises SourceUnavailableError when something is published and the source does not answer.
+        """
         published = effective_publications(
             publications_of(self.context.warehouse(self.snapshot.network), self.snapshot),
             self.context.settings.table_names,
@@ -150,11 +157,7 @@ class PublishedSnapshot(SnapshotTarget):
             on_disk = self.workspace.downloaded_manifest()
             return on_disk is not None and any(each.is_of(on_disk.uri, on_disk.sha256) for each in published)
         known = {publication.source: publication.manifest_sha256 for publication in published}
-        try:
-            return self.context.source.is_current(self.snapshot, known)
-        except SourceUnavailableError as error:
-            logger.warning("Could not ask whether upstream published the snapshot anew: {}", error)
-            return True
+        return self.context.source.is_current(self.snapshot, known)
 
 
 class CleanedUp(SnapshotTarget):
@@ -163,3 +166,7 @@ class CleanedUp(SnapshotTarget):
     def exists(self) -> bool:
         """Look at the disk, then at the publication."""
         return not self.workspace.path.exists() and PublishedSnapshot(self.context, self.snapshot).exists()
+
+    def is_current(self) -> bool:
+        """Look at the disk, then at the publication. Raises SourceUnavailableError: see PublishedSnapshot."""
+        return not self.workspace.path.exists() and PublishedSnapshot(self.context, self.snapshot).is_current()

@@ -19,7 +19,6 @@ from pipeline.graph.luigid import Scheduler
 from pipeline.graph.targets import PublishedSnapshot
 from pipeline.runs import display, lifecycle, process
 from pipeline.snapshot import Snapshot
-from pipeline.tasks import IngestSnapshot
 from pipeline.warehouse.publish import newest_publication
 
 #: Seconds between two looks for snapshots that are not there yet, and what chance adds to them at the most.
@@ -51,42 +50,23 @@ def _ingest(
     for snapshot in snapshots:
         step_records.add_requested(snapshot)
     with ExitStack() as stack, display.bars(shared.settings):
-        free, code = _lock_snapshots(shared, snapshots, stack)
+        free, code = _lock_snapshots(shared, snapshots, stack, claim=bool(force_tables))
         if force_tables and not all(_forget(shared, snapshot, force_tables) for snapshot in free):
             return exit_codes.MISSING
         return max(code, _ingest_as_they_come(shared, free, workers, scheduler, wait))
 
 
-def _lock_snapshots(shared: Context, snapshots: Sequence[Snapshot], stack: ExitStack) -> tuple[list[Snapshot], int]:
-    """Return the snapshots that nobody is at work on, and the exit code for the others.
+def _lock_snapshots(
+    shared: Context, snapshots: Sequence[Snapshot], stack: ExitStack, *, claim: bool
+) -> tuple[list[Snapshot], int]:
+    """Return the snapshots that no other run is at work on, and the exit code for the others.
 
-    Other runs of this deployment are kept from them.
+    Other runs of this deployment are kept from them, with ``claim`` those of others too, before the first step.
     """
-    if shared.claims:
-        stack.callback(shared.claims.release_all)
-    free, code = [], 0
-    for snapshot in snapshots:
-        is_free = stack.enter_context(shared.workspace(snapshot).run_lock())
-        try:
-            owner = _owner(snapshot) if is_free else "another run of this deployment"
-        except WarehouseError:  # the log has told it, and to ask again would not help
-            code = max(code, exit_codes.UNKNOWN)
-            continue
-        if owner is None:
-            free.append(snapshot)
-        else:
-            event = logger.bind(**snapshot.log_fields, owner=owner)
-            event.warning("Left the snapshot to another run that is at work on it")
-            code = max(code, exit_codes.ALREADY_RUNNING)
-    return free, code
-
-
-def _owner(snapshot: Snapshot) -> str | None:
-    """Return which other deployment is at work on the snapshot. Raises WarehouseError when the warehouse refuses."""
-    claim = IngestSnapshot(
-        network=snapshot.network, processing_date=snapshot.processing_date, window_days=snapshot.window_days
-    ).competing_claim()
-    return claim.owner if claim else None
+    stack.callback(shared.ownership.release, *snapshots)
+    own = shared.ownership
+    free = [each for each in snapshots if own.lock(each) and (not claim or own.claim(each))]
+    return free, 0 if len(free) == len(snapshots) else exit_codes.ALREADY_RUNNING
 
 
 def _forget(shared: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> bool:
@@ -143,7 +123,7 @@ def run_task(shared: Context, task: Sequence[str], workers: int | None, schedule
     if shared.is_embedded and workers not in {None, 1}:
         logger.warning("Embedded ClickHouse belongs to one process: running one step at a time")
     name, *options = task
-    arguments = [name, "--module", "pipeline.tasks", "--no-lock", *options]
+    arguments = [name, "--module", "pipeline.tasks", *options]
     return process.run_scheduled([*arguments, "--workers", "1" if shared.is_embedded else str(workers or 2)], scheduler)
 
 

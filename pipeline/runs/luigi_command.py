@@ -5,18 +5,15 @@ luigi's own ends with SystemExit from deep inside; here is the place that sees e
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 
 import luigi.configuration
 import luigi.interface
-from loguru import logger
-from luigi import lock
 
-from pipeline import environment, exit_codes, logs
+from pipeline import environment, logs
 from pipeline.errors import PipelineError
-from pipeline.graph import interrupts, step_records
+from pipeline.graph import interrupts
 from pipeline.runs import lifecycle, luigi_arguments, process
 from pipeline.settings import get_settings
 
@@ -38,16 +35,10 @@ def main() -> int:
 
 
 def _run(arguments: Sequence[str], chosen: luigi.interface.core) -> int:
-    """Run the task unless another process was given the same arguments; return the exit code."""
-    kill_signal = signal.SIGUSR1 if chosen.take_lock else None
-    if not chosen.no_lock and not lock.acquire_for(chosen.lock_pid_dir, chosen.lock_size, kill_signal):
-        cause, hint = "another luigi of this deployment runs with the same arguments", "its log says how it ends"
-        logger.bind(hint=hint).warning("Left the work to it: {}", cause)
-        step_records.set_cause(cause, hint)
-        return exit_codes.ALREADY_RUNNING
+    """Run the task; return the exit code."""
     url = chosen.scheduler_url or f"http://{chosen.scheduler_host}:{chosen.scheduler_port}"
     luigi.configuration.get_config().set("core", "default_scheduler_url", url)  # for whoever asks if luigid answers
-    return process.run_scheduled([*arguments, "--no-lock"], "local" if chosen.local_scheduler else "luigid")
+    return process.run_scheduled(arguments, "local" if chosen.local_scheduler else "luigid")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""The worker that luigi runs steps with: luigi's own, but that it waits its turn, leaves no step behind, and outlives
-one that is killed.
+"""The worker that luigi runs steps with: luigi's own, but that it works on a snapshot alone, waits its turn, leaves no
+step behind, and outlives one that is killed.
 """
 
 from __future__ import annotations
@@ -10,16 +10,24 @@ import pickle
 import queue
 import socket
 import time
+import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import luigi.interface
 import psutil
 from luigi.rpc import RPCError
-from luigi.task_status import DONE, FAILED, PENDING
-from luigi.worker import Worker
+from luigi.task_status import DISABLED, DONE, PENDING
+from luigi.worker import TracebackWrapper, Worker
 
-from pipeline.graph import luigid, luigid_page
+from pipeline.graph import luigid, luigid_page, step_records, steps, worker_id
+from pipeline.graph.base import SnapshotTask
+from pipeline.graph.context import get_context
+from pipeline.runs.reconcile import Reconciliation, Wait
+from pipeline.snapshot import Snapshot
+from pipeline.tasks import CleanUp, FindSnapshot, PublishSnapshot
 
 #: How long a step may take to clear up after an interrupt: a query to kill, a line for the ledger.
 CLEARING_SECONDS = 15
@@ -61,56 +69,185 @@ class Results:
 
 
 class IngestWorker(Worker):
-    """Stays while a step of its own waits for nothing but a resource that another run uses.
+    """Locks and claims a snapshot before it schedules its steps, and waits for its turn, within limits.
 
-    luigi's worker leaves when it is given nothing to do, and its keep_alive stays after a failure, too.
+    luigi's worker leaves when it is given nothing to do; its keep_alive stays after a failure too, and without a limit.
     """
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self._task_result_queue.close()
         self._task_result_queue = Results()  # type: ignore[assignment]  # what luigi uses of a queue
+        self._snapshots: dict[Snapshot, bool] = {}  #: those met, and whether they are this run's to work on
+        self._locked: set[Snapshot] = set()  #: by this worker: a run may have locked some before
+        self._left: dict[str, str] = {}  #: tasks left to other workers, and who these are
+        self._wait = Wait()
+
+    @cached_property
+    def _reconciliation(self) -> Reconciliation:
+        return Reconciliation(get_context(), self._scheduler, self._id, self._announce)
+
+    # Scheduling
+
+    def add(self, task: luigi.Task, multiprocess: bool = False, processes: int = 0) -> bool:  # noqa: ARG002  # luigi's
+        """Schedule a task and what it needs; return whether it could be told of each whether it is complete."""
+        self._first_task = self._first_task or task.task_id
+        self.add_succeeded = True
+        waiting, seen = deque([task]), {task.task_id}
+        while waiting:
+            found = waiting.popleft()
+            for needed in self._add(found, self._look(found)):
+                if needed.task_id not in seen:
+                    seen.add(needed.task_id)
+                    waiting.append(needed)
+        return self.add_succeeded
+
+    def _look(self, task: luigi.Task) -> bool | TracebackWrapper:
+        """Tell whether a task is complete; before the first step of a snapshot is scheduled, lock and claim it."""
+        try:
+            complete = _check(task)
+            if isinstance(task, SnapshotTask):
+                step_records.add_requested(task.snapshot)
+                if isinstance(task, FindSnapshot):
+                    if not complete:
+                        task.report_missing()
+                elif not complete and task.snapshot not in self._snapshots:
+                    self._snapshots[task.snapshot] = self._acquire(task)
+                    complete = _check(task)
+        except Exception:  # noqa: BLE001  # as luigi does: the run ends with 35, and what went wrong was reported
+            return TracebackWrapper(traceback.format_exc())
+        return complete
+
+    def _acquire(self, task: SnapshotTask) -> bool:
+        """Lock the snapshot of a task, claim it if there is more to do than to clean up, and prepare its steps."""
+        ownership, snapshot = get_context().ownership, task.snapshot
+        with task.report_errors("Could not lock and claim the snapshot"):
+            if not ownership.is_locked(snapshot):
+                if not ownership.lock(snapshot):
+                    return False
+                self._locked.add(snapshot)
+            if not task.clone(PublishSnapshot).check() and not ownership.claim(snapshot):
+                return False
+            steps.pin_manifest(get_context(), snapshot)
+        return True
+
+    def _add(self, task: luigi.Task, is_complete: Any) -> Iterator[luigi.Task]:
+        if is_complete is False and isinstance(task, SnapshotTask) and not self._snapshots.get(task.snapshot, True):
+            self._scheduled_tasks[task.task_id] = task
+            self._add_task_history.append((task, PENDING, True))
+            self._left[task.task_id] = "another run"
+        else:
+            yield from super()._add(task, is_complete)
+
+    def _announce(self, task: luigi.Task, is_complete: bool) -> None:  # as luigi has it
+        """Tell the scheduler of a task once more."""
+        for _ in super()._add(task, is_complete):
+            pass
+
+    def _add_task(self, *args: Any, **kwargs: Any) -> None:
+        super()._add_task(*args, **kwargs)
+        task = self._scheduled_tasks.get(kwargs["task_id"])
+        if kwargs["status"] == DONE and isinstance(task, CleanUp):
+            self._release(task.snapshot)
+
+    def _release(self, snapshot: Snapshot) -> None:
+        ownership = get_context().ownership
+        ownership.release_claim(snapshot)
+        if snapshot in self._locked:
+            self._locked.discard(snapshot)
+            ownership.release(snapshot)
+
+    # Running
 
     def run(self) -> bool:
         """Run the steps, each in a process of its own where there are two at a time.
 
-        A process that looked for garbage among all that was imported before would copy that memory: 0.04 s a step.
+        Each process would import what takes long (0.2 s), and one that looked for garbage among all that was imported
+        before would copy that memory: 0.04 s a step.
         """
+        pending = {task.task_id: task for task in self._of_status(PENDING)}
         if self.worker_processes > 1:
+            if pending:
+                import pyarrow.parquet  # noqa: F401, PLC0415
             gc.freeze()
-        return bool(super().run())
+        self._reconciliation.correct_running(pending, {task.task_id: task for task in self._of_status(DONE)})
+        succeeded = bool(super().run())
+        left = [{"task_id": task_id, "worker": worker} for task_id, worker in self._left.items()]
+        self._get_work_response_history.append({"task_id": None, "running_tasks": left})  # luigi's way to exit code 10
+        return succeeded
 
-    def __exit__(self, type_: Any, value: Any, traceback: Any) -> Any:
-        """End every step that still runs, say what was not found, then end what luigi ends.
+    def _create_task_process(self, task: luigi.Task) -> Any:
+        process = super()._create_task_process(task)
+        process.check_complete = _check
+        return process
 
-        luigi ends the processes it knows of. It does not know the one that it is forking when the signal comes, and
-        it waits for each without a limit.
+    def _get_work(self) -> Any:
+        response = super()._get_work()
+        self._get_work_response_history.clear()  # a task that another worker was at once is not that worker's for ever
+        if response.task_id is not None:
+            self._wait = Wait()
+        return response
+
+    def _keep_alive(self, get_work_response: Any) -> bool:  # noqa: ARG002  # luigi's
+        """Tell whether to ask for work once more: while a step is ready, luigid is not paused, and no limit is over."""
+        ready = list(self._ready())
+        if self._stop_requesting_work or not ready or self._scheduler.is_paused()["paused"]:
+            return False
+        needed = {needed.task_id: needed for task in ready for needed in task.deps()}
+        obstacles = self._reconciliation.obstacles(ready, needed.values(), lambda task: self._look(task) is True)
+        if len(ready) == sum(found.why == DISABLED for found in obstacles):
+            return False
+        others = [found for found in obstacles if found.worker]
+        if self._wait.goes_on(others):
+            return True
+        self._left |= {found.task_id: found.worker for found in others}
+        return False
+
+    def _ready(self) -> Iterator[luigi.Task]:
+        """Yield the tasks that nothing has become of yet and whose inputs are all there."""
+        done = {task.task_id for task in self._of_status(DONE)}
+        for task in self._of_status(PENDING):
+            if not isinstance(task, luigi.ExternalTask) and all(needed.task_id in done for needed in task.deps()):
+                yield task
+
+    def _of_status(self, wanted: str) -> Iterator[luigi.Task]:
+        """Yield the tasks that this worker has last told the scheduler this status of."""
+        last = {task.task_id: (task, status) for task, status, _ in self._add_task_history}
+        for task, status in last.values():
+            if status == wanted and task.task_id not in self._left:
+                yield task
+
+    # Ending
+
+    def __exit__(self, type_: Any, value: Any, traceback_: Any) -> Any:
+        """End every step that still runs, then what luigi ends, and let other runs have the snapshots.
+
+        luigi ends the processes it knows of. It does not know the one that it is forking when the signal comes, it
+        waits for each without a limit, and it leaves luigid to find out.
         """
-        if isinstance(value, KeyboardInterrupt):
-            end_children()
-        elif value is None:
-            waited_for = [task for task, status, _ in self._add_task_history if status == PENDING]
-            missing = {
-                task.task_id: task.on_failure(task.absence) for task in waited_for if getattr(task, "absence", None)
-            }
-            with contextlib.suppress(RPCError):
-                luigid_page.show_missing(self._scheduler, self._id, missing)
-        return super().__exit__(type_, value, traceback)
+        try:
+            if isinstance(value, KeyboardInterrupt):
+                end_children()
+                if self._running_tasks:
+                    self._reconciliation.report_ended(self._running_tasks)
+            elif value is None:
+                self._show_missing()
+            return super().__exit__(type_, value, traceback_)
+        finally:
+            for snapshot in self._snapshots:
+                self._release(snapshot)
 
-    def _keep_alive(self, get_work_response: Any) -> bool:
-        return bool(get_work_response.n_pending_tasks) and any(map(self._is_pending, self._ready()))
+    def _show_missing(self) -> None:
+        """Show the snapshots that were not found as failed on luigid's page, and nothing as waiting for them."""
+        waited_for = (task for task in self._of_status(PENDING) if isinstance(task, FindSnapshot))
+        missing = {task.task_id: task.on_failure(task.absence) for task in waited_for if task.absence}
+        with contextlib.suppress(RPCError):
+            luigid_page.show_missing(self._scheduler, self._id, missing)
 
-    def _ready(self) -> Iterator[str]:
-        """Yield the tasks whose inputs are all there and that have not been given to this worker."""
-        done = {task.task_id for task, status, _ in self._add_task_history if status == DONE}
-        over = done | {task.task_id for task, status, _ in self._add_task_history if status == FAILED}
-        for id_, task in self._scheduled_tasks.items():
-            if id_ not in over and task.process_resources() and all(needed.task_id in done for needed in task.deps()):
-                yield id_
 
-    def _is_pending(self, task_id: str) -> bool:
-        """Ask the scheduler, where other runs may have done the task, or failed."""
-        return task_id in self._scheduler.task_search(task_id).get(PENDING, {})
+def _check(task: luigi.Task) -> bool:
+    """Ask whether a task is complete, as a run does where the task says how."""
+    return bool(getattr(task, "check", task.complete)())
 
 
 def end_children() -> None:
@@ -145,7 +282,12 @@ class Factory(luigi.interface._WorkerSchedulerFactory):  # noqa: SLF001  # what 
 
     def create_worker(self, scheduler: Any, worker_processes: Any, assistant: Any = False) -> Worker:
         """Return a worker."""
-        return IngestWorker(scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
+        return IngestWorker(
+            scheduler=scheduler,
+            worker_processes=worker_processes,
+            assistant=assistant,
+            worker_id=worker_id.new_id(get_context().settings.work_path),
+        )
 
 
 def install() -> None:

@@ -1,4 +1,4 @@
-"""The claims that this run holds: taken before the first step of a snapshot, renewed while steps run, given back.
+"""The claims that this run holds: taken before the first step of a snapshot, renewed while steps run, released.
 
 While the warehouse does not let us claim, work goes on without: see pipeline.warehouse.claims for what a claim is for.
 """
@@ -14,17 +14,17 @@ from contextlib import contextmanager
 
 from loguru import logger
 
-from pipeline.errors import ClaimedError, WarehouseError, WarehouseUnavailableError
+from pipeline.errors import ClaimedError, WarehouseError
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import Warehouse, claims
 from pipeline.warehouse.claims import LASTS_SECONDS, RENEWED_EVERY_SECONDS, Claim, Claimant
 
-#: Seconds between two looks whether another deployment has done its work.
-POLL_SECONDS = 5.0
+#: Seconds between two looks whether another run still renews its claim.
+POLL_SECONDS = 1.0
 
 
 class Claims:
-    """The claims of one run; its own process renews them, and processes forked for steps may give them back."""
+    """The claims of one run, held by its first process alone: what it forks for steps neither renews nor releases."""
 
     def __init__(
         self,
@@ -43,47 +43,44 @@ class Claims:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def competing_claim(self, snapshot: Snapshot) -> Claim | None:
-        """Return the claim of another deployment that is at work on the snapshot, as far as the warehouse answers.
+    def acquire(self, snapshot: Snapshot) -> Claim | None:
+        """Claim a snapshot until it is released, and return None; or return the claim of another run that is at work.
 
-        Raises WarehouseError when it refuses to.
+        Whether that run is alive, its renewals say: the claim of one that was killed ends within the time that a claim
+        lasts, which is waited for.
         """
-        try:
-            claim = claims.newest_claim(self._warehouse(snapshot.network), snapshot)
-        except WarehouseUnavailableError as error:
-            logger.debug("Could not ask who is at work on {}: {}", snapshot, error)
+        if snapshot in self._held:
             return None
-        return claim if claim and claim.keeps_out(self.who) else None
-
-    def hold(self, snapshot: Snapshot) -> bool:
-        """Claim a snapshot and keep it until it is given back.
-
-        When another deployment is at work on it, wait until it is not any more and return False: it may have done
-        everything.
-        """
-        if snapshot in self._held or os.getpid() != self._process:
-            return True
-        try:
-            claim = claims.take_claim(self._warehouse(snapshot.network), snapshot, self.who, self._lasts)
-            if claim.keeps_out(self.who):
-                self._wait_for(claim, snapshot)
-                return False
-        except WarehouseError as error:
-            logger.bind(hint=error.hint).warning(
-                "Could not claim the snapshot, another host may do the same work: {}", error
-            )
-        else:
-            self._start_renewing(snapshot)
-        return True
+        first: Claim | None = None
+        end = time.monotonic() + self._lasts + self._poll
+        while True:
+            try:
+                claim = claims.take_claim(self._warehouse(snapshot.network), snapshot, self.who, self._lasts)
+            except WarehouseError as error:
+                logger.bind(hint=error.hint).warning(
+                    "Could not claim the snapshot, another host may do the same work: {}", error
+                )
+                return None
+            if not claim.keeps_out(self.who):
+                self._start_renewing(snapshot)
+                return None
+            if first and (claim.number != first.number or time.monotonic() > end):
+                return claim
+            if first is None:
+                first = claim
+                logger.bind(owner=claim.owner, seconds=self._lasts).info(
+                    "Waiting for the claim of another run to be renewed, which says that it is at work, or to end"
+                )
+            time.sleep(self._poll)
 
     @contextmanager
     def held(self, snapshot: Snapshot) -> Iterator[None]:
-        """Keep a snapshot for the block. Raises ClaimedError when another deployment has it, and WarehouseError."""
+        """Keep a snapshot for the block. Raises ClaimedError when another run has it, and WarehouseError."""
         claim = claims.take_claim(self._warehouse(snapshot.network), snapshot, self.who, self._lasts)
         if claim.keeps_out(self.who):
             raise ClaimedError(
                 f"{snapshot}: {claim.owner} is at work on it since {claim.claimed_at:%H:%M:%S} UTC",
-                hint="wait until it is done; the claim of one that died ends by itself after two minutes",
+                hint=f"wait until it is done; the claim of a run that was killed ends after {self._lasts:g} seconds",
             )
         self._start_renewing(snapshot)
         try:
@@ -92,27 +89,20 @@ class Claims:
             self.release(snapshot)
 
     def release(self, snapshot: Snapshot) -> None:
-        """Give a snapshot back; from whichever process of the run. A claim that is not given back runs out."""
+        """Release a snapshot, if this process holds it. A claim that is not released ends by itself."""
+        if os.getpid() != self._process or snapshot not in self._held:
+            return
         self._held.discard(snapshot)
         try:
             claims.release_claim(self._warehouse(snapshot.network), snapshot, self.who)
         except WarehouseError as error:
-            logger.debug("Could not give the claim of {} back: {}", snapshot, error)
+            logger.debug("Could not release the claim of {}: {}", snapshot, error)
 
     def release_all(self) -> None:
-        """Give back all that this process holds."""
-        if os.getpid() != self._process:
-            return
+        """Release all that this process holds."""
         self._stop.set()
         for snapshot in sorted(self._held):
             self.release(snapshot)
-
-    def _wait_for(self, claim: Claim, snapshot: Snapshot) -> None:
-        logger.bind(owner=claim.owner, since=f"{claim.claimed_at:%Y-%m-%dT%H:%M:%SZ}").info(
-            "Waiting for another deployment to finish its work on the snapshot"
-        )
-        while self.competing_claim(snapshot):
-            time.sleep(self._poll)
 
     def _start_renewing(self, snapshot: Snapshot) -> None:
         self._held.add(snapshot)
@@ -132,10 +122,8 @@ class Claims:
 
     def _renew(self, snapshot: Snapshot) -> None:
         claim = claims.renew_claim(self._warehouse(snapshot.network), snapshot, self.who, self._lasts)
-        if claim is None or claim.keeps_out(self.who):
+        if snapshot in self._held and (claim is None or not claim.is_of(self.who)):
             self._held.discard(snapshot)
             logger.bind(snapshot=str(snapshot), owner=claim.owner if claim else None).warning(
-                "Another deployment took the snapshot over, for this run had not renewed its claim in time"
+                "Another run claimed the snapshot, for this run had not renewed its claim in time"
             )
-        elif claim.released:
-            self._held.discard(snapshot)

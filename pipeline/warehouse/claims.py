@@ -17,8 +17,9 @@ from pipeline.warehouse.ledger import SNAPSHOT_FILTER, snapshot_params
 from pipeline.warehouse.rows import read_row
 from pipeline.warehouse.schema import ensure_claims
 
-#: Seconds that a claim lasts, and between two renewals of it: a host may miss three of them.
-LASTS_SECONDS, RENEWED_EVERY_SECONDS = 120.0, 30.0
+#: Seconds that a claim lasts, and between two renewals of it: a host may miss two of them. The first is also how long
+#: the claim of a run that was killed keeps other hosts out.
+LASTS_SECONDS, RENEWED_EVERY_SECONDS = 30.0, 8.0
 
 #: How often to claim before giving up: another claim came first each time.
 _TRIES = 10
@@ -26,10 +27,11 @@ _TRIES = 10
 
 @dataclass(frozen=True)
 class Claimant:
-    """Who claims. Runs of one deployment share its claims: their steps exclude each other by locks on their host."""
+    """The run that claims. A claim is its run's: no other run renews or releases it."""
 
     owner: str  #: the deployment, host:work path
     run_id: str
+    locked: bool = False  #: it holds a lock that all runs of its owner need, so another of them has ended
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Claim:
         return (self.owner, self.run_id) == (who.owner, who.run_id)
 
     def keeps_out(self, who: Claimant) -> bool:
-        """Tell whether another deployment is at work."""
-        return self.alive and self.owner != who.owner
+        """Tell whether another run is at work, as far as a claim can tell."""
+        return self.alive and not self.is_of(who) and not (who.locked and self.owner == who.owner)
 
 
 def newest_claim(warehouse: Warehouse, snapshot: Snapshot) -> Claim | None:
@@ -71,7 +73,7 @@ def newest_claim(warehouse: Warehouse, snapshot: Snapshot) -> Claim | None:
 
 
 def take_claim(warehouse: Warehouse, snapshot: Snapshot, who: Claimant, seconds: float = LASTS_SECONDS) -> Claim:
-    """Claim a snapshot unless another deployment has it; return the claim that is alive. Raises WarehouseError."""
+    """Claim a snapshot unless another run has it; return the claim that is alive. Raises WarehouseError."""
     for attempt in range(_TRIES):
         current = newest_claim(warehouse, snapshot)
         if current and current.alive and (current.is_of(who) or current.keeps_out(who)):
@@ -86,15 +88,13 @@ def take_claim(warehouse: Warehouse, snapshot: Snapshot, who: Claimant, seconds:
 def renew_claim(
     warehouse: Warehouse, snapshot: Snapshot, who: Claimant, seconds: float = LASTS_SECONDS
 ) -> Claim | None:
-    """Claim for longer; return the claim that counts, which is another's when ours was lost. Raises WarehouseError.
+    """Claim for longer what this run has; return the claim that counts, another's when ours was lost.
 
-    What this run gave back stays so: a step in another process of the run may have done it.
+    Raises WarehouseError.
     """
     current = newest_claim(warehouse, snapshot)
-    if current is None or current.keeps_out(who) or (current.released and current.is_of(who)):
+    if current is None or current.released or not current.is_of(who):
         return current
-    if current.alive and not current.is_of(who):
-        return current  # another run of this deployment renews it
     _claim_after(warehouse, snapshot, current, who, seconds)
     return newest_claim(warehouse, snapshot)
 

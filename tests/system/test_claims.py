@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from pipeline.warehouse.claim_holder import Claims
 from pipeline.warehouse.claims import Claimant, newest_claim
 from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer
-from tests.support.deployment import SECONDS, Deployment, Result, ServerReader, in_directory, run_of
+from tests.support.deployment import SECONDS, Deployment, Result, ServerReader, in_directory, rerun_of, run_of
 from tests.support.snapshots import Bucket, SnapshotFiles, contract
 from tests.support.warehouses import on_server
 from tests.support.zygote import Command
@@ -90,32 +91,26 @@ def test_of_many_that_claim_at_once_one_has_it(warehouse: Warehouse) -> None:
     assert len(told) == 4
 
 
-def test_a_claim_is_renewed_and_given_back(warehouse: Warehouse) -> None:
-    """It outlives its time while its run lives; another waits, and has it at once when it is given back."""
+def test_a_claim_that_is_renewed_keeps_others_out(warehouse: Warehouse) -> None:
+    """It outlives its time while its run lives, and another run sees so and leaves; it has it when it is released."""
     first, second = claims_of(warehouse, FIRST, lasts=1.5, renewed_every=0.3), claims_of(warehouse, SECOND)
-    first.hold(SNAPSHOT)
-    time.sleep(2)
+    assert first.acquire(SNAPSHOT) is None
     with pytest.raises(ClaimedError, match="first:/work is at work"), second.held(SNAPSHOT):
         pass
-    waited: list[bool] = []
-    waiting = threading.Thread(target=lambda: waited.append(second.hold(SNAPSHOT)))
-    waiting.start()
-    time.sleep(0.2)
-    assert waited == []
+    for _ in range(2):
+        claim = second.acquire(SNAPSHOT)
+        assert claim is not None
+        assert claim.owner == FIRST.owner
     first.release(SNAPSHOT)
-    waiting.join(SECONDS)
-    assert waited == [False]  # first may have done everything: that is to be seen before
-    assert second.hold(SNAPSHOT)
-    assert first.competing_claim(SNAPSHOT) is not None
+    assert second.acquire(SNAPSHOT) is None
     second.release_all()
 
 
-def test_a_claim_that_is_not_renewed_runs_out(warehouse: Warehouse) -> None:
-    """Another takes the snapshot over; the one that lost it neither takes it back nor gives it back."""
+def test_a_claim_that_is_not_renewed_ends(warehouse: Warehouse) -> None:
+    """Another run waits for that, and has it; the one that lost it neither takes it back nor releases it."""
     lost, second = claims_of(warehouse, FIRST, lasts=0.5, renewed_every=1), claims_of(warehouse, SECOND)
-    lost.hold(SNAPSHOT)
-    assert not second.hold(SNAPSHOT)
-    assert second.hold(SNAPSHOT)
+    assert lost.acquire(SNAPSHOT) is None
+    assert second.acquire(SNAPSHOT) is None
     time.sleep(1.2)
     lost.release(SNAPSHOT)
     claim = newest_claim(warehouse, SNAPSHOT)
@@ -124,16 +119,38 @@ def test_a_claim_that_is_not_renewed_runs_out(warehouse: Warehouse) -> None:
     second.release_all()
 
 
-def test_a_rerun_of_the_same_deployment_does_not_wait(warehouse: Warehouse) -> None:
-    """It takes over the claim of a run that was killed, and what that one gives back later is not the rerun's."""
-    killed, rerun = claims_of(warehouse, FIRST), claims_of(warehouse, Claimant(FIRST.owner, "run 3"))
-    killed.hold(SNAPSHOT)
-    rerun.hold(SNAPSHOT)
-    killed.release(SNAPSHOT)
+def test_the_claim_of_a_killed_run_of_the_same_deployment(warehouse: Warehouse) -> None:
+    """Who holds the deployment's lock has it at once; who does not is kept out; no run releases another one's."""
+    killed = claims_of(warehouse, FIRST)
+    unlocked, locked = (claims_of(warehouse, Claimant(FIRST.owner, f"run {held}", held)) for held in (False, True))
+    assert killed.acquire(SNAPSHOT) is None
+    with pytest.raises(ClaimedError), unlocked.held(SNAPSHOT):
+        pass
+    assert locked.acquire(SNAPSHOT) is None
+    for other in (killed, unlocked):
+        other.release(SNAPSHOT)
+        other.release_all()
     claim = newest_claim(warehouse, SNAPSHOT)
     assert claim is not None
-    assert (claim.run_id, claim.alive) == ("run 3", True)
-    rerun.release_all()
+    assert (claim.run_id, claim.alive) == ("run True", True)
+    locked.release_all()
+
+
+def test_a_forked_process_releases_no_claim(warehouse: Warehouse) -> None:
+    """It has what its parent knew, and ends before it."""
+    claims = claims_of(warehouse, FIRST)
+    claims.acquire(SNAPSHOT)
+    if (child := os.fork()) == 0:
+        try:
+            claims.release(SNAPSHOT)
+            claims.release_all()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    claim = newest_claim(warehouse, SNAPSHOT)
+    assert claim is not None
+    assert (claim.alive, claim.number) == (True, 1)
+    claims.release_all()
 
 
 def clock_forward(deployment: Deployment, snapshot: Snapshot) -> None:
@@ -174,26 +191,93 @@ def ended(run: Command) -> Result:
     return Result(run.wait(), stdout, stderr)
 
 
-def test_the_holder_is_killed(
+def released_by_their_runs(deployment: Deployment, snapshot: Snapshot) -> bool:
+    """Tell whether each claim that was released follows one of the same run."""
+    rows = deployment.query(
+        snapshot.network, "SELECT run_id, until <= claimed_at AS released FROM {db}.sot_claims ORDER BY number"
+    )
+    return all(run == before for (before, _), (run, released) in pairwise(rows) if released)
+
+
+def test_another_run_of_the_deployment_leaves_the_claim_alone(
     files: SnapshotFiles, clickhouse: ClickHouseServer, database_prefix: str, brake: Brake, tmp_path: Path
 ) -> None:
-    """While it lives, and as long as its claim does, another host leaves with 10 and says who is at work, and another
-    run on its own host does, too; its own rerun goes on at once, and another host after the claim ran out.
-    """
+    """Whatever it is started as, it exits 10 and says so; another deployment finds the first one's claim alive."""
     first, second = deployments(files, clickhouse, database_prefix, tmp_path)
     run = at_work(first, brake, files)
-    (left,) = first.run(files.snapshot).events("Left the snapshot to another run that is at work on it")
-    assert left["owner"] == "another run of this deployment"
-    os.killpg(run.pid, signal.SIGKILL)
-    run.communicate()
+    day = files.snapshot.processing_date.isoformat()
+    of_day = ["--network", "torus", "--local-scheduler", "--processing-date", day]
+    for command in (
+        run_of(files.snapshot),
+        ["luigi", "--module", "pipeline.tasks", "IngestSnapshot", *of_day],
+        ["luigi", "--module", "pipeline.tasks", "PublishSnapshot", *of_day],
+        ["sot-ingest", "backfill", "--from", day, "--to", day, "--network", "torus", "--scheduler", "local"],
+        rerun_of(files.snapshot),
+    ):
+        refused = first.command(*command)
+        assert refused.exit_code == 10, refused.stderr
+        (left,) = refused.events("Left the snapshot to another run that is at work on it")
+        assert left["owner"] == "another run of this deployment"
     refused = second.run(files.snapshot)
     assert refused.exit_code == 10, refused.stderr
     (left,) = refused.events("Left the snapshot to another run that is at work on it")
     assert str(first.work) in left["owner"]
     brake.released.set()
-    assert ended(first.start(*run_of(files.snapshot))).exit_code == 0
+    assert ended(run).exit_code == 0
+    assert released_by_their_runs(first, files.snapshot)
     work_was_done_once(first, files)
-    assert second.run(files.snapshot).exit_code == 0  # nothing to do
+
+
+def test_a_network_that_is_left_to_another_run_keeps_no_other(
+    files: SnapshotFiles, clickhouse: ClickHouseServer, database_prefix: str, brake: Brake, tmp_path: Path
+) -> None:
+    """luigi's IngestDaily does the others, and exits 10."""
+    other = Bucket(files.root).snapshot("bitcoin")
+    first, _ = deployments(files, clickhouse, database_prefix, tmp_path)
+    run = at_work(first, brake, files)
+    del first.variables["CLICKHOUSE_HTTP_PORT"]
+    daily = ["--networks", '["torus", "bitcoin"]', "--processing-date", files.snapshot.processing_date.isoformat()]
+    result = first.command("luigi", "--module", "pipeline.tasks", "IngestDaily", *daily, "--local-scheduler")
+    assert result.exit_code == 10, result.stderr
+    work_was_done_once(first, other)
+    brake.released.set()
+    assert ended(run).exit_code == 0
+    work_was_done_once(first, files)
+
+
+def test_the_holder_is_killed(
+    files: SnapshotFiles, clickhouse: ClickHouseServer, database_prefix: str, brake: Brake, tmp_path: Path
+) -> None:
+    """Its own rerun goes on at once, and another host when its claim was not renewed, which it says it waits for."""
+    first, second = deployments(files, clickhouse, database_prefix, tmp_path)
+    run = at_work(first, brake, files)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+    taken = ended(second.start(*run_of(files.snapshot)))
+    assert taken.exit_code == 0, taken.stderr
+    (waited,) = [event for event in taken.log() if event["message"].startswith("Waiting for the claim")]
+    assert str(first.work) in waited["owner"]
+    assert len(first.publications(files.snapshot)) == 1
+    brake.released.set()
+    again = ended(first.start(*run_of(files.snapshot)))
+    assert again.exit_code == 0, again.stderr
+    assert again.done == ["Cleaned up"]
+    first.assert_readers_see(files)
+
+
+def test_the_rerun_of_a_killed_holder_goes_on_at_once(
+    files: SnapshotFiles, clickhouse: ClickHouseServer, database_prefix: str, brake: Brake, tmp_path: Path
+) -> None:
+    """It holds the lock that the killed run held, and waits for nothing."""
+    first, _ = deployments(files, clickhouse, database_prefix, tmp_path)
+    run = at_work(first, brake, files)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+    brake.released.set()
+    rerun = ended(first.start(*run_of(files.snapshot)))
+    assert rerun.exit_code == 0, rerun.stderr
+    assert not any(event["message"].startswith("Waiting") for event in rerun.log())
+    work_was_done_once(first, files)
 
 
 def test_the_holder_stands_still_beyond_its_claim(
