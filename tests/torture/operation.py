@@ -9,7 +9,7 @@ import signal
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,9 @@ import psutil
 
 from tests.support.luigid import running_luigid
 from tests.torture.case import THREE, Block, Case, Harm, harmed
-from tests.torture.commands import SECONDS, Command, Ended
-from tests.torture.kill_points import AtPoint, KillAt, Point
+from tests.torture.commands import Ended
+from tests.torture.kill_points import KillAt, Point
+from tests.torture.killed_runs import AT_ONCE, KILLED, QUICK, at, check_publications, other_host, started
 from tests.torture.site import DAY, Ground, Site
 
 _LOAD = Point("load into raw_features_loads", 1, "before")
@@ -30,30 +31,30 @@ _BUSY = {0, 10}  #: what a run may say that found another at work
 
 def _at_once(site: Site, *, same_host: bool) -> None:
     """Start two; either may leave a snapshot to the other."""
-    first, second = site.start(site.ingest()), (site if same_host else _other_host(site)).start(site.ingest())
+    first, second = site.start(site.ingest()), (site if same_host else other_host(site)).start(site.ingest())
     ended = [site.finish(first), site.finish(second)]
     left_all = len(site.files) == 1 and all(run.exit_code for run in ended)
     if not {run.exit_code for run in ended} <= _BUSY or left_all:
         site.violated(5, f"exit codes {[run.exit_code for run in ended]}: {ended[0].stderr[-400:]}")
-    _check_publications(site, 1)
+    check_publications(site, 1)
     site.check_recovered(ended if same_host else [], site.run())
 
 
 def _overlapping(site: Site) -> None:
     """Let the 3 AM run start while that of 1 AM stands in a load."""
-    first = _started(site, _at(site, _LOAD, pause=2))
+    first = started(site, site.ingest(), at(site, _LOAD, pause=2))
     second = site.run()
     ended = site.finish(first)
     if ended.exit_code != 0 or second.exit_code not in _BUSY:
         site.violated(5, f"exit codes {ended.exit_code}, {second.exit_code}")
-    _check_publications(site, 1)
+    check_publications(site, 1)
     site.check_recovered([ended], site.run())
 
 
 def _signalled(number: signal.Signals, point: Point, site: Site) -> list[Ended]:
     """Send the run a signal at a point; it clears up, says so, and its exit code is the signal's."""
     before = _parts(site)
-    run = _started(site, _at(site, point))
+    run = started(site, site.ingest(), at(site, point))
     run.signal(number)
     ended = site.finish(run, 30)
     if ended.exit_code not in {128 + number, 0}:  # 0: it came after the last step
@@ -71,10 +72,10 @@ def _parts(site: Site) -> set[Path]:
 
 def _frozen(point: Point, site: Site) -> None:
     """Freeze a run, let another host do the work, and let the first go on: it must not change what is published."""
-    run = _started(site, _at(site, point, pause=1))
+    run = started(site, site.ingest(), at(site, point, pause=1))
     run.signal(signal.SIGSTOP, group=True)
     _expire_claims(site)
-    other = _other_host(site).run()
+    other = other_host(site).run()
     site.check_rows()
     run.signal(signal.SIGCONT, group=True)
     ended = site.finish(run)
@@ -82,7 +83,7 @@ def _frozen(point: Point, site: Site) -> None:
         site.violated(5, f"the other host exited {other.exit_code}: {other.stderr[-400:]}")
     if ended.exit_code < 0:
         site.violated(5, f"the frozen run ended with {ended.exit_code}")
-    _check_publications(site, 1)
+    check_publications(site, 1)
     site.check_recovered([], site.run())
 
 
@@ -97,7 +98,7 @@ def _expire_claims(site: Site) -> None:
 
 def _worker_killed(point: Point, site: Site) -> list[Ended]:
     """Kill the process of one step; the run says that a step failed."""
-    run = _started(site, _at(site, point, pause=2), "--workers", "2")
+    run = started(site, site.ingest("--workers", "2"), at(site, point, pause=2))
     for child in psutil.Process(run.pid).children(recursive=True):
         child.kill()
     ended = site.finish(run)
@@ -111,7 +112,7 @@ def _luigid_gone(site: Site) -> None:
     with running_luigid(site.directory / "luigid") as port:
         config = f"[core]\ndefault_scheduler_port = {port}\n"
         (site.directory / "luigi.cfg").write_text(config, "utf-8")
-        run = _started(site, _at(site, _LOAD, pause=2), "--scheduler", "auto")
+        run = started(site, site.ingest("--scheduler", "auto"), at(site, _LOAD, pause=2))
     ended = site.finish(run)
     if ended.exit_code == 1 or ended.exit_code < 0:
         site.violated(5, f"exit code {ended.exit_code}: {ended.stderr[-400:]}")
@@ -185,36 +186,6 @@ def _future(site: Site) -> list[Ended]:
     return [ended]
 
 
-def _other_host(site: Site) -> Site:
-    """Return the same deployment with another work directory, as on another host."""
-    directory = site.directory / "other"
-    directory.mkdir(exist_ok=True)
-    return replace(site, directory=directory, violations=site.violations)
-
-
-def _check_publications(site: Site, count: int) -> None:
-    """Two publications of one manifest would be one too many."""
-    for network in site.files:
-        query = f"SELECT count() FROM {site.database(network)}.sot_publications"
-        if (found := int(site.ground.server.http(query))) != count:
-            site.violated(1, f"{network}: {found} publications, expected {count}")
-
-
-def _at(site: Site, point: Point, pause: float = 0.0) -> AtPoint:
-    return AtPoint(point, site.file("counter"), site.file("reached"), pause)
-
-
-def _started(site: Site, at: AtPoint, *options: str) -> Command:
-    """Return the run of a site when it has come to a point."""
-    run = site.start(site.ingest(*options), at)
-    deadline = time.monotonic() + SECONDS
-    while not at.reached.exists() and run.process.exitcode is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    if not at.reached.exists():
-        site.violated(0, f"the run did not come to {at.point}")
-    return run
-
-
 #: Cases whose harm is not an end of a run before its time.
 _WHOLE = (
     Case("two runs at once on two hosts", partial(_at_once, same_host=False)),
@@ -259,6 +230,8 @@ def cases(_: Ground, __: random.Random) -> list[Case]:
         *_MORE,
         *(Case(name, harmed(harm)) for harms in _SIGNALLED.values() for name, harm in harms.items()),
         *(Case(name, harmed(harm)) for name, harm in _BROKEN.items()),
+        *KILLED,
+        *AT_ONCE,
     ]
 
 
@@ -270,5 +243,6 @@ BLOCK = Block(
         *_WHOLE,
         *(Case(f"{number.name} at each point", harmed(*harms.values())) for number, harms in _SIGNALLED.items()),
         Case("each failure of the host, one after the other", harmed(*_BROKEN.values())),
+        *QUICK,
     ],
 )
