@@ -14,6 +14,33 @@ The flow, one luigi task a line; each leaves a proof, and a rerun does only what
 
 Each file goes its way by itself, the features first; PublishSnapshot needs them all.
 
+A walk from the command to the publication, to read file by file; each is used by one above it:
+
+    cli/__init__.py          the verbs of sot-ingest, each imported when it is called
+    cli/run.py               its options become snapshots
+    runs/ingest.py           locks them, waits for those that are late, asks luigi for IngestDaily
+    runs/lifecycle.py        the start and the end of any run: exit code, last line, messages, metrics
+    runs/process.py          luigi in this process, with luigid or without
+    runs/worker.py           luigi's worker: it locks and claims a snapshot, then runs the steps
+    tasks.py                 the graph: what each step needs, what proves it, the call that does it
+    graph/base.py            what all steps have in common: attempts, errors, records
+    graph/targets.py         is a step done? one class a proof
+    graph/context.py         what a run works with: settings, source, warehouses
+    graph/steps.py           what each step does, without luigi
+    sources/__init__.py      what a source can be asked
+    sources/s3.py            one of three sources
+    sources/download.py      a file, hashed while it is written
+    manifest.py              META.json, parsed and checked
+    files/workspace.py       files and proofs on disk
+    files/checks.py          a Parquet file's columns and rows
+    files/conversion.py      from a file's types to a column's: exact, or refused
+    warehouse/schema.py      tables and views, created or compared
+    warehouse/load.py        rows under a new load_id
+    warehouse/compare.py     the rows stored, counted and compared with the file's
+    warehouse/ledger.py      sot_table_loads
+    warehouse/server.py      statements to a ClickHouse server
+    warehouse/publish.py     sot_publications
+
 The work directory (``WORK_PATH``), empty when nothing is half done:
 
     {network}/{processing_date}/{window_days}/

@@ -1,10 +1,13 @@
 """Where things live: which folder may import which, and what the words must not import."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import pipeline
 
 ROOT = Path(__file__).parents[2]
 
@@ -158,3 +161,16 @@ def test_a_unit_test_stands_alone(path: Path) -> None:
     assert not {
         name for name in found if name.partition(".")[0] in {"moto", "duckdb"} or name.startswith("tests.torture")
     }
+
+
+def test_the_walk_can_be_followed() -> None:
+    """The package's docstring leads from the command to the publication: few files, each imported by one above it."""
+    walk = re.findall(r"^    ([\w/]+\.py) ", pipeline.__doc__ or "", flags=re.MULTILINE)
+    names = [f"pipeline.{path.removesuffix('.py').removesuffix('/__init__').replace('/', '.')}" for path in walk]
+    assert len(names) <= 25
+    assert names[0] == "pipeline.cli"
+    assert names[-1] == "pipeline.warehouse.publish"
+    above: set[str] = set()
+    for name in names:
+        assert not above or name in above or name.rpartition(".")[0] == "pipeline.cli", f"nothing above imports {name}"
+        above |= set(imports(MODULES[name].read_text("utf-8")))
