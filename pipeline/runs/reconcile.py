@@ -133,8 +133,11 @@ class Wait:
     stuck_since: float | None = None  #: since when no other run explains why there is no work
     reported: str = ""  #: what was logged last
 
-    def goes_on(self, others: Sequence[Obstacle]) -> bool:
-        """Tell whether to wait longer, given the steps that are another worker's turn, and log what for."""
+    def goes_on(self, others: Sequence[Obstacle], *, corrected: bool) -> bool:
+        """Tell whether to wait longer, given the steps that are another worker's turn, and log what for.
+
+        When luigid was ``corrected`` about a step, it is expected to give it the next time.
+        """
         now = time.monotonic()
         self.idle_since = now if self.idle_since is None else self.idle_since
         if others and all(found.why == PENDING for found in others):
@@ -146,16 +149,17 @@ class Wait:
         if others:
             what = "Waiting for luigid to notice that the worker has ended which it says is running the step"
             return self._within(now, self.stuck_since, ENDED_SECONDS, what, others)
-        return self._within(now, self.stuck_since, ENDED_SECONDS, "Waiting for luigid to give work", others)
+        what = self.reported if corrected else "Waiting for luigid to give work"
+        return self._within(now, self.stuck_since, ENDED_SECONDS, what, others)
 
     def _within(self, now: float, since: float, limit: float, what: str, others: Sequence[Obstacle]) -> bool:
         first = others[0] if others else Obstacle("", PENDING)
         event = logger.bind(task=first.task_id or None, worker=first.worker or None, seconds=limit)
         if now - since > limit:
             hint = "see luigid's page, and sot-ingest status; a run with --scheduler local does without luigid"
-            event.bind(hint=hint).warning("Gave up after {:g} s: {}", limit, what)
+            event.bind(hint=hint).warning("Gave up after {:g} s: {}", limit, what or "luigid gives no work")
             return False
-        if what != self.reported and now > since:
+        if what != self.reported:
             self.reported = what
             event.info(what)
         return True

@@ -198,7 +198,7 @@ class IngestWorker(Worker):
         if len(ready) == sum(found.why == DISABLED for found in obstacles):
             return False
         others = [found for found in obstacles if found.worker]
-        if self._wait.goes_on(others):
+        if self._wait.goes_on(others, corrected=len(obstacles) < len(ready)):
             return True
         self._left |= {found.task_id: found.worker for found in others}
         return False
