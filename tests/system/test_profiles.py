@@ -21,7 +21,8 @@ from pipeline.settings import ServerAddress
 from pipeline.warehouse import PARQUET_SETTINGS, ROLE
 from tests.support import profiles
 from tests.support.clickhouse import ClickHouseServer
-from tests.support.profiles import CUTTING, Difference, Profile, in_groups, walk
+from tests.support.profiles import Difference, walk
+from tests.support.setting_changes import CUTTING, Profile, every_change, in_groups
 from tests.support.warehouses import Databases
 
 SHARDS = 16
@@ -137,14 +138,14 @@ def test_every_statement_pins_them_over_http(clickhouse: ClickHouseServer) -> No
 
 def numbers_and_others(server: ClickHouseServer) -> list[list[Profile]]:
     """Return groups of changes: few numbers together, for one that is a limit ends the walk of its group."""
-    changes = profiles.every_change(server)
+    changes = every_change(server)
     numbers = [change for change in changes if len(change) > 1]
     return [*in_groups(numbers, 6), *in_groups([change for change in changes if len(change) == 1], 16)]
 
 
 def limits_of_several_sizes(server: ClickHouseServer) -> list[Profile]:
     """Return every change, and every number with three values."""
-    changes = profiles.every_change(server)
+    changes = every_change(server)
     numbers = [change for change in changes if len(change) > 1]
     more = [{**change, name: size} for change in numbers for name in [list(change)[-1]] for size in ("3", "7")]
     return [*changes, *more]
