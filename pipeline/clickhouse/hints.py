@@ -63,6 +63,7 @@ _LIMITS: Final = {
     306: "max_parser_depth",
     307: "max_bytes_to_read, max_bytes_to_read_leaf or max_bytes_to_sort",
     396: "max_result_rows, max_result_bytes, max_rows_to_transfer or max_bytes_to_transfer",
+    572: "query_plan_max_optimizations_to_apply",
     718: "max_parser_backtracks",
 }
 

@@ -32,6 +32,7 @@ NOT_NAMED = {
     "extremes": "of a reader: adds the extremes to the answer of the reader's own query",
     "offset": "of a reader: leaves out the first rows of the reader's own query",
     "memory_tracker_fault_probability": "is there to make ClickHouse fail in its tests",
+    "unknown_packet_in_send_data": "is there to make ClickHouse fail in its tests",
 }
 
 #: Profiles that were found to change what is stored, decided or seen, without an error.
@@ -62,7 +63,7 @@ def haste(monkeypatch: pytest.MonkeyPatch) -> None:
 def told(differences: Iterable[Difference]) -> list[str]:
     """Return the differences that no error names."""
     return [
-        f"{difference.profile}: {' '.join(difference.first)}"
+        f"{difference.changed} = {difference.profile[difference.changed]}: {': '.join(difference.first)}"
         for difference in differences
         if not difference.is_told and difference.changed not in NOT_NAMED
     ]
