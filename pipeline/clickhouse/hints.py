@@ -81,8 +81,8 @@ _HINTS: Final = {
     159: "the statement took longer than max_execution_time, or another timeout, in the profile of {variables}_USER "
     "allows: run again when the server is less busy, or raise it",
     201: "the quota of {variables}_USER is used up: raise it, or run again after the time that the message names",
-    202: "max_concurrent_queries of the server, or max_concurrent_queries_for_user or max_concurrent_queries_for_all_users "
-    "of the profile of {variables}_USER, is reached: run again later",
+    202: "max_concurrent_queries of the server, or max_concurrent_queries_for_user or "
+    "max_concurrent_queries_for_all_users of {variables}_USER, is reached: run again later",
     241: "the message says whose memory is used up: run again later, or raise max_memory_usage or "
     "max_memory_usage_for_user in the profile of {variables}_USER, or the server's limit",
     243: "free space on ClickHouse's disk, then run again",
