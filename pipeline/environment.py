@@ -134,7 +134,7 @@ def in_brackets(host: str) -> str:
 
 
 def log_format() -> Literal["text", "json"]:
-    """Return the format of the log as far as it can be told where the settings are wrong, or not read yet."""
+    """Return the format of the log as far as it is known where the settings are wrong, or not read yet."""
     return "json" if os.environ.get("LOG_FORMAT") == "json" else "text"
 
 

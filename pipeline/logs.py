@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: luigi tells every decision of its scheduler at INFO, and a summary of many lines; our own events say it shorter.
 _LUIGI = ("luigi", "luigi-interface", "luigi.scheduler")
 
-#: In messages of luigi's about what an event of our own has told: a traceback of our errors, a missing snapshot.
+#: In messages of luigi's about what an event of our own has reported: a traceback of our errors, a missing snapshot.
 _TOLD = ("\npipeline.", "The task is an external data dependency", "Failed pinging scheduler")
 
 
@@ -78,15 +78,15 @@ class InterceptHandler(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         level: str | int = record.levelname if record.levelname in _LEVELS else record.levelno
         message = record.getMessage()
-        told = isinstance(error, PipelineError | KeyboardInterrupt) or any(sign in message for sign in _TOLD)
-        if record.name in _LUIGI and (record.levelno <= logging.INFO or told):
-            level = "DEBUG"  # our own event has told it, on one line
+        is_reported = isinstance(error, PipelineError | KeyboardInterrupt) or any(sign in message for sign in _TOLD)
+        if record.name in _LUIGI and (record.levelno <= logging.INFO or is_reported):
+            level = "DEBUG"  # our own event has reported it, on one line
         elif str(error).startswith("Unfulfilled "):  # luigi's text holds its targets, and a traceback
-            level, told = "WARNING", True
+            level, is_reported = "WARNING", True
             message = f"Step was not run, for a proof that it needs was taken back:{message.partition(' failed ')[2]}"
         elif type(error).__name__ == "RPCError":  # at the end of dozens of lines about sockets
-            level, told, message = "WARNING", True, f"luigid cannot be used any longer: {error}"
-        exception = None if told or error is None else record.exc_info
+            level, is_reported, message = "WARNING", True, f"luigid cannot be used any longer: {error}"
+        exception = None if is_reported or error is None else record.exc_info
         logger.bind(logger=record.name).opt(exception=exception).log(level, "{}", message)
 
 
@@ -148,5 +148,5 @@ def configure(log_format: Literal["text", "json"], level: str, sink: Callable[[s
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     logging.getLogger("botocore.credentials").setLevel(logging.WARNING)  # says in every process where they are from
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are told by our own errors
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # our own errors report its retries
     logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)  # logs a traceback, then raises the same

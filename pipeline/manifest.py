@@ -1,6 +1,6 @@
 """META.json, from bytes to facts; the only place that knows how upstream spells them.
 
-Upstream's exporters write three dialects, all in use, told apart by their shape:
+Upstream's exporters write three dialects, all in use, distinguished by their shape:
 
 * current: ``"sha256": {"alerts.parquet": "<64 hex>", …}``
 * list: ``"files": [{"filename": "raw_alerts.parquet", "checksum": "sha256:<64 hex>"}, …]``

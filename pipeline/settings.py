@@ -170,7 +170,7 @@ class Settings(BaseModel):
     notify_urls: SecretStr = Field(
         SecretStr(""),
         alias="NOTIFY_URLS",
-        description="where a run's failure and recovery are told: Apprise URLs, comma-separated; they hold tokens",
+        description="where a run's failure and recovery are reported: Apprise URLs, comma-separated; they hold tokens",
     )
     notify_on_success: bool = Field(
         False, alias="NOTIFY_ON_SUCCESS", description="tell of every run that did something"
@@ -348,7 +348,7 @@ class Settings(BaseModel):
                 )
 
     def unknown_network(self, network: str) -> str | None:
-        """Return what is wrong with a network that somebody asks for, or None when it is a configured one."""
+        """Return what is wrong with a network that was asked for, or None when it is a configured one."""
         if network in self.networks:
             return None
         return f"{network!r} is not one of INGESTION_NETWORKS {did_you_mean(network, self.networks)}"

@@ -174,7 +174,7 @@ class IngestSnapshot(luigi.WrapperTask, SnapshotTask):
     """All of the above for one network."""
 
     def check(self) -> bool:
-        """Ask as a run does, and say when nobody can tell whether upstream published the snapshot again."""
+        """Ask as a run does, and say when it is not known whether upstream published the snapshot again."""
         with self.report_errors("Could not tell whether the snapshot is ingested"):
             return bool(self._attempts(self._is_current))
 
@@ -223,7 +223,7 @@ class IngestRange(luigi.WrapperTask):
     window_days: int = parameters.window_days()
     networks: tuple[str, ...] = parameters.networks()
     reverse: bool = luigi.BoolParameter(description="the newest day first")
-    check_source: bool = luigi.BoolParameter(description="look whether upstream published a published day anew")
+    check_source: bool = luigi.BoolParameter(description="look whether upstream published a published day again")
 
     def requires(self) -> list[luigi.Task]:
         ordered = sorted(self._to_do, key=lambda snapshot: snapshot.processing_date, reverse=self.reverse)

@@ -49,7 +49,7 @@ is_installed() { is_stamped "$2" "$1" && "$2/bin/pip" --version >/dev/null 2>&1;
 is_part() { [[ -z $(comm -23 <(packages "$1") <(packages "$2")) ]]; }
 packages() { grep -oE '^[^ #]+==[^ ]+' "$root/$1" | sort; }
 
-# new_venv DIRECTORY: made anew, so that nothing outlives its place in the lock.
+# new_venv DIRECTORY: made again, so that nothing outlives its place in the lock.
 new_venv() {
     local python
     python=$(find_python)

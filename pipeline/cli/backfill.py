@@ -24,14 +24,14 @@ from pipeline.dates import first_day, yesterday
 @options.networks
 @options.window_days
 @click.option("--reverse", is_flag=True, help="The newest day first.")
-@click.option("--check-source", is_flag=True, help="Look whether upstream published a published day anew.")
+@click.option("--check-source", is_flag=True, help="Look whether upstream published a published day again.")
 @options.workers
 @options.scheduler
 @options.as_json
 def command(first: date | None, span: relativedelta | None, last: date | None, as_json: bool, **given: Any) -> None:
     """Ingest the days of a range that are not published; the others cost one query a network.
 
-    A day without a snapshot at the source, or with a bad one, does not stop the others: they are told at the end, with
+    A day without a snapshot at the source, or with a bad one, does not stop the others: it is listed at the end, with
     exit code 20 when all that is left is not at the source, and 30 when something failed.
     """
     from pipeline.graph.remaining import snapshots_in_range  # noqa: PLC0415

@@ -10,7 +10,7 @@ from pipeline.cli import options, output
 
 
 @click.command(epilog="\b\nExample:\n  sot-ingest doctor")
-@click.option("--offline", is_flag=True, help="Ask nobody: look at this host only.")
+@click.option("--offline", is_flag=True, help="Ask no service: look at this host only.")
 @options.as_json
 def command(*, offline: bool, as_json: bool) -> None:
     """Look at the source, the warehouse, luigid, clocks, the work directory, luigi.cfg and the names of variables.

@@ -1,4 +1,4 @@
-"""``sot-ingest gc``: what nobody needs any more, removed."""
+"""``sot-ingest gc``: what is no longer needed, removed."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ scheduler = click.option(
     type=click.Choice(["auto", "luigid", "local"]),
     default="auto",
     show_default=True,
-    help="Ask luigid if it answers (auto), luigid or nobody (luigid), or schedule in this process (local).",
+    help="Ask luigid if it answers (auto), luigid only (luigid), or schedule in this process (local).",
 )
 
 

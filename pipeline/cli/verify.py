@@ -35,7 +35,7 @@ def command(
 
     What is wrong is sent to NOTIFY_URLS, and when it no longer is.
 
-    Exit code 0 when all is as it should be, 2 when something is found, 35 when it could not be told.
+    Exit code 0 when all is as it should be, 2 when something is found, 35 when that is not known.
     """
     chosen = options.load_settings()
     last = day or yesterday()
@@ -73,10 +73,10 @@ def _print(found: Sequence[Verified], first: date, last: date) -> None:
         click.echo(f"Nothing is published from {first.isoformat()} to {last.isoformat()}.")
         return
     faults = sum(len(each.faults) for each in found)
-    told = sum(len(each.findings) for each in found) - faults
+    notes = sum(len(each.findings) for each in found) - faults
     outcome = _number(faults, "finding") if faults else "as they were loaded"
-    notes = f", {_number(told, 'note')}" if told else ""
-    click.echo(f"Verified {_number(len(found), 'publication')} with {count_rows(found):,} rows: {outcome}{notes}")
+    noted = f", {_number(notes, 'note')}" if notes else ""
+    click.echo(f"Verified {_number(len(found), 'publication')} with {count_rows(found):,} rows: {outcome}{noted}")
 
 
 def _number(count: int, what: str) -> str:

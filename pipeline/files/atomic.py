@@ -120,7 +120,7 @@ def pieces(path: Path) -> Iterator[bytes]:
 
 
 def sha256_of(path: Path, report: Callable[[int], None] = lambda _: None) -> str:
-    """Return the SHA-256 of a file as lower-case hex; ``report`` is told of bytes read. Raises WorkDirectoryError."""
+    """Return the SHA-256 of a file, lower-case hex; ``report`` is called with bytes read. Raises WorkDirectoryError."""
     digest = hashlib.sha256()
     for piece in pieces(path):
         digest.update(piece)

@@ -30,7 +30,7 @@ def check_size(path: Path, entry: FileEntry) -> int:
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        raise FileError(f"{entry.name}: missing at {path}", hint="run again: the file is fetched anew") from None
+        raise FileError(f"{entry.name}: missing at {path}", hint="run again: the file is fetched again") from None
     if entry.size is not None and size != entry.size:
         raise FileError(f"{entry.name}: {size} bytes, the manifest says {entry.size}", hint=ASK_UPSTREAM)
     return size
@@ -110,11 +110,11 @@ def check_lists(path: Path, table: Table, name: str) -> None:
 
 
 def check_sha256(path: Path, name: str, expected: str, report: Callable[[int], None] = lambda _: None) -> str:
-    """Return the file's SHA-256; ``report`` is told of bytes read. Raises FileError when it is another."""
+    """Return the file's SHA-256; ``report`` is called with bytes read. Raises FileError when it is another."""
     found = atomic.sha256_of(path, report)
     if found != expected:
         raise FileError(
             f"{name}: SHA-256 of {path} is {found}, expected {expected}",
-            hint="the file changed on disk and was removed; run again: it is fetched anew",
+            hint="the file changed on disk and was removed; run again: it is fetched again",
         )
     return found

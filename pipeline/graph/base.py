@@ -73,7 +73,7 @@ class SnapshotTask(luigi.Task):
         return luigid_page.failure(self.snapshot, get_context().settings.window_days, what, hint)
 
     def report(self, done: int, total: int | None, note: str = "") -> None:
-        """Tell luigi's page how far the step is, where somebody knows."""
+        """Tell luigi's page how far the step is, where that is known."""
         luigid_page.show(self, done, total, note)
 
     @property
@@ -94,8 +94,8 @@ class SnapshotTask(luigi.Task):
                 with interrupts.work():
                     yield
             except BaseException as error:
-                if not getattr(error, "told", False):
-                    error.told = True  # type: ignore[attr-defined]  # check() inside run() passes here twice
+                if not getattr(error, "is_reported", False):
+                    error.is_reported = True  # type: ignore[attr-defined]  # check() inside run() passes here twice
                     if isinstance(error, PipelineError):
                         logger.bind(hint=error.hint).error("{}: {}", what, error)
                     self.record("failed", started, error=error)

@@ -99,7 +99,7 @@ class Context:
 
     @cached_property
     def claims(self) -> Claims | None:
-        """The claims of a run, which has locked what it claims; nobody else has an embedded warehouse."""
+        """The claims of a run, which has locked what it claims; an embedded warehouse has a single user."""
         return self.claims_of("", locked=True)
 
     def claims_of(self, verb: str, *, locked: bool = False) -> Claims | None:

@@ -4,7 +4,7 @@ Python runs a signal's handler between any two instructions, also inside what it
 drops: a finalizer, or what libraries do around a fork. An interrupt that was raised there would be lost, and with it
 the lock that the callback holds. So none is raised around a fork, and one that was dropped is raised again.
 
-A process that was forked for a step gets SIGTERM when the run's is killed: nobody would use what it does.
+A process that was forked for a step gets SIGTERM when the run's is killed: nothing would use what it does.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _ProcessState:
 
 
 _state = _ProcessState()
-_other_drops = sys.unraisablehook  #: what is told of dropped exceptions that are no interrupts
+_other_drops = sys.unraisablehook  #: what handles dropped exceptions that are no interrupts
 
 
 def install_signal_handlers() -> None:
@@ -93,7 +93,7 @@ def _receive(number: int, frame: FrameType | None) -> None:
 
 def _deliver(_number: int, _frame: FrameType | None) -> None:
     if _state.interrupt is None:
-        return  # somebody else's alarm
+        return  # another library's alarm
     if _state.is_forking:
         signal.setitimer(signal.ITIMER_REAL, _SOON)
         return

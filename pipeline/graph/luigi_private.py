@@ -13,7 +13,7 @@ NAMES = {
     },
     "Worker": {
         "_add": "overridden: tells the scheduler of a task, and yields what the task needs",
-        "_add_task": "overridden: what the scheduler is told of one task",
+        "_add_task": "overridden: reports one task to the scheduler",
         "_add_task_history": "what was reported of each task: (task, status, whether it can run)",
         "_create_task_process": "overridden: makes what runs a step, in a process of its own or not",
         "_first_task": "the id of the task that was asked for, which luigid's page shows",

@@ -26,7 +26,7 @@ class Progress:
     snapshot: str
     step: str
     done: int  #: bytes
-    total: int | None  #: bytes, None when nobody knows
+    total: int | None  #: bytes, None when not known
     note: str = ""
 
 

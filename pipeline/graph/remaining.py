@@ -44,7 +44,7 @@ def snapshots_in_range(networks: Iterable[str], first: date, last: date, window_
 def up_to_date(shared: Context, snapshots: Iterable[Snapshot]) -> dict[Snapshot, list[Publication]]:
     """Return those that left nothing to do here, with the publications that settled them; one query a network.
 
-    The source is not asked whether upstream has published a snapshot anew since. Raises WarehouseError.
+    The source is not asked whether upstream has published a snapshot again since. Raises WarehouseError.
     """
     groups: dict[tuple[str, int], list[Snapshot]] = defaultdict(list)
     for snapshot in snapshots:
@@ -63,7 +63,7 @@ def up_to_date(shared: Context, snapshots: Iterable[Snapshot]) -> dict[Snapshot,
 def remaining_snapshots(shared: Context, snapshots: Sequence[Snapshot], *, check_source: bool) -> list[Snapshot]:
     """Return those that a run has something to do for, in the order given.
 
-    With ``check_source`` also those that upstream published anew: one request for each that is published. Raises
+    With ``check_source`` also those that upstream published again: one request for each that is published. Raises
     WarehouseError, and SourceError when the source is asked.
     """
     published = up_to_date(shared, snapshots)

@@ -1,6 +1,6 @@
 """What each step does, without luigi: one function a step, each returning the facts that its log event carries.
 
-A step that finds bad data removes exactly the bad artefact and its proofs, so that the next try fetches it anew. A
+A step that finds bad data removes exactly the bad artefact and its proofs, so that the next try fetches it again. A
 step that fails because a service is down removes nothing.
 """
 
@@ -27,7 +27,7 @@ from pipeline.warehouse.schema import ensure_schema
 
 Facts = dict[str, Any]
 
-RUN_AGAIN = "run again: what is missing is fetched anew"
+RUN_AGAIN = "run again: what is missing is fetched again"
 
 
 def pin_manifest(context: Context, snapshot: Snapshot) -> None:
@@ -229,7 +229,7 @@ def proven_loads(context: Context, snapshot: Snapshot) -> dict[str, tuple[str, i
     found = ledger.find_proven_loads(context.warehouse(snapshot.network), snapshot, sha256s)
     for table, file in files.items():
         if table.name not in found:
-            raise FileError(f"{table.name}: no proven load of its file", hint="run again: the table is loaded anew")
+            raise FileError(f"{table.name}: no proven load of its file", hint="run again: the table is loaded again")
         if not file.superseded_by:
             with discarding(context, snapshot, table):
                 checks.check_size(workspace.file_path(table), entries[table.name])
@@ -248,7 +248,7 @@ def discarding(context: Context, snapshot: Snapshot, table: Table) -> Iterator[N
 
 
 def discard_file(context: Context, snapshot: Snapshot, table: Table) -> None:
-    """Remove a file that turned out bad here, and where the source keeps it for us: it is fetched anew."""
+    """Remove a file that turned out bad here, and where the source keeps it for us: it is fetched again."""
     context.workspace(snapshot).discard_file(table)
     context.source.discard(snapshot, table)
 

@@ -17,11 +17,11 @@ class Finding:
     hint: str  #: what to do
     table: str = ""  #: when it is about one
     load_id: str = ""
-    is_fault: bool = True  #: else it is only told
+    is_fault: bool = True  #: else a note
 
 
 def rerun_command(snapshot: Snapshot, table: str = "") -> str:
-    """Return the command that loads a snapshot or one of its tables anew."""
+    """Return the command that loads a snapshot or one of its tables again."""
     return command_for("rerun", snapshot) + (f" --table {table}" if table else "")
 
 

@@ -2,7 +2,7 @@
 
 A load goes in four moves, so that nothing removed can be published meanwhile: its snapshot is claimed, which keeps runs
 out; the ledger says that it is collected, after which no publication can name it; after a pause that outlasts any
-publication already under way everything is looked at anew; then its partition is dropped.
+publication already under way everything is looked at again; then its partition is dropped.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _retire(context: Context, snapshot: Snapshot) -> bool:
 
 
 def _collect(context: Context, snapshots: Sequence[Snapshot], policy: Policy, pause: float) -> list[GarbageLoad]:
-    """Mark, pause, look anew, drop."""
+    """Mark, pause, look again, drop."""
     marked = {network: _chosen(context, network, snapshots, policy) for network in _networks(snapshots)}
     for network, chosen in marked.items():
         if chosen:

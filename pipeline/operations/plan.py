@@ -19,7 +19,7 @@ from pipeline.warehouse.publish import Publication, newest_publication
 
 NO_SNAPSHOT = "snapshot not at the source"
 PUBLISHED = "published, nothing to do"
-CHANGED, ANEW, NO_PROOF = "manifest changed upstream", "to be loaded anew", "no proof"
+CHANGED, FORGOTTEN, NO_PROOF = "manifest changed upstream", "to be loaded again", "no proof"
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _parsed(shared: Context, snapshot: Snapshot, data: bytes) -> Manifest:
 
 def _reason(publication: Publication | None, *, changed: bool) -> str:
     if publication and publication.forgotten:
-        return ANEW
+        return FORGOTTEN
     return CHANGED if publication or changed else NO_PROOF
 
 

@@ -1,6 +1,6 @@
 """Compare what readers see with what was recorded when it was loaded, and with the manifest at the source.
 
-Writes nothing. What is found is told, one finding for each thing that is not as it should be.
+Writes nothing. What is found is reported, one finding for each thing that is not as it should be.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _of_publication(
                 "publication",
                 f"{what} has {', '.join(sorted(tables)) or 'nothing'}",
                 ", ".join(sorted(names)),
-                f"readers do not see all tables of INGESTION_TABLES: {_back_or_anew(found.snapshot)}",
+                f"readers do not see all tables of INGESTION_TABLES: {_rollback_or_rerun(found.snapshot)}",
             )
     altered = altered_views(warehouse)
     for table in TABLES:
@@ -114,7 +114,7 @@ def _of_load(
     rows = found.publication.row_counts.get(table.name, 0)
     if load is None or load.table_name != table.name or not load.was_loaded:
         state = "no such load" if load is None else f"a load of {load.table_name}, {load.state}"
-        hint = f"readers see rows that nobody counted, or none: {_back_or_anew(snapshot)}"
+        hint = f"readers see rows that were never counted, or none: {_rollback_or_rerun(snapshot)}"
         yield Finding("ledger", state, f"a load of {table.name}, loaded", hint, **about)
         return
     if load.row_count != rows:
@@ -164,7 +164,7 @@ def _of_source(context: Context, snapshot: Snapshot, past: Sequence[Publication]
     """Compare the manifest at the source with the one that was published."""
     seen, source = past[-1], context.source
     if not source.is_ready(snapshot):
-        hint = "nothing to do; the day could not be loaded anew"
+        hint = "nothing to do; the day could not be loaded again"
         yield Finding("gone upstream", f"no {source.absence(snapshot)[0]}", seen.source, hint, is_fault=False)
     elif not source.is_current(snapshot, {seen.source: seen.manifest_sha256}):
         effective = effective_publications(past, seen.load_ids)
@@ -182,7 +182,7 @@ def _newest_at(source: Source, snapshot: Snapshot) -> str:
     return source.manifest_uri(snapshot) or f"other rows at {source.uri}"
 
 
-def _back_or_anew(snapshot: Snapshot) -> str:
+def _rollback_or_rerun(snapshot: Snapshot) -> str:
     return f"{command_for('rollback', snapshot)}, or {rerun_command(snapshot)}"
 
 

@@ -1,7 +1,7 @@
 """``verify --deep``: the files once more from the source, every row of them compared with the published ones.
 
 A file is loaded under a load_id that no publication names and no run takes for a proof, compared, and dropped. What
-is left when it is killed is a load that nobody names, to be collected, and a directory that the next one clears.
+is left when it is killed is a load to be collected, and a directory that the next one clears.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.warehouse.publish import Publication
 def compare_files(
     context: Context, snapshot: Snapshot, publication: Publication, loads: Mapping[str, RecordedLoad]
 ) -> Iterator[Finding]:
-    """Yield how the published rows differ from those of the files; what cannot be compared is told.
+    """Yield how the published rows differ from those of the files; what cannot be compared is a finding, too.
 
     Raises SourceError and WarehouseError.
     """

@@ -68,7 +68,7 @@ def _snapshots(root: Path) -> Iterator[Snapshot]:
         try:
             snapshot = Snapshot(path.parts[-3], date.fromisoformat(path.parts[-2]), int(path.parts[-1]))
         except ValueError:
-            continue  # somebody else's
+            continue  # not the pipeline's
         if path.is_dir() and str(snapshot) == path.relative_to(root).as_posix():
             yield snapshot
 

@@ -85,19 +85,19 @@ def _ingest_as_they_come(
     shared: Context, snapshots: Sequence[Snapshot], workers: int | None, scheduler: Scheduler, wait: float
 ) -> int:
     """Ingest what is at the source, then what comes in time, and in the end say what did not; return the exit code."""
-    code, end, told = 0, time.monotonic() + wait, False
+    code, end, is_logged = 0, time.monotonic() + wait, False
     while snapshots:
         left = end - time.monotonic()
         late = [snapshot for snapshot in snapshots if left > 0 and _is_missing(shared, snapshot)]
         if ready := [snapshot for snapshot in snapshots if snapshot not in late]:
             code = max(code, run_task(shared, _task(ready), workers, scheduler))
         if late:
-            if not told:
+            if not is_logged:
                 networks = ",".join(snapshot.network for snapshot in late)
                 logger.bind(networks=networks, minutes=round(left / 60, 1)).info(
                     "Waiting for snapshots to be published"
                 )
-                told = True
+                is_logged = True
             time.sleep(max(0.0, min(end - time.monotonic(), LOOK_SECONDS + random.uniform(0, LOOK_JITTER))))  # noqa: S311  # so that hosts do not look at once
         snapshots = late
     return code

@@ -34,7 +34,7 @@ def _network(place: str) -> str:
 
 
 def send(settings: Settings, found: Inspection, exit_code: int) -> None:
-    """Send a message about what is wrong, or is no longer, if there is something to tell and somebody to be told."""
+    """Send a message about what is wrong, or is no longer, if there is something to say and an address for it."""
     if not (urls := settings.notify_urls.get_secret_value()):
         return
     path = settings.work_path.absolute() / "found" / f"{ping.command()}.json"
@@ -51,7 +51,7 @@ def send(settings: Settings, found: Inspection, exit_code: int) -> None:
 
 
 def _message(wrong: dict[str, list[str]], recovered: Sequence[str], exit_code: int) -> notify.Message:
-    """Return what people are told; a place that recovered is told of once."""
+    """Return the text of the message; a recovery is reported once."""
     networks = sorted({_network(place) for place in wrong or recovered})
     what = "failed" if wrong else "recovered"
     lines = [line for place, problems in list(wrong.items())[: notify.MOST] for line in (f"{place}:", *problems)]

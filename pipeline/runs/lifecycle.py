@@ -123,8 +123,8 @@ def _report(shared: Context, outcome: Outcome) -> None:
 def _log_end(code: int, facts: Mapping[str, Any]) -> None:
     """Log the last line of a run."""
     level = "INFO" if code == 0 else "ERROR"
-    told = {"exit_code": code, **facts, "hint": facts.get("hint", exit_codes.HINTS.get(code))}
-    logger.bind(**told).log(level, "Run ended: {}", exit_codes.MEANINGS[code])
+    fields = {"exit_code": code, **facts, "hint": facts.get("hint", exit_codes.HINTS.get(code))}
+    logger.bind(**fields).log(level, "Run ended: {}", exit_codes.MEANINGS[code])
     sys.stderr.flush()
 
 

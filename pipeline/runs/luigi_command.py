@@ -27,7 +27,7 @@ def main() -> int:
         process.configure_process(get_settings())
         if {"--help", "--help-all"} & set(arguments):
             sys.argv[0] = "luigi"  # which the help shows
-            return process.run_luigi(arguments)  # no run, and nobody is told of one
+            return process.run_luigi(arguments)  # no run, and no messages
         task, chosen = luigi_arguments.parse(arguments)
         return lifecycle.run_with_lifecycle(lambda: _run(arguments, chosen), luigi_arguments.facts(task))
     except (PipelineError, interrupts.Interrupted) as error:

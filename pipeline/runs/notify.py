@@ -22,7 +22,7 @@ Kind = Literal["failure", "warning", "success"]
 
 @dataclass(frozen=True)
 class Message:
-    """What people are told."""
+    """What a message says."""
 
     kind: Kind
     title: str
@@ -33,7 +33,7 @@ def message_about(outcome: Outcome, *, on_success: bool, when_missing: bool) -> 
     """Return what to tell about a run, or None when there is nothing to tell.
 
     A run that started nothing is silent: of a wrong command line the one who typed it knows, and of a snapshot that
-    another run is at work on that one tells. A missing snapshot is told each time that somebody looks: with two runs
+    another run is at work on that one tells. A missing snapshot is reported by each run that looks: with two runs
     a night these are two messages, and the second says that it is still missing.
     """
     code = outcome.exit_code
@@ -66,7 +66,7 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     if (more := len(outcome.troubles) - MOST) > 0:
         yield f"and {more} more"
     if outcome.exit_code and not outcome.troubles:
-        yield from _why(outcome.cause or "no step told one, see the log", outcome.hint)
+        yield from _why(outcome.cause or "no step recorded one, see the log", outcome.hint)
     rows = {record.snapshot: _rows(record.facts) for record in outcome.published}
     for snapshot in dict.fromkeys((*outcome.recovered, *rows)):
         done = f"published, {rows[snapshot]:,} rows" if snapshot in rows else "published"

@@ -126,9 +126,9 @@ def _recovered(context: Context, outcome: Outcome, network: str) -> list[Snapsho
     found = [
         snapshot for snapshot in asked if states & last_states([each for each in before if each.snapshot == snapshot])
     ]
-    told = {record.snapshot for record in outcome.records}
+    recorded = {record.snapshot for record in outcome.records}
     for snapshot in found:
-        if snapshot not in told:
+        if snapshot not in recorded:
             record = step_records.record_of(context, snapshot, ("IngestSnapshot", ""), "done")
             step_records.record_step(context, record)
     return found

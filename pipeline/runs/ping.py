@@ -1,4 +1,4 @@
-"""The dead-man's switch: a service is told that a command starts and how it ended, and raises the alarm when it is not.
+"""The dead-man's switch: it learns that a command starts and how it ended, and raises the alarm when it is not.
 
 ``{PING_URL}/start`` and ``{PING_URL}/{exit code}``, as healthchecks.io and what is compatible with it take them. The
 URL is the key: it is never logged. Its placeholder ``{command}`` becomes the verb of ``sot-ingest``, or ``luigi``; with

@@ -31,14 +31,14 @@ from pipeline.tasks import CleanUp, FindSnapshot, PublishSnapshot
 
 #: How long a step may take to clear up after an interrupt: a query to kill, a line for the ledger.
 CLEARING_SECONDS = 15
-TELLING_SECONDS = 0.5  #: until it is told of the interrupt again
+SIGNAL_SECONDS = 0.5  #: until it gets the signal again
 
 #: The most bytes of a result: the task's id, and what luigi's page shows of a failure.
 _LONGEST = 1 << 17
 
 
 class Results:
-    """What processes of steps tell the worker, a datagram each: one that is killed has told all of it, or nothing.
+    """What processes of steps tell the worker, a datagram each: one that is killed has sent all of it, or nothing.
 
     A multiprocessing.Queue has a lock, which a process that is killed can keep for ever, and with it the whole run.
     """
@@ -90,7 +90,7 @@ class IngestWorker(Worker):
     # Scheduling
 
     def add(self, task: luigi.Task, multiprocess: bool = False, processes: int = 0) -> bool:  # noqa: ARG002  # luigi's
-        """Schedule a task and what it needs; return whether it could be told of each whether it is complete."""
+        """Schedule a task and what it needs; return whether each could say if it is complete."""
         self._first_task = self._first_task or task.task_id
         self.add_succeeded = True
         waiting, seen = deque([task]), {task.task_id}
@@ -211,7 +211,7 @@ class IngestWorker(Worker):
                 yield task
 
     def _of_status(self, wanted: str) -> Iterator[luigi.Task]:
-        """Yield the tasks that this worker has last told the scheduler this status of."""
+        """Yield the tasks that this worker last reported with this status."""
         last = {task.task_id: (task, status) for task, status, _ in self._add_task_history}
         for task, status in last.values():
             if status == wanted and task.task_id not in self._left:
@@ -253,13 +253,13 @@ def _check(task: luigi.Task) -> bool:
 def end_children() -> None:
     """Terminate all that this process has forked, and kill what has not cleared up after CLEARING_SECONDS.
 
-    A process that was forked this moment forgets a signal: Python clears what came before it was ready. So each is told
-    again until it has ended; one that is clearing up takes no notice.
+    A process that was forked this moment forgets a signal: Python clears what came before it was ready. So each gets
+    it again until it has ended; one that is clearing up takes no notice.
     """
     children = psutil.Process().children(recursive=True)
     deadline = time.monotonic() + CLEARING_SECONDS
     while children and time.monotonic() < deadline:
-        children = _ended(children, psutil.Process.terminate, TELLING_SECONDS)
+        children = _ended(children, psutil.Process.terminate, SIGNAL_SECONDS)
     _ended(children, psutil.Process.kill, None)
 
 

@@ -1,6 +1,6 @@
 -- The ledger: every attempt to load a file into a table, and what became of it. Append-only: the newest row of a
 -- load_id counts. state: started, loaded (rows counted and compared), failed, forgotten (an operator asked to load
--- anew), compared (loaded by verify --deep to be compared with published rows, and dropped),
+-- again), compared (loaded by verify --deep to be compared with published rows, and dropped),
 -- collected (by gc: no publication may name it, its rows are dropped).
 CREATE TABLE IF NOT EXISTS {database}.sot_table_loads
 (

@@ -21,7 +21,7 @@ from pipeline.tables import BY_NAME, Table
 
 RUN_LATER = "run again later, or ask upstream for it"
 
-#: Takes bytes done, bytes in all (None when nobody knows), and what a person may want to know beside them.
+#: Takes bytes done, bytes in all (None when not known), and what a person may want to know beside them.
 Report = Callable[..., None]
 
 PIECE_BYTES = 1 << 18  #: a connection that is reset loses the piece on its way, so less than 1 MiB
@@ -61,7 +61,7 @@ class Source(Protocol):
         """Say, of a snapshot that is not ready, what is not there, and what an operator can do."""
 
     def prepare(self, snapshot: Snapshot, report: Report) -> None:
-        """Make the manifest where upstream publishes none; ``report`` is told of bytes as they arrive."""
+        """Make the manifest where upstream publishes none; ``report`` is called with bytes as they arrive."""
 
     def manifest_uri(self, snapshot: Snapshot) -> str | None:
         """Return the manifest's URI with its version as the fragment, or None when there is no manifest.

@@ -20,7 +20,7 @@ _ROOT_HINT = "check SOT_PATH: it must name a directory that this user can read"
 _ACCESS_HINT = "let the user that runs the pipeline read everything under SOT_PATH"
 _KEY_HINT = "only files under SOT_PATH are read: remove the symbolic link, or mount the data there"
 _DISK_HINT = "run again later; if it lasts, check the disk or the mount under SOT_PATH"
-_CHANGED_HINT = "somebody writes into SOT_PATH: run again when they have finished"
+_CHANGED_HINT = "SOT_PATH is being written to: run again when that has finished"
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EISDIR})
@@ -55,7 +55,7 @@ class DirectorySource(ManifestAtSource):
             raise too_large(self._manifest_uri(file))
         try:
             return ManifestText(b"".join(self.read(file)), self._manifest_uri(file))
-        except FileError as error:  # of a file that was just found: somebody is at work there
+        except FileError as error:  # of a file that was just found: it is being written
             raise SourceUnavailableError(str(error), hint=error.hint) from None
 
     def find(self, key: str) -> RemoteFile | None:

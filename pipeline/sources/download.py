@@ -49,7 +49,7 @@ def fetch(
 ) -> tuple[str, str]:
     """Write the table's file to ``path``; return its SHA-256, and the snapshot that superseded it or ''.
 
-    ``report`` is told of bytes done and in all. Raises FileError when the bytes are not those that the manifest
+    ``report`` is called with bytes done and in all. Raises FileError when the bytes are not those that the manifest
     lists, and what the source raises; then ``path`` is as it was.
     """
     entry = manifest.files[table.name]

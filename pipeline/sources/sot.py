@@ -1,6 +1,6 @@
 """Snapshots in the SOT ClickHouse itself: exported to Parquet files and a manifest, then read like any other.
 
-Nobody publishes a manifest there, so it is made here, last: row counts, the SHA-256 of each file, and a digest over
+No manifest is published there, so it is made here, last: row counts, the SHA-256 of each file, and a digest over
 the cells that the SOT ClickHouse computes over the same rows (:mod:`pipeline.files.digest`). The same digest over the
 loaded rows must be equal: a proof from one end to the other that needs no trust in the files between.
 
@@ -179,7 +179,7 @@ class SotSource:
         return newest_first(())
 
     def discard(self, snapshot: Snapshot, table: Table | None = None) -> None:
-        """Remove the export of a snapshot, or of one table, and then the manifest too: the next is made anew."""
+        """Remove the export of a snapshot, or of one table, and then the manifest too: the next is made again."""
         if table is None:
             self._export.discard(snapshot)
         else:
@@ -198,10 +198,12 @@ class SotSource:
         """Return the tables that have no rows and should."""
         return [name for name, table in state.items() if not table.rows and name not in self._may_be_empty]
 
-    def _export_table(self, snapshot: Snapshot, table: Table, expected: TableState, told: Callable[[int], None]) -> int:
+    def _export_table(
+        self, snapshot: Snapshot, table: Table, expected: TableState, count: Callable[[int], None]
+    ) -> int:
         """Stream a table into its file; return its size in bytes."""
         try:
-            size = self._export.write(snapshot, table, expected, _telling(self._sot.read(snapshot, table), told))
+            size = self._export.write(snapshot, table, expected, _counting(self._sot.read(snapshot, table), count))
         except FileError as error:  # ClickHouse appends an error to what it has sent
             raise SourceUnavailableError(
                 f"{self.uri}: {SOT_TABLES[table.name]} did not arrive whole: {error}", hint="run again"
@@ -232,7 +234,7 @@ def _told(state: TableState) -> str:
 
 
 def _counted(done: int, table: Table, expected: TableState, report: Report) -> Callable[[int], None]:
-    """Return what takes bytes as they arrive and reports them with those before; how many will come nobody knows."""
+    """Return what takes bytes as they arrive and reports them with those before; how many will come is not known."""
     note = f"{table.stem}, {expected.rows:,} rows"
 
     def add(count: int) -> None:
@@ -243,7 +245,7 @@ def _counted(done: int, table: Table, expected: TableState, report: Report) -> C
     return add
 
 
-def _telling(pieces: Iterator[bytes], told: Callable[[int], None]) -> Iterator[bytes]:
+def _counting(pieces: Iterator[bytes], count: Callable[[int], None]) -> Iterator[bytes]:
     for piece in pieces:
-        told(len(piece))
+        count(len(piece))
         yield piece

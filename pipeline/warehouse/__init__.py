@@ -87,7 +87,7 @@ class Warehouse(Protocol):
     def insert_parquet(self, insert: ParquetInsert, *, query_id: str, report: Callable[[int], None]) -> str:
         """Insert a file's rows and return the SHA-256 of the bytes that were inserted.
 
-        ``report`` is told of bytes as they are sent. Raises RowsRefusedError when a conversion raised. A failed
+        ``report`` is called with bytes as they are sent. Raises RowsRefusedError when a conversion raised. A failed
         insert may have stored some of the rows, and may still be running: see :meth:`kill`.
         """
 

@@ -55,7 +55,7 @@ class Claim:
 
 
 def newest_claim(warehouse: Warehouse, snapshot: Snapshot) -> Claim | None:
-    """Return the claim that counts, alive or not, or None when nobody ever made one. Raises WarehouseError."""
+    """Return the claim that counts, alive or not, or None when there never was one. Raises WarehouseError."""
     try:
         rows = warehouse.query(
             f"""

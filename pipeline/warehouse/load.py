@@ -1,7 +1,7 @@
 """Load one file into one table under a new load_id, then prove that every row arrived.
 
 Rows of a load are invisible until a publication names it. A failed attempt is taken back as far as the warehouse lets
-us, and told in the ledger; whatever is left of it nobody names.
+us, and recorded in the ledger; no publication names what is left of it.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _insert(
     if sent != file.sha256:
         raise FileError(
             f"{file.name}: the bytes loaded from {file.path} have SHA-256 {sent}, expected {file.sha256}",
-            hint="the file changed on disk; run again: it is fetched anew",
+            hint="the file changed on disk; run again: it is fetched again",
         )
 
 

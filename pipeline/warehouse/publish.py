@@ -43,7 +43,7 @@ class Publication:
     published_at: datetime  #: UTC
     published_by: str  #: host
     run_id: str  #: of the run that published it
-    forgotten: bool = False  #: an operator asked later to load at least one of its tables anew
+    forgotten: bool = False  #: an operator asked later to load at least one of its tables again
 
     def is_of(self, uri: str, sha256: str) -> bool:
         """Tell whether it shows a manifest; two with one URI are the same, for the URI has the version in it.
@@ -137,7 +137,7 @@ def effective_publications(past: Sequence[Publication], tables: Iterable[str]) -
     """Return the publications whose manifests a run need not publish, given all of a snapshot, the oldest first.
 
     That is the newest; after a rollback it is every one before it too, for an operator did not want what they show.
-    There is none when an operator asked to load anew since, when the day was retired (a run for it brings it back), or
+    There is none when an operator asked to load again since, when the day was retired (a run for it brings it back), or
     when one of ``tables``, those that are ingested now, is not in it.
     """
     if not past or past[-1].forgotten or past[-1].action == "retire" or not past[-1].covers(tables):
@@ -179,7 +179,7 @@ def publish_loads(
         published_by=HOST,
         run_id=run_id,
     )
-    require_rows(warehouse, snapshot, wanted, hint="run again: the table is loaded anew")
+    require_rows(warehouse, snapshot, wanted, hint="run again: the table is loaded again")
     known: int | None = None
     for _ in range(_TRIES):
         past = publications_of(warehouse, snapshot)

@@ -95,7 +95,7 @@ def insert_records(warehouse: Warehouse, *records: StepRecord) -> None:
     """Append records with one INSERT, tried once; the table is made when it is missing. Raises WarehouseError.
 
     One that is there is not appended again: its run may have been killed, or its answer lost, before it was known.
-    That somebody looked for a network's snapshots and found none is no reason to make a database.
+    That a run looked for a network's snapshots and found none is no reason to make a database.
     """
     if not records:
         return

@@ -91,7 +91,7 @@ def _of_dates(features: int, rounds: int) -> chart.Chart:
             ("scan of a date, ms", 1),
             ("point look-up, ms", 1),
             ("nothing to do, s", 2),
-            ("a small date anew, s", 2),
+            ("a small date again, s", 2),
         )
     }
     for dates in DATES:
@@ -102,7 +102,7 @@ def _of_dates(features: int, rounds: int) -> chart.Chart:
 
 
 def _of_readers(asked: Readers, dates: int, rounds: int) -> tuple[float, float, float, float]:
-    """Return a scan, a look-up, a run with nothing to do, and a run that publishes a small date anew."""
+    """Return a scan, a look-up, a run with nothing to do, and a run that publishes a small date again."""
 
     # First the readers: the runs publish another, smaller snapshot for the newest date.
     scan, lookup = (ask_in_turn(asked, query, (NETWORK,))[NETWORK].median for query in (SCAN, LOOKUP))
@@ -113,5 +113,5 @@ def _of_readers(asked: Readers, dates: int, rounds: int) -> tuple[float, float, 
             costs = [cost_of(command, environment=made.environment, directory=made.directory) for _ in range(rounds)]
             return Spread(tuple(cost.seconds for cost in costs)).median
 
-        anew = median(rerun_of(SNAPSHOT))
-        return scan, lookup, median(run_of(SNAPSHOT)), anew
+        again = median(rerun_of(SNAPSHOT))
+        return scan, lookup, median(run_of(SNAPSHOT)), again

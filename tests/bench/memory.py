@@ -56,7 +56,7 @@ class Measured:
 
 
 def written(cache: Path, *options: str) -> Path:
-    """Return a demo bucket below ``cache``; written once, and anew when what writes it has changed."""
+    """Return a demo bucket below ``cache``; written once, and again when what writes it has changed."""
     told = "\0".join(options).encode()
     path = cache / hashlib.sha256(Path(bucket.__file__).read_bytes() + told).hexdigest()[:16]
     if not (path / "complete").exists():

@@ -341,7 +341,7 @@ def run_of(snapshot: Snapshot) -> list[str]:
 
 
 def rerun_of(snapshot: Snapshot) -> list[str]:
-    """Return the command that loads one snapshot anew, without luigid."""
+    """Return the command that loads one snapshot again, without luigid."""
     return ["sot-ingest", "rerun", *selection(snapshot), "--scheduler", "local", "--yes"]
 
 

@@ -58,7 +58,7 @@ def shoot(url: str, path: Path, *, width: int, height: int, more: tuple[str, ...
 
 
 def write_days(root: Path) -> tuple[SnapshotFiles, SnapshotFiles]:
-    """Write the bucket; return a good day that upstream will publish anew, and a bad one."""
+    """Write the bucket; return a good day that upstream will publish again, and a bad one."""
     last = yesterday()
     for day in (last - timedelta(days=back) for back in range(DAYS - 1, -1, -1)):
         for network in NETWORKS:
@@ -76,7 +76,7 @@ def write_days(root: Path) -> tuple[SnapshotFiles, SnapshotFiles]:
 
 
 def run_days(directory: Path, luigid: int) -> str:
-    """Ingest the days, then one of them anew, then the bad one through luigid; return the report's URL."""
+    """Ingest the days, then one of them again, then the bad one through luigid; return the report's URL."""
     good, bad = write_days(directory / "bucket")
     page = directory / "report.html"
     variables = {"REPORT_PATH": str(page), "LOG_FORMAT": "text", "INGESTION_NETWORKS": ",".join(NETWORKS)}

@@ -159,7 +159,7 @@ class SnapshotFiles:
         return pq.read_table(self.path(name))
 
     def replace_table(self, name: str, table: pa.Table) -> None:
-        """Write the table's file anew."""
+        """Write the table's file again."""
         pq.write_table(table, self.path(name), compression="snappy")
         self.record_digest(name)
         self.record_count(name, table.num_rows)

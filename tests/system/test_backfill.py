@@ -52,7 +52,7 @@ def left(said: dict[str, Any]) -> list[tuple[str, str, str]]:
 def test_days_that_are_missing_are_ingested_and_the_others_left_alone(deployment: Deployment, tmp_path: Path) -> None:
     """A gap at the source and a bad day stop no other day; the newest comes first; later runs do what became possible.
 
-    A published day that upstream publishes anew is left alone, unless the source is to be asked.
+    A published day that upstream publishes again is left alone, unless the source is to be asked.
     """
     bucket = Bucket(tmp_path / "bucket")
     days = [FIRST + timedelta(days=after) for after in range(4)]

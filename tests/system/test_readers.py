@@ -1,4 +1,4 @@
-"""What readers see while snapshots are published, published anew and rolled back: whole ones only, of one version."""
+"""What readers see while snapshots are published, published again and rolled back: whole ones only, of one version."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def published(
 
 @pytest.mark.parametrize("table", contract())
 def test_a_reader_that_stalls_never_misses_the_newest_load(published: tuple[Deployment, Snapshot], table: str) -> None:
-    """Queries that take their snapshots of the tables far apart, while the same rows are loaded and published anew.
+    """Queries that take their snapshots of the tables far apart, while the same rows are loaded and published again.
 
     A query that knew a publication, but not yet the load that it names, would see no row. It takes them in the same
     order when a reader lets ClickHouse put the view's query in the place of its name.

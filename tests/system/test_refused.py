@@ -456,7 +456,7 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         server.http(f"DROP DATABASE IF EXISTS {prefix}{network} SYNC")  # type: ignore[union-attr]  # not None here
 
 
-#: Parametrized beside ``case``, never together with it: then the fixture would be made anew for each test.
+#: Parametrized beside ``case``, never together with it: then the fixture would be made again for each test.
 ON_SERVER_BASE = pytest.mark.parametrize("base", ["server"], indirect=True)
 EMBEDDED_BASE = pytest.mark.parametrize("base", ["embedded"], indirect=True)
 
@@ -558,7 +558,7 @@ def test_extra_columns_can_be_ignored(base: Base, tmp_path: Path) -> None:
 
 
 def test_other_rows_of_a_file_that_is_loaded(server_reader: ServerReader, tmp_path: Path) -> None:
-    """A newer manifest lists a loaded file with a row less: it is not published, and the file is fetched anew."""
+    """A newer manifest lists a loaded file with a row less: it is not published, and the file is fetched again."""
     deployment, context = in_process(tmp_path / "bucket", server_reader, tmp_path / "run")
     files = Bucket(tmp_path / "bucket").snapshot()
     ingest(context, files.snapshot)

@@ -104,7 +104,7 @@ def test_a_change_between_manifest_and_load_is_caught(deployment: Deployment, so
 
 
 def test_a_change_while_it_is_read_yields_no_mixture(deployment: Deployment, sot: Sot) -> None:
-    """The table's file is thrown away; with attempts left the step exports it anew, and no other."""
+    """The table's file is thrown away; with attempts left the step exports it again, and no other."""
     once = Once(exporting("analyzers_features"), lambda: change(sot, "changed"))
     with Gate(sot.server, once).open() as gate:
         retries = {"INGESTION_RETRY_ATTEMPTS": "2", "INGESTION_RETRY_DELAY": "0"}

@@ -1,4 +1,4 @@
-"""What upstream may do to a date that was published: publish it anew, rewrite its manifest, supersede its labels."""
+"""What upstream may do to a date that was published: publish it again, rewrite its manifest, supersede its labels."""
 
 from __future__ import annotations
 

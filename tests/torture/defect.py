@@ -133,8 +133,8 @@ def _content(bucket: Path) -> dict[Path, bytes]:
 def _still_good(ended: Ended, changed: set[str]) -> Ended:
     """Return a run with the events of what need not be done again.
 
-    META.json is uploaded anew, so it is fetched anew; while its bytes are the same all the rest holds. By another
-    manifest a file is validated anew; one whose digest is as before is neither fetched nor loaded again.
+    META.json is uploaded again, so it is fetched again; while its bytes are the same all the rest holds. By another
+    manifest a file is validated again; one whose digest is as before is neither fetched nor loaded again.
     """
     return replace(ended, stderr="\n".join(line for line in ended.stderr.splitlines() if _holds(line, changed)))
 

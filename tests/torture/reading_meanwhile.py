@@ -1,4 +1,4 @@
-"""J: four processes read all four views while snapshots are published anew and rolled back."""
+"""J: four processes read all four views while snapshots are published again and rolled back."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from pipeline.snapshot import Snapshot
 
 CheckState = Literal["ok", "warning", "failed"]
 
-#: What the exit code says about a check that failed: somebody has to change something, or it may come back by itself.
+#: What the exit code says of a failed check: an operator has to change something, or it may come back by itself.
 CONFIGURATION, UNREACHABLE = 2, 35
 
 MASK = "*****"

@@ -1,4 +1,4 @@
-"""What can be told without asking anybody: luigi.cfg, the work directory, the disk."""
+"""What is known without asking a service: luigi.cfg, the work directory, the disk."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from pipeline.operations.report import charts, data, words
 from pipeline.operations.report.data import STATES, Report, collect
 from pipeline.tables import TABLES
 
-DAYS = 90  #: shown unless somebody asks for more or less
+DAYS = 90  #: shown by default
 
 _MODE = 0o644  #: a web server of another user may read it
 
