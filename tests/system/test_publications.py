@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from pipeline.clickhouse import ClickHouse
+from pipeline.clickhouse import ANSWER_SECONDS, ClickHouse
 from pipeline.errors import RequestError, WarehouseError
 from pipeline.graph.context import Context
 from pipeline.operations.rollback import plan_rollback, roll_back
@@ -123,7 +123,7 @@ def test_a_manifest_that_upstream_brought_back_is_published_again(warehouse: War
 
 def test_a_rollback_needs_a_publication_whose_rows_are_there(warehouse: Warehouse) -> None:
     """Nothing published, nothing older, an unknown id, what readers see already, rows that were collected."""
-    context = Context(Settings.model_validate({"WAREHOUSE_PATH": Path()}), {(DAY.network, True): warehouse})
+    context = Context(Settings.model_validate({"WAREHOUSE_PATH": Path()}), {(DAY.network, ANSWER_SECONDS): warehouse})
     with pytest.raises(RequestError, match="never published"):
         plan_rollback(context, DAY, None)
     first = publish_version(warehouse, "a" * 64)
@@ -146,7 +146,7 @@ def test_a_rollback_needs_a_publication_whose_rows_are_there(warehouse: Warehous
 
 def test_a_rollback_that_was_decided_too_late_is_none(warehouse: Warehouse) -> None:
     """A run published between the plan and the yes: readers keep what it published, and the operator is told."""
-    context = Context(Settings.model_validate({"WAREHOUSE_PATH": Path()}), {(DAY.network, True): warehouse})
+    context = Context(Settings.model_validate({"WAREHOUSE_PATH": Path()}), {(DAY.network, ANSWER_SECONDS): warehouse})
     for manifest in ("a" * 64, "b" * 64):
         publish_version(warehouse, manifest)
     planned = plan_rollback(context, DAY, None)
