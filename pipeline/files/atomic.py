@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,10 +43,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """
     with reported(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        part = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
+        part = _part_of(path)
+        try:  # before there is a file: an interrupt may come at any moment
+            with os.fdopen(create_file(part), "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -57,13 +55,22 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             part.unlink(missing_ok=True)
 
 
+def _part_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid4().hex}.part")
+
+
+def create_file(path: Path) -> int:
+    """Create a file for this user alone and return its descriptor. Raises OSError, also when it is there."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+
 @contextmanager
 def linking(path: Path, existing: Path) -> Iterator[IO[bytes]]:
     """The same with a second name for ``existing``, a file of ours: what is written to the one yielded is not kept.
 
     Where the file system has no links, what is written is the file. Raises WorkDirectoryError.
     """
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    part = _part_of(path)
     try:
         part.hardlink_to(existing)
     except OSError:

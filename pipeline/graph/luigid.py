@@ -60,7 +60,8 @@ def _reason(error: BaseException | None) -> str:
         return f"is not luigid: it answered HTTP {response.status_code} {response.reason}{where}"
     while error and (cause := error.__cause__ or error.__context__):
         error = cause
-    return f"does not answer: {error or type(error).__name__}"
+    why = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return f"does not answer: {why or type(error).__name__}"
 
 
 def url() -> str:

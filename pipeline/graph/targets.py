@@ -10,7 +10,7 @@ import luigi
 from pipeline.errors import SourceUnavailableError, WarehouseUnavailableError
 from pipeline.files.workspace import Workspace
 from pipeline.graph.context import Context
-from pipeline.graph.retained import retained_loads
+from pipeline.graph.retained import is_ready, retained_loads
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
 from pipeline.warehouse import ledger
@@ -35,7 +35,7 @@ class ReadySnapshot(SnapshotTarget):
 
     def exists(self) -> bool:
         """Ask the source. Raises SourceError."""
-        return self.context.source.is_ready(self.snapshot)
+        return is_ready(self.context, self.snapshot)
 
 
 class ManifestOnDisk(SnapshotTarget):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.errors import ManifestError, SourceError
-from pipeline.manifest import MAX_MANIFEST_BYTES, FileEntry, parse_manifest
+from pipeline.manifest import MAX_MANIFEST_BYTES, FileEntry, leave_out, parse_manifest
 from pipeline.snapshot import MANIFEST_NAME, Snapshot, snapshot_of_manifest_key
 from pipeline.tables import BY_NAME, Table
 
@@ -129,8 +129,9 @@ class ManifestAtSource:
         """Name the folder that has no manifest, or the files that are listed and not there."""
         text = self.read_manifest(snapshot)
         if text is not None and (missing := missing_files(self, snapshot, text)):
-            hint = f"{MANIFEST_NAME} lists it, and upstream has not uploaded it (yet): {RUN_LATER}"
-            return ", no ".join(missing), hint
+            instead = "; ".join(leave_out(BY_NAME[table]) for table in missing)
+            hint = f"{MANIFEST_NAME} lists it, and upstream has not uploaded it (yet): {RUN_LATER}; {instead}"
+            return ", no ".join(missing.values()), hint
         return snapshot.folder, f"upstream has not published it (yet): there is no {MANIFEST_NAME}; {RUN_LATER}"
 
     def prepare(self, snapshot: Snapshot, report: Report) -> None:
@@ -167,17 +168,17 @@ def file_keys(snapshot: Snapshot, entry: FileEntry) -> list[str]:
     return [f"{snapshot.folder}/{entry.name}", *shared]
 
 
-def missing_files(source: Source, snapshot: Snapshot, text: ManifestText) -> list[str]:
-    """Return the keys of the files that the manifest lists and we need, and that are not at the source.
+def missing_files(source: Source, snapshot: Snapshot, text: ManifestText) -> dict[str, str]:
+    """Return the keys, by table, of the files that the manifest lists and we need, and that are not at the source.
 
     None of a manifest that is refused, and no file that the source refuses: the steps that read them say why.
     """
     try:
         manifest = parse_manifest(text.data, snapshot, allow_md5=True, tables=source.tables) if text.data else None
     except ManifestError:
-        return []
-    entries = manifest.files.values() if manifest else ()
-    return [file_keys(snapshot, entry)[-1] for entry in entries if not _is_there(source, file_keys(snapshot, entry))]
+        return {}
+    wanted = {entry.table: file_keys(snapshot, entry) for entry in (manifest.files.values() if manifest else ())}
+    return {table: keys[-1] for table, keys in wanted.items() if not _is_there(source, keys)}
 
 
 def _is_there(source: Source, keys: Sequence[str]) -> bool:

@@ -103,7 +103,7 @@ def publications_by_date(
     except MissingTableError:
         return {}
     except WarehouseError as error:
-        if not error.transient:
+        if "ClickHouse error 47:" in str(error):  # UNKNOWN_IDENTIFIER
             check_schema(warehouse)  # says what to do about a table of an earlier version
         raise
     found: dict[date, list[Publication]] = {}

@@ -120,11 +120,8 @@ def test_it_tells_what_is_well_and_what_is_not(server: OwnClickHouse, bucket: Bu
         "work directory": ["failed"],
     }
     assert "there is no such bucket" in found["source"][0][1]
-    assert found["warehouse"][2][1].partition(" lacks ")[2].split(", ", 3)[:3] == [
-        "CREATE TABLE ON torus.*",
-        "ALTER DELETE ON torus.*",
-        "CREATE DATABASE ON torus.*",
-    ]
+    lacked = found["warehouse"][2][1].partition(" lacks ")[2].split(", ")
+    assert {"CREATE TABLE ON torus.*", "ALTER DELETE ON torus.*", "CREATE DATABASE ON torus.*"} <= set(lacked)
     assert "nowhere.cfg, which is not there" in found["luigi.cfg"][0][1]
     assert SECRET not in well.stdout + wrong.stdout + wrong.stderr
     assert not deployment.work.exists()

@@ -218,7 +218,7 @@ def test_a_person_reads_the_history(reading: Callable[..., click.testing.Result]
     assert others[4] == ""
     assert others[5].endswith(", FindSnapshot:")
     assert others[6].startswith("  no snapshots/torus/2025-08-02/195 at file://")
-    assert others[7].startswith("  upstream has not finished it")
+    assert others[7].startswith("  upstream has not published it (yet)")
 
 
 def test_a_person_reads_the_steps_of_a_day(reading: Callable[..., click.testing.Result]) -> None:

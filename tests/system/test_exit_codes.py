@@ -183,7 +183,7 @@ def test_30_a_step_failed(name: str, place: Place) -> None:
     check(result, 30, failed=[f"DownloadFile raw_alerts of {LABEL}"], **about(name))
     messages = [event["message"] for event in result.log()]
     assert messages[-2].startswith("Sent a message: ")
-    assert (place.directory / "sot.prom").exists()
+    assert list(place.directory.glob("sot-*-run.prom"))
 
 
 @ANY

@@ -305,7 +305,7 @@ def test_the_page_shows_a_missing_snapshot_and_nothing_pending(
     assert len(deployment.publications(a_day(network="bitcoin"))) == 1
     (id_,) = remote.task_list("FAILED", "")
     shown = shown_error(remote, id_)
-    assert shown.startswith("upstream has not finished it")
+    assert shown.startswith("upstream has not published it (yet)")
     assert shown.endswith("\nsot-ingest run --date 2025-08-01 --network torus")
     bucket.snapshot("torus")
     late = deployment.command(*words)

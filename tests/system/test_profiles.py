@@ -57,7 +57,7 @@ FOUND: tuple[Profile, ...] = (
 @pytest.fixture(autouse=True)
 def haste(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait hardly at all before what failed is tried again."""
-    monkeypatch.setattr(retry, "BACKOFF_LONGEST", 0.02)
+    monkeypatch.setattr(retry, "DEFAULT", retry.RetryPolicy(first_wait=0.01, longest_wait=0.02))
 
 
 def told(differences: Iterable[Difference]) -> list[str]:

@@ -174,7 +174,7 @@ def test_plain_tables_in_a_replicated_database_are_refused(warehouse: Warehouse)
     class InReplicated:
         """The warehouse, in a database with engine Replicated."""
 
-        database, uri, servers = warehouse.database, warehouse.uri, warehouse.servers
+        database, uri, servers, named = warehouse.database, warehouse.uri, warehouse.servers, warehouse.named
 
         def query(self, statement: str, **parameters: object) -> list[tuple[object, ...]]:
             """Ask the real one."""
@@ -311,7 +311,7 @@ def test_a_server_that_is_down(
     result = deployment(files, server, tmp_path).run(files.snapshot)
     assert result.exit_code == 35
     (error,) = result.errors()
-    assert error["step"] == "CleanUp"
+    assert error["step"] == "IngestSnapshot"
     assert f"clickhouse at 127.0.0.1:{server.port}: NetworkError: Code: 210. Connection refused" in error["message"]
     assert "see that ClickHouse runs and can be reached" in error["hint"]
     assert result.events("Downloaded manifest") == []

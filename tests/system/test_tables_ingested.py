@@ -75,10 +75,10 @@ def test_a_snapshot_without_a_table_names_the_setting(deployment: Deployment, fi
     files.remove(CLUSTERS)
     unlisted: dict[str, Any] = files.manifest()
     del unlisted["sha256"]["clusters.parquet"]
-    for step in ("DownloadFile", "ValidateManifest"):
+    for code, step in ((20, "FindSnapshot"), (30, "ValidateManifest")):
         result = deployment.run(files.snapshot)
-        assert result.exit_code == 30
-        (error,) = result.errors()
+        assert result.exit_code == code
+        error = next(event for event in result.errors() if "step" in event)
         assert error["step"] == step
         assert "leave raw_clusters out of INGESTION_TABLES" in error["hint"]
         files.write_manifest(unlisted)
@@ -94,7 +94,11 @@ def test_only_the_tables_of_the_setting_are_needed_and_shown(
     without(files, ALERTS, CLUSTERS)
     ingest(deployment, files, TWO)
     assert_shown(deployment, files, FEATURES, LABELS)
-    measured = re.findall(r'^sot_ingest_newest_rows\{.*table="(\w+)"', metrics.read_text("utf-8"), re.MULTILINE)
+    measured = re.findall(
+        r'^sot_ingest_newest_rows\{.*table="(\w+)"',
+        metrics.with_stem("metrics-torus-published").read_text("utf-8"),
+        re.MULTILINE,
+    )
     assert set(measured) == {FEATURES, LABELS}
     assert ingest(deployment, files, TWO) == []
     (plan,) = report(deployment, "plan")

@@ -14,7 +14,6 @@ import pathlib
 import re
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +28,6 @@ _FUNCTIONS: tuple[tuple[str, Any, str], ...] = (
     ("lock a snapshot", fcntl, "lockf"),
     ("open", pathlib.Path, "open"),
     ("read", pathlib.Path, "read_bytes"),
-    ("write a part", tempfile, "mkstemp"),
     ("fsync", os, "fsync"),
     ("rename", os, "replace"),
     ("remove", os, "unlink"),
@@ -118,9 +116,10 @@ def _count(path: Path) -> int:
 
 
 def _wrap(passed: Callable[[str, str], None]) -> None:
-    from pipeline.warehouse.server import ServerWarehouse  # noqa: PLC0415  # in the command's process alone
+    from pipeline.files import atomic  # noqa: PLC0415  # in the command's process alone
+    from pipeline.warehouse.server import ServerWarehouse  # noqa: PLC0415
 
-    for name, owner, attribute in _FUNCTIONS:
+    for name, owner, attribute in (*_FUNCTIONS, ("write a part", atomic, "create_file")):
         setattr(owner, attribute, _around(getattr(owner, attribute), lambda *_, name=name, **__: name, passed))
     for attribute in ("query", "execute", "insert_parquet"):
         setattr(ServerWarehouse, attribute, _around(getattr(ServerWarehouse, attribute), _of_statement, passed))
