@@ -10,9 +10,9 @@ from typing import Any
 
 from pipeline.dates import days_between
 from pipeline.graph.context import Context
+from pipeline.graph.retained import lacks_files
 from pipeline.graph.walk import pending_steps
 from pipeline.snapshot import Snapshot
-from pipeline.sources import missing_files
 from pipeline.warehouse.publish import Publication, effective_publications, publications_by_date
 
 NO_SNAPSHOT, FAILED, UNFINISHED = "not at the source", "failed", "not finished"
@@ -85,7 +85,7 @@ def explain_remaining(shared: Context, snapshots: Iterable[Snapshot], *, ended: 
     left = []
     for snapshot in snapshots:
         found = shared.source.peek(snapshot)
-        if found is None or missing_files(shared.source, snapshot, found):
+        if found is None or lacks_files(shared, snapshot, found):
             left.append(RemainingSnapshot(snapshot, NO_SNAPSHOT, "FindSnapshot"))
             continue
         step = next(map(str, pending_steps(snapshot)), "")

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from pipeline.graph.context import Context
 from pipeline.snapshot import Snapshot
-from pipeline.sources import missing_files
+from pipeline.sources import ManifestText, missing_files
 from pipeline.warehouse import ledger
 from pipeline.warehouse.publish import newest_publication
 
@@ -25,15 +25,21 @@ def retained_loads(context: Context, snapshot: Snapshot, uri: str, sha256: str) 
     return ledger.proven_loads(warehouse, snapshot, seen.load_ids.values(), since=seen.published_at)
 
 
-def is_ready(context: Context, snapshot: Snapshot, forgotten: Collection[str] = ()) -> bool:
-    """Tell whether all is at the source that a run needs: a file that is not there must be of a retained load.
+def lacks_files(context: Context, snapshot: Snapshot, text: ManifestText, forgotten: Collection[str] = ()) -> bool:
+    """Tell whether a file is not at the source that the manifest lists and a run needs: one of no retained load.
 
     ``forgotten`` names tables that are about to be loaded again. Raises SourceError, WarehouseError.
     """
+    missing = missing_files(context.source, snapshot, text)
+    if not missing:
+        return False
+    retained = retained_loads(context, snapshot, text.uri, hashlib.sha256(text.data).hexdigest())
+    return not missing.keys() <= retained.keys() - set(forgotten)
+
+
+def is_ready(context: Context, snapshot: Snapshot, forgotten: Collection[str] = ()) -> bool:
+    """Tell whether all is at the source that a run needs. Raises SourceError, WarehouseError."""
     if context.source.is_ready(snapshot):
         return True
     text = context.source.peek(snapshot)
-    if text is None or not text.data:
-        return False
-    retained = retained_loads(context, snapshot, text.uri, hashlib.sha256(text.data).hexdigest())
-    return missing_files(context.source, snapshot, text).keys() <= retained.keys() - set(forgotten)
+    return text is not None and text.data != b"" and not lacks_files(context, snapshot, text, forgotten)

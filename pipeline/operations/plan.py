@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline.errors import FileError, ManifestError
 from pipeline.graph.context import Context
+from pipeline.graph.retained import lacks_files, retained_loads
 from pipeline.graph.walk import PendingStep, pending_steps
 from pipeline.manifest import FileEntry, Manifest, parse_manifest
 from pipeline.snapshot import Snapshot
-from pipeline.sources import missing_files
 from pipeline.sources.download import locate
 from pipeline.tables import BY_NAME
 from pipeline.warehouse import ledger
@@ -76,7 +77,7 @@ def make_plan(shared: Context, snapshot: Snapshot) -> Plan:
     if pending == [PendingStep("CleanUp")]:
         return Plan(snapshot, (PlannedStep("CleanUp", (), "work files are left"),), "published")
     found = shared.source.peek(snapshot)
-    if found is None or missing_files(shared.source, snapshot, found):
+    if found is None or lacks_files(shared, snapshot, found):
         return Plan(snapshot, (), NO_SNAPSHOT)
     try:
         manifest = _parsed(shared, snapshot, found.data) if found.data else None
@@ -87,7 +88,9 @@ def make_plan(shared: Context, snapshot: Snapshot) -> Plan:
     reason = _reason(publication, changed=bool(on_disk and on_disk.uri != found.uri))
     planned = [PlannedStep(step.step, step.tables, reason) for step in pending]
     if manifest is not None:
-        planned = [step for each in planned if (step := _foreseen(shared, snapshot, manifest, each))]
+        retained = retained_loads(shared, snapshot, found.uri, hashlib.sha256(found.data).hexdigest())
+        needed = (step for each in planned if (step := _without(retained, each)))
+        planned = [step for each in needed if (step := _foreseen(shared, snapshot, manifest, each))]
     return Plan(snapshot, tuple(planned), reason)
 
 
@@ -104,6 +107,12 @@ def _reason(publication: Publication | None, *, changed: bool) -> str:
 
 def _until_refused(error: ManifestError) -> tuple[PlannedStep, ...]:
     return (PlannedStep("DownloadManifest", (), NO_PROOF), PlannedStep("ValidateManifest", (), f"fails: {error}"))
+
+
+def _without(retained: Collection[str], planned: PlannedStep) -> PlannedStep | None:
+    """Return a step without the tables whose loads stay published; None when nothing is left to do."""
+    tables = tuple(name for name in planned.tables if name not in retained)
+    return replace(planned, tables=tables) if tables or not planned.tables else None
 
 
 def _foreseen(shared: Context, snapshot: Snapshot, manifest: Manifest, planned: PlannedStep) -> PlannedStep | None:

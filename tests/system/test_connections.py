@@ -58,6 +58,12 @@ def over_http(account: ClickHouse) -> str:
     return b"".join(account.receive("SELECT currentUser() FORMAT TSVRaw", {})).decode().strip()
 
 
+def unpinned(account: ClickHouse) -> ClickHouse:
+    """Let an account ask over HTTP alone: the native port would refuse it first."""
+    vars(account)["_pinned_over_http"] = {}
+    return account
+
+
 @pytest.mark.parametrize("number", range(len(PASSWORDS)))
 def test_a_password_may_have_any_characters(number: int, accounts: OwnClickHouse) -> None:
     """The same account is let in on both ports."""
@@ -76,14 +82,14 @@ def test_a_user_may_have_any_letters(accounts: OwnClickHouse) -> None:
 def test_a_user_with_a_colon_is_asked_for_by_its_whole_name(accounts: OwnClickHouse) -> None:
     """Basic authentication would end the name at the colon: the server is told the name in its own header."""
     with pytest.raises(WarehouseError, match="jürgen:x: Authentication failed") as error:
-        over_http(login(accounts, "jürgen:x", "any€"))
+        over_http(unpinned(login(accounts, "jürgen:x", "any€")))
     assert "CLICKHOUSE_USER" in error.value.hint
 
 
 def test_a_refused_login_shows_no_password(accounts: OwnClickHouse) -> None:
     """Nor what it was encoded to."""
     with pytest.raises(WarehouseError) as error:
-        over_http(login(accounts, "user0", "pass€wort"))
+        over_http(unpinned(login(accounts, "user0", "pass€wort")))
     assert "516" in str(error.value)
     assert not any(part in str(error.value) for part in ("wort", "dXNlcjA6"))
 
