@@ -3,7 +3,7 @@
 The flow, one luigi task a line; each leaves a proof, and a rerun does only what has none:
 
     FindSnapshot        META.json and the files that it lists are at the source
-    DownloadManifest    META.json on disk; from the SOT ClickHouse: each table exported, then META.json written
+    DownloadManifest    META.json on disk
     ValidateManifest    it describes what was asked for
     DownloadFile ×4     one file each, hashed while it is written
     ValidateFile ×4     Parquet, columns, rows
@@ -12,7 +12,12 @@ The flow, one luigi task a line; each leaves a proof, and a rerun does only what
     PublishSnapshot     one single-row INSERT: readers see all tables
     CleanUp             work files gone
 
-Each file goes its way by itself, the features first; PublishSnapshot needs them all.
+Each file goes its way by itself, the features first; PublishSnapshot needs them all. With the SOT ClickHouse as the
+source there is no META.json before its tables are in files, so two more steps come after FindSnapshot, which asks there
+whether all tables have rows that do not change any more:
+
+    ExportTable ×4      one table in a file of the bucket's layout, two tables at a time
+    WriteManifest       META.json, unless rows changed meanwhile
 
 A walk from the command to the publication, to read file by file; each is used by one above it:
 

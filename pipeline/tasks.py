@@ -19,6 +19,7 @@ from pipeline.errors import SourceUnavailableError
 from pipeline.graph import luigi_program, parameters, remaining, steps, targets
 from pipeline.graph.base import SnapshotTask, TableTask
 from pipeline.graph.context import get_context
+from pipeline.graph.retained import wait_until_ready
 from pipeline.snapshot import Snapshot
 
 #: The priority of a day's ordinary run: more than that of any day of a range, and short enough for luigid's page.
@@ -33,6 +34,11 @@ class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # a
     def output(self) -> luigi.Target:
         return targets.ReadySnapshot(get_context(), self.snapshot)
 
+    def check(self) -> bool:
+        """Ask as a run does: wait, too, until it is known whether upstream still writes."""
+        with self.report_errors("Could not tell whether the snapshot is there"):
+            return bool(self._attempts(lambda: wait_until_ready(get_context(), self.snapshot)))
+
     def report_missing(self) -> None:
         """Say and record what is missing: no step of the snapshot can run."""
         with self.report_errors("Could not find the snapshot"):
@@ -42,19 +48,55 @@ class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # a
             self.record("missing", time.monotonic(), error=none)
 
 
+class ExportTable(TableTask):
+    """One table of the SOT ClickHouse in a file; in the graph only where that is the source."""
+
+    done = "Exported table"
+    resources = {"downloads": 1}  # noqa: RUF012  # luigi copies it
+
+    @property
+    def priority(self) -> float:  # type: ignore[override]  # luigi takes an attribute or a property
+        """The largest table first: all exports come before its load, whose priority luigi gives to each of them."""
+        return super().priority + (0.25 if self.table_facts.is_largest else 0)
+
+    def requires(self) -> luigi.Task:
+        return self.clone(FindSnapshot)
+
+    def output(self) -> luigi.Target:
+        return targets.ExportedTable(get_context(), self.snapshot, self.table_facts)
+
+    def work(self) -> steps.Facts:
+        return steps.export_table(get_context(), self.snapshot, self.table_facts, self.reporter)
+
+
+class WriteManifest(SnapshotTask):
+    """META.json of the exported tables, whose rows did not change meanwhile."""
+
+    done = "Wrote manifest"
+
+    def requires(self) -> list[luigi.Task]:
+        return [self.clone(ExportTable, table=table.name) for table in get_context().settings.tables]
+
+    def output(self) -> luigi.Target:
+        return targets.WrittenManifest(get_context(), self.snapshot)
+
+    def work(self) -> steps.Facts:
+        return steps.write_manifest(get_context(), self.snapshot, self.reporter)
+
+
 class DownloadManifest(SnapshotTask):
     """META.json on disk, its digest recorded."""
 
     done = "Downloaded manifest"
 
     def requires(self) -> luigi.Task:
-        return self.clone(FindSnapshot)
+        return self.clone(WriteManifest if get_context().sot else FindSnapshot)
 
     def output(self) -> luigi.Target:
         return targets.ManifestOnDisk(get_context(), self.snapshot)
 
     def work(self) -> steps.Facts:
-        return steps.download_manifest(get_context(), self.snapshot, self.reporter)
+        return steps.download_manifest(get_context(), self.snapshot)
 
 
 class ValidateManifest(SnapshotTask):

@@ -21,6 +21,7 @@ from pipeline.warehouse.server import ServerWarehouse
 
 if TYPE_CHECKING:
     from pipeline.sources import Source
+    from pipeline.sources.sot import SotSource
     from pipeline.warehouse import Warehouse
 
 
@@ -42,19 +43,10 @@ class Context:
         """Where snapshots come from."""
         from pipeline.sources.directory import DirectorySource  # noqa: PLC0415  # only the one that is used
         from pipeline.sources.s3 import S3Source  # noqa: PLC0415
-        from pipeline.sources.sot import SotSource  # noqa: PLC0415
-        from pipeline.sources.sot_tables import ROLE as SOT_ROLE  # noqa: PLC0415
 
         chosen = self.settings
-        if (address := chosen.sot_server) is not None:
-            return SotSource(
-                ClickHouse(address, chosen.sot_user or "", chosen.sot_password, chosen.sot_secure, SOT_ROLE),
-                chosen.sot_database,
-                chosen.work_path.absolute() / "export",
-                tables=chosen.tables,
-                settle_seconds=chosen.sot_settle_seconds,
-                may_be_empty=chosen.sot_may_be_empty,
-            )
+        if self.sot is not None:
+            return self.sot
         if chosen.sot_path is not None:
             return DirectorySource(chosen.sot_path, tables=chosen.tables)
         return S3Source(
@@ -64,6 +56,24 @@ class Context:
             prefix=chosen.s3_prefix,
             anonymous=chosen.s3_anonymous,
             tables=chosen.tables,
+        )
+
+    @cached_property
+    def sot(self) -> SotSource | None:
+        """The SOT ClickHouse, where that is the source: its tables are exported before there is a manifest."""
+        chosen = self.settings
+        if (address := chosen.sot_server) is None:
+            return None
+        from pipeline.sources.sot import SotSource  # noqa: PLC0415  # only when it is used
+        from pipeline.sources.sot_tables import ROLE as SOT_ROLE  # noqa: PLC0415
+
+        return SotSource(
+            ClickHouse(address, chosen.sot_user or "", chosen.sot_password, chosen.sot_secure, SOT_ROLE),
+            chosen.sot_database,
+            chosen.work_path.absolute() / "export",
+            tables=chosen.tables,
+            settle_seconds=chosen.sot_settle_seconds,
+            may_be_empty=chosen.sot_may_be_empty,
         )
 
     @property

@@ -37,9 +37,19 @@ def lacks_files(context: Context, snapshot: Snapshot, text: ManifestText, forgot
     return not missing.keys() <= retained.keys() - set(forgotten)
 
 
-def is_ready(context: Context, snapshot: Snapshot, forgotten: Collection[str] = ()) -> bool:
+def is_ready(context: Context, snapshot: Snapshot) -> bool:
     """Tell whether all is at the source that a run needs. Raises SourceError, WarehouseError."""
-    if context.source.is_ready(snapshot):
-        return True
+    return context.source.is_ready(snapshot) or _has_needed_files(context, snapshot, ())
+
+
+def wait_until_ready(context: Context, snapshot: Snapshot, forgotten: Collection[str] = ()) -> bool:
+    """Tell the same for a run, which waits where rows may still change: see Source.wait_until_ready.
+
+    ``forgotten`` names tables that are about to be loaded again. Raises SourceError, WarehouseError.
+    """
+    return context.source.wait_until_ready(snapshot) or _has_needed_files(context, snapshot, forgotten)
+
+
+def _has_needed_files(context: Context, snapshot: Snapshot, forgotten: Collection[str]) -> bool:
     text = context.source.peek(snapshot)
     return text is not None and text.data != b"" and not lacks_files(context, snapshot, text, forgotten)

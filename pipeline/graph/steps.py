@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
-from pipeline.errors import DataError, FileError, SourceUnavailableError
+from pipeline.errors import ConfigError, DataError, FileError, SourceUnavailableError
 from pipeline.files import checks, parquet
 from pipeline.files.workspace import DownloadedFile, DownloadedManifest, Workspace
 from pipeline.graph.context import Context
@@ -24,6 +24,9 @@ from pipeline.warehouse import ledger
 from pipeline.warehouse.load import ProvenFile, load_file
 from pipeline.warehouse.publish import publish_loads
 from pipeline.warehouse.schema import ensure_schema
+
+if TYPE_CHECKING:
+    from pipeline.sources.sot import SotSource
 
 Facts = dict[str, Any]
 
@@ -47,9 +50,33 @@ def pin_manifest(context: Context, snapshot: Snapshot) -> None:
     workspace.keep_newest(manifest, context.run_id)
 
 
-def download_manifest(context: Context, snapshot: Snapshot, report: Report) -> Facts:
-    """Store META.json; a source whose manifest is made by us exports its tables first. Raises SourceError."""
-    context.source.prepare(snapshot, report)
+def export_table(context: Context, snapshot: Snapshot, table: Table, report: Report) -> Facts:
+    """Write the rows of a table of the SOT ClickHouse into a file. Raises ConfigError, SourceError."""
+    rows, size = _sot(context).export_table(snapshot, table, report)
+    return {"rows": rows, "bytes": size}
+
+
+def write_manifest(context: Context, snapshot: Snapshot, report: Report) -> Facts:
+    """Write META.json of the exported tables. Raises ConfigError, SourceError.
+
+    A table whose file is not there is exported first: the last try threw it away, for its rows had changed.
+    """
+    sot = _sot(context)
+    for table in sot.tables:
+        if not sot.is_exported(snapshot, table):
+            sot.export_table(snapshot, table, report)
+    context.workspace(snapshot).discard_manifest()  # of the same rows it has the same URI, but lists files of before
+    return {"rows": sot.write_manifest(snapshot)}
+
+
+def _sot(context: Context) -> SotSource:
+    if context.sot is None:
+        raise ConfigError("only the tables of a SOT ClickHouse are exported", hint="set SOT_HOST and SOT_USER")
+    return context.sot
+
+
+def download_manifest(context: Context, snapshot: Snapshot) -> Facts:
+    """Store META.json. Raises SourceError."""
     text = context.source.read_manifest(snapshot)
     if text is None:
         raise SourceUnavailableError(

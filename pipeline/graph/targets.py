@@ -38,6 +38,27 @@ class ReadySnapshot(SnapshotTarget):
         return is_ready(self.context, self.snapshot)
 
 
+@dataclass(frozen=True)
+class ExportedTable(SnapshotTarget):
+    """A table of the SOT ClickHouse is in a file here, with the rows that it has there."""
+
+    table: Table
+
+    def exists(self) -> bool:
+        """Look at the proof, then compare it with what this run saw of the rows, else with them. Raises SourceError."""
+        sot = self.context.sot
+        return sot is not None and sot.is_exported(self.snapshot, self.table)
+
+
+class WrittenManifest(SnapshotTarget):
+    """META.json is written of the exported tables, which have the rows that the SOT ClickHouse has."""
+
+    def exists(self) -> bool:
+        """Look for it, then ask for each table as ExportedTable does. Raises SourceError."""
+        sot = self.context.sot
+        return sot is not None and sot.is_manifest_written(self.snapshot)
+
+
 class ManifestOnDisk(SnapshotTarget):
     """META.json on disk is whole, and is the one at the source."""
 

@@ -163,7 +163,7 @@ def _of_view(warehouse: Warehouse, snapshot: Snapshot, table: Table, rows: int) 
 def _of_source(context: Context, snapshot: Snapshot, past: Sequence[Publication]) -> Iterator[Finding]:
     """Compare the manifest at the source with the one that was published."""
     seen, source = past[-1], context.source
-    if not source.is_ready(snapshot):
+    if not source.wait_until_ready(snapshot):
         hint = "nothing to do; the day could not be loaded again"
         yield Finding("gone upstream", f"no {source.absence(snapshot)[0]}", seen.source, hint, is_fault=False)
     elif not source.is_current(snapshot, {seen.source: seen.manifest_sha256}):

@@ -33,9 +33,11 @@ def compare_files(
     """
     warehouse = context.warehouse(snapshot.network)
     with _elsewhere(context, publication) as ours:
-        if not ours.source.is_ready(snapshot):
+        if not ours.source.wait_until_ready(snapshot):
             return
-        steps.download_manifest(ours, snapshot, lambda *_: None)
+        if ours.sot:
+            steps.write_manifest(ours, snapshot, lambda *_: None)
+        steps.download_manifest(ours, snapshot)
         manifest = steps.manifest_on_disk(ours.workspace(snapshot))
         if not publication.is_of(manifest.uri, manifest.sha256):
             shown = f"another manifest: {manifest.uri}"

@@ -16,7 +16,7 @@ from pipeline.errors import PipelineError, WarehouseError
 from pipeline.graph import step_records, steps
 from pipeline.graph.context import QUICK_SECONDS, Context, get_context
 from pipeline.graph.luigid import Scheduler
-from pipeline.graph.retained import is_ready
+from pipeline.graph.retained import wait_until_ready
 from pipeline.graph.targets import PublishedSnapshot
 from pipeline.runs import display, lifecycle, process
 from pipeline.snapshot import Snapshot
@@ -73,7 +73,7 @@ def _lock_snapshots(
 def _forget(shared: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> bool:
     """Take the proofs of these tables back, unless there is nothing at the source to prove them by."""
     event = logger.bind(**snapshot.log_fields)
-    if not is_ready(shared, snapshot, tables):
+    if not wait_until_ready(shared, snapshot, tables):
         what, why = shared.source.absence(snapshot)
         event.bind(hint=f"nothing was forgotten; {why}").error("Found no {} at {}", what, shared.source.uri)
         return False
@@ -107,7 +107,7 @@ def _ingest_as_they_come(
 def _is_missing(shared: Context, snapshot: Snapshot) -> bool:
     """Tell whether there is nothing to do but to wait; what does not answer is for the steps to tell."""
     try:
-        return not is_ready(shared, snapshot) and not PublishedSnapshot(shared, snapshot).exists()
+        return not wait_until_ready(shared, snapshot) and not PublishedSnapshot(shared, snapshot).exists()
     except PipelineError:
         return False
 

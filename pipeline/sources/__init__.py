@@ -55,13 +55,16 @@ class Source(Protocol):
         """The source's root, for people: s3://bucket/prefix or file:///path."""
 
     def is_ready(self, snapshot: Snapshot) -> bool:
-        """Tell whether upstream has finished the snapshot: all that a run needs of it is there."""
+        """Tell whether upstream has finished the snapshot, as far as is known: all that a run needs of it is there.
+
+        Waits for nothing, and leaves no trace of having looked.
+        """
+
+    def wait_until_ready(self, snapshot: Snapshot) -> bool:
+        """Tell the same; a source that must look twice to know it waits between the two, and remembers what it saw."""
 
     def absence(self, snapshot: Snapshot) -> tuple[str, str]:
         """Say, of a snapshot that is not ready, what is not there, and what an operator can do."""
-
-    def prepare(self, snapshot: Snapshot, report: Report) -> None:
-        """Make the manifest where upstream publishes none; ``report`` is called with bytes as they arrive."""
 
     def manifest_uri(self, snapshot: Snapshot) -> str | None:
         """Return the manifest's URI with its version as the fragment, or None when there is no manifest.
@@ -87,7 +90,7 @@ class Source(Protocol):
     def peek(self, snapshot: Snapshot) -> ManifestText | None:
         """Return the manifest, or None when there is none, and leave no trace of having looked.
 
-        ``data`` is empty where the manifest is only made by exporting what it is about.
+        ``data`` is empty where the manifest is only written when what it is about is exported.
         """
 
     def find(self, key: str) -> RemoteFile | None:
@@ -125,6 +128,10 @@ class ManifestAtSource:
             return True  # the step that reads it says what is wrong with it
         return text is not None and not missing_files(self, snapshot, text)
 
+    def wait_until_ready(self: Source, snapshot: Snapshot) -> bool:
+        """Look once: what upstream has uploaded is finished."""
+        return self.is_ready(snapshot)
+
     def absence(self: Source, snapshot: Snapshot) -> tuple[str, str]:
         """Name the folder that has no manifest, or the files that are listed and not there."""
         text = self.read_manifest(snapshot)
@@ -133,9 +140,6 @@ class ManifestAtSource:
             hint = f"{MANIFEST_NAME} lists it, and upstream has not uploaded it (yet): {RUN_LATER}; {instead}"
             return ", no ".join(missing.values()), hint
         return snapshot.folder, f"upstream has not published it (yet): there is no {MANIFEST_NAME}; {RUN_LATER}"
-
-    def prepare(self, snapshot: Snapshot, report: Report) -> None:
-        """Do nothing: upstream publishes the manifest."""
 
     def is_current(self: Source, snapshot: Snapshot, known: Mapping[str, str]) -> bool:
         """Compare the version, and where that is another, the digest."""

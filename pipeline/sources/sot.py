@@ -4,10 +4,10 @@ No manifest is published there, so it is made here, last: row counts, the SHA-25
 the cells that the SOT ClickHouse computes over the same rows (:mod:`pipeline.files.digest`). The same digest over the
 loaded rows must be equal: a proof from one end to the other that needs no trust in the files between.
 
-The files are written by DownloadManifest, one table after another, for a manifest with their SHA-256 cannot be there
-before them; DownloadFile then takes them as it takes those of a directory, by a link where a copy would fill the disk
-twice. The labels know no date: when they alone change, a snapshot that is published stays as it is, as with S3, where
-an export overwrites them too.
+ExportTable writes the file of a table, WriteManifest the manifest when all files are there; DownloadManifest and
+DownloadFile then read them as they read those of a directory, by a link where a copy would fill the disk twice. The
+labels know no date: when they alone change, a snapshot that is published stays as it is, as with S3, where an export
+overwrites them too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NOT_SETTLED = "upstream is still writing: run again later"
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the SOT said about a snapshot."""
+    """What the SOT said about a snapshot when a run last looked."""
 
     at: float  #: seconds of the monotonic clock
     state: SnapshotState
@@ -81,12 +81,17 @@ class SotSource:
         return self._sot.uri()
 
     def is_ready(self, snapshot: Snapshot) -> bool:
-        """Tell whether every table has rows and they have settled: luigi asks several times in a row.
+        """Tell whether every table has rows, and they are known to have been the same for ``settle_seconds``."""
+        return self._has_settled(snapshot, self._sot.state(snapshot, self.tables))
 
-        Waits ``settle_seconds`` where it has not seen these rows before.
+    def wait_until_ready(self, snapshot: Snapshot) -> bool:
+        """Tell the same, after ``settle_seconds`` and a second look where these rows were not seen before.
+
+        A snapshot that was ready stays so for this run, in all processes that it forks: a later change is for the steps
+        to find. Of one that was not, luigi asks several times in a row.
         """
         seen = self._seen.get(snapshot)
-        if seen is None or not seen.is_recent:
+        if seen is None or not (seen.has_settled or seen.is_recent):
             seen = self._look(snapshot)
             if not self._empty(seen.state) and not seen.has_settled:
                 logger.bind(seconds=self._settle_seconds).info("Waiting to see whether upstream still writes")
@@ -96,7 +101,8 @@ class SotSource:
 
     def absence(self, snapshot: Snapshot) -> tuple[str, str]:
         """Name the tables without rows, or say that rows still change."""
-        empty = self._empty(self._seen[snapshot].state)
+        seen = self._seen.get(snapshot)
+        empty = self._empty(seen.state if seen else self._sot.state(snapshot, self.tables))
         if empty:
             hint = f"upstream has not finished it: {RUN_LATER}; SOT_MAY_BE_EMPTY names tables that may have no rows"
             return f"rows of {snapshot} in {', '.join(SOT_TABLES[name] for name in empty)}", hint
@@ -125,27 +131,56 @@ class SotSource:
         (place, _, version), (other_place, _, other_version) = uri.rpartition("#"), other.rpartition("#")
         return (place, dated(version)) == (other_place, dated(other_version))
 
-    def prepare(self, snapshot: Snapshot, report: Report) -> None:
-        """Export what is not exported yet, then write the manifest.
+    def is_exported(self, snapshot: Snapshot, table: Table) -> bool:
+        """Tell whether a table's file is here with the rows that this run has seen, or that the SOT has now."""
+        state, seen = self._export.table_state(snapshot, table), self._seen.get(snapshot)
+        if state is None:
+            return False
+        if seen and seen.has_settled and seen.state[table.name] == state:
+            return True
+        return self._sot.table_state(snapshot, table) == state
 
-        Raises SourceUnavailableError when rows have not settled, and, after throwing their files away, when they
-        changed meanwhile.
+    def is_manifest_written(self, snapshot: Snapshot) -> bool:
+        """Tell whether there is a manifest of the tables' files, and all of them are exported."""
+        return self._export.state(snapshot) is not None and all(
+            self.is_exported(snapshot, table) for table in self.tables
+        )
+
+    def export_table(self, snapshot: Snapshot, table: Table, report: Report) -> tuple[int, int]:
+        """Stream a table's rows into its file; return how many rows and bytes. ``report`` gets bytes as they arrive.
+
+        Raises SourceUnavailableError when the rows have not settled, or do not arrive whole.
+        """
+        seen = self._seen.get(snapshot)
+        if not (seen and seen.has_settled and seen.state[table.name] == self._sot.table_state(snapshot, table)):
+            seen = self._look(snapshot)
+            self._require_settled(snapshot, seen)
+        expected = seen.state[table.name]
+        note = f"{table.stem}, {expected.rows:,} rows"
+        try:
+            pieces = _reporting(self._sot.read(snapshot, table), report, note)
+            size = self._export.write(snapshot, table, expected, pieces)
+        except FileError as error:  # ClickHouse appends an error to what it has sent
+            raise SourceUnavailableError(
+                f"{self.uri}: {SOT_TABLES[table.name]} did not arrive whole: {error}", hint="run again"
+            ) from error
+        report(size, size, note)
+        return expected.rows, size
+
+    def write_manifest(self, snapshot: Snapshot) -> int:
+        """Write the manifest of the exported tables; return how many rows they have.
+
+        Raises SourceUnavailableError when a table is not exported with the rows that the SOT has now, after throwing
+        its file away, or when the rows have not settled.
         """
         seen = self._look(snapshot)
-        if not seen.has_settled:
-            what, hint = self.absence(snapshot)
-            raise SourceUnavailableError(f"{self.uri}: found no {what}", hint=hint)
-        done = 0
-        for table in self.tables:
-            expected = seen.state[table.name]
-            if not self._export.has(snapshot, table, expected):
-                done += self._export_table(snapshot, table, expected, _counted(done, table, expected, report))
-        self._require_unchanged(snapshot, seen.state)
+        self._require_exported(snapshot, seen.state)
+        self._require_settled(snapshot, seen)
         self._export.write_manifest(snapshot, seen.state)
-        report(done, done, f"{sum(table.rows for table in seen.state.values()):,} rows")
+        return sum(table.rows for table in seen.state.values())
 
     def read_manifest(self, snapshot: Snapshot) -> ManifestText | None:
-        """Return the manifest that :meth:`prepare` wrote."""
+        """Return the manifest that :meth:`write_manifest` wrote."""
         state, text = self._export.state(snapshot), self._exported.read_manifest(snapshot)
         return ManifestText(text.data, self._manifest_uri(snapshot, state)) if text and state else None
 
@@ -188,39 +223,35 @@ class SotSource:
     def _look(self, snapshot: Snapshot) -> _Seen:
         """Ask for the state, and remember since when it has been that."""
         state = self._sot.state(snapshot, self.tables)
-        has_settled = not self._empty(state) and (
-            self._export.seconds_unchanged(snapshot, state) >= self._settle_seconds
-        )
-        self._seen[snapshot] = _Seen(time.monotonic(), state, has_settled)
+        if not self._empty(state):
+            self._export.remember(snapshot, state)
+        self._seen[snapshot] = _Seen(time.monotonic(), state, self._has_settled(snapshot, state))
         return self._seen[snapshot]
+
+    def _has_settled(self, snapshot: Snapshot, state: SnapshotState) -> bool:
+        """Tell whether no table lacks rows, and all are known to have held this for long enough."""
+        return not self._empty(state) and self._export.seconds_unchanged(snapshot, state) >= self._settle_seconds
 
     def _empty(self, state: SnapshotState) -> list[str]:
         """Return the tables that have no rows and should."""
         return [name for name, table in state.items() if not table.rows and name not in self._may_be_empty]
 
-    def _export_table(
-        self, snapshot: Snapshot, table: Table, expected: TableState, count: Callable[[int], None]
-    ) -> int:
-        """Stream a table into its file; return its size in bytes."""
-        try:
-            size = self._export.write(snapshot, table, expected, _counting(self._sot.read(snapshot, table), count))
-        except FileError as error:  # ClickHouse appends an error to what it has sent
-            raise SourceUnavailableError(
-                f"{self.uri}: {SOT_TABLES[table.name]} did not arrive whole: {error}", hint="run again"
-            ) from error
-        logger.bind(table=table.name, rows=expected.rows, bytes=size).info("Exported table")
-        return size
+    def _require_settled(self, snapshot: Snapshot, seen: _Seen) -> None:
+        """Raise SourceUnavailableError while upstream writes."""
+        if not seen.has_settled:
+            what, hint = self.absence(snapshot)
+            raise SourceUnavailableError(f"{self.uri}: found no {what}", hint=hint)
 
-    def _require_unchanged(self, snapshot: Snapshot, before: SnapshotState) -> None:
-        """Raise SourceUnavailableError, after throwing the files of what changed away, unless nothing did."""
-        after = self._sot.state(snapshot, self.tables)
-        changed = [table for table in self.tables if after[table.name] != before[table.name]]
+    def _require_exported(self, snapshot: Snapshot, now: SnapshotState) -> None:
+        """Raise SourceUnavailableError, after throwing their files away, unless all files have the rows of now."""
+        before = {table: self._export.table_state(snapshot, table) for table in self.tables}
+        changed = [table for table in self.tables if before[table] != now[table.name]]
         for table in changed:
             self.discard(snapshot, table)
         if changed:
             said = "; ".join(
-                f"{SOT_TABLES[table.name]} changed while it was read: {_told(before[table.name])} before, "
-                f"{_told(after[table.name])} after"
+                f"{SOT_TABLES[table.name]} changed while it was read: {_told(before[table])} before, "
+                f"{_told(now[table.name])} after"
                 for table in changed
             )
             raise SourceUnavailableError(f"{self.uri}: {said}", hint=_STILL_WRITING)
@@ -229,23 +260,14 @@ class SotSource:
         return f"{self._sot.uri(snapshot.network)}/{snapshot}#{version_of(state)}"
 
 
-def _told(state: TableState) -> str:
-    return f"{state.rows} rows with digest {state.content_digest}"
+def _told(state: TableState | None) -> str:
+    return f"{state.rows} rows with digest {state.content_digest}" if state else "no file"
 
 
-def _counted(done: int, table: Table, expected: TableState, report: Report) -> Callable[[int], None]:
-    """Return what takes bytes as they arrive and reports them with those before; how many will come is not known."""
-    note = f"{table.stem}, {expected.rows:,} rows"
-
-    def add(count: int) -> None:
-        nonlocal done
-        done += count
-        report(done, None, note)
-
-    return add
-
-
-def _counting(pieces: Iterator[bytes], count: Callable[[int], None]) -> Iterator[bytes]:
+def _reporting(pieces: Iterator[bytes], report: Report, note: str) -> Iterator[bytes]:
+    """Yield pieces and report the bytes that came so far; how many will come is not known."""
+    done = 0
     for piece in pieces:
-        count(len(piece))
+        done += len(piece)
+        report(done, None, note)
         yield piece

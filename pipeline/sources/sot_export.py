@@ -64,13 +64,15 @@ class Export:
         self._tables = tables
 
     def seconds_unchanged(self, snapshot: Snapshot, state: SnapshotState) -> float:
-        """Return for how long the tables have been seen to hold this, and remember it if never."""
-        path, version = self._folder(snapshot) / "seen.json", version_of(state)
-        seen = atomic.read_proof(path)
+        """Return for how long the tables are known to hold this; 0 when they were not seen to."""
+        seen = atomic.read_proof(self._seen(snapshot))
+        return float(time.time() - seen["since"]) if seen and seen["version"] == version_of(state) else 0.0
+
+    def remember(self, snapshot: Snapshot, state: SnapshotState) -> None:
+        """Note since when the tables are known to hold this, unless they were seen to before."""
+        seen, version = atomic.read_proof(self._seen(snapshot)), version_of(state)
         if seen is None or seen["version"] != version:
-            atomic.write_proof(path, {"version": version, "since": time.time()})
-            return 0
-        return float(time.time() - seen["since"])
+            atomic.write_proof(self._seen(snapshot), {"version": version, "since": time.time()})
 
     def write(self, snapshot: Snapshot, table: Table, state: TableState, pieces: Iterator[bytes]) -> int:
         """Store a table's file and the proof that it has the rows of this state; return its size in bytes.
@@ -88,12 +90,14 @@ class Export:
         atomic.write_proof(self._proof(snapshot, table), {**asdict(state), "sha256": sha256.hexdigest(), "bytes": size})
         return size
 
-    def has(self, snapshot: Snapshot, table: Table, state: TableState) -> bool:
-        """Tell whether the table's file is there with the rows of this state."""
-        proof, path = atomic.read_proof(self._proof(snapshot, table)), self._file(snapshot, table)
-        if proof is None or not path.exists() or path.stat().st_size != proof["bytes"]:
-            return False
-        return _state_in(proof) == state
+    def table_state(self, snapshot: Snapshot, table: Table) -> TableState | None:
+        """Return what the table held whose rows are in its file; None when the file is not there, or not whole."""
+        proof = atomic.read_proof(self._proof(snapshot, table))
+        try:
+            size = self._file(snapshot, table).stat().st_size
+        except FileNotFoundError:
+            return None
+        return _state_in(proof) if proof and proof["bytes"] == size else None
 
     def state(self, snapshot: Snapshot) -> SnapshotState | None:
         """Return what the tables held that the manifest is about; None when there is none."""
@@ -132,6 +136,9 @@ class Export:
 
     def _folder(self, snapshot: Snapshot) -> Path:
         return self.root / snapshot.folder
+
+    def _seen(self, snapshot: Snapshot) -> Path:
+        return self._folder(snapshot) / "seen.json"
 
     def _file(self, snapshot: Snapshot, table: Table) -> Path:
         return self._folder(snapshot) / f"{table.stem}.parquet"

@@ -43,7 +43,7 @@ def refused(context: Context, snapshot: Snapshot) -> tuple[str, str | None, Pipe
 
 def _in_order(context: Context, snapshot: Snapshot) -> Iterator[tuple[str, str | None, Callable[[], object]]]:
     """Yield the steps by the names of their tasks, each with its table if it is one for a table."""
-    yield "DownloadManifest", None, lambda: steps.download_manifest(context, snapshot, lambda *_: None)
+    yield "DownloadManifest", None, lambda: steps.download_manifest(context, snapshot)
     yield "ValidateManifest", None, lambda: steps.validate_manifest(context, snapshot)
     for table in context.settings.tables:
         of_table = (context, snapshot, table)

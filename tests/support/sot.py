@@ -169,7 +169,7 @@ def ingest(deployment: Deployment, snapshot: Snapshot, before: Callable[[str], o
     context, done = context_of(deployment), []
     if targets.CleanedUp(context, snapshot).exists():  # luigi asks the last step first
         return []
-    assert context.source.is_ready(snapshot), context.source.absence(snapshot)
+    assert context.source.wait_until_ready(snapshot), context.source.absence(snapshot)
 
     def step(name: str, target: targets.SnapshotTarget, work: Callable[..., object], *arguments: object) -> None:
         if not target.exists():  # type: ignore[no-untyped-call]  # luigi's has no annotations
@@ -177,7 +177,12 @@ def ingest(deployment: Deployment, snapshot: Snapshot, before: Callable[[str], o
             work(context, snapshot, *arguments)
             done.append(name)
 
-    step("DownloadManifest", targets.ManifestOnDisk(context, snapshot), steps.download_manifest, unheard)
+    if context.sot and not targets.ManifestOnDisk(context, snapshot).exists():
+        for table in context.settings.tables:
+            exported = targets.ExportedTable(context, snapshot, table)
+            step(f"ExportTable {table.name}", exported, steps.export_table, table, unheard)
+        step("WriteManifest", targets.WrittenManifest(context, snapshot), steps.write_manifest, unheard)
+    step("DownloadManifest", targets.ManifestOnDisk(context, snapshot), steps.download_manifest)
     step("ValidateManifest", targets.ValidManifest(context, snapshot), steps.validate_manifest)
     for table in context.settings.tables:
         target: targets.SnapshotTarget = targets.FileOnDisk(context, snapshot, table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,25 +19,46 @@ from pipeline.graph.context import Context, get_context
 from pipeline.settings import get_settings
 from pipeline.tables import TABLES
 from pipeline.warehouse.server import ServerWarehouse
+from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import Deployment, ServerReader, a_day, in_directory
 from tests.support.inprocess import ingest
-from tests.support.snapshots import Bucket
+from tests.support.snapshots import Bucket, SnapshotFiles
+from tests.support.sot import Sot
 
 DAY = a_day()
 
 
+@contextmanager
+def in_this_process(deployment: Deployment) -> Iterator[Context]:
+    """Yield the context of tasks that are made in this process."""
+    with pytest.MonkeyPatch.context() as patches:
+        for name, value in (deployment.environment | {"INGESTION_NETWORKS": "torus"}).items():
+            patches.setenv(name, value)
+        get_settings.cache_clear()
+        get_context.cache_clear()
+        yield get_context()
+    get_settings.cache_clear()
+    get_context.cache_clear()
+
+
 @pytest.fixture
-def context(server_reader: ServerReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context]:
-    """The context of tasks that are made in this process."""
+def context(server_reader: ServerReader, tmp_path: Path) -> Iterator[Context]:
+    """A directory is the source."""
     Bucket(tmp_path / "bucket").snapshot()
-    deployment = Deployment(in_directory(tmp_path / "bucket"), server_reader, tmp_path / "run")
-    for name, value in (deployment.environment | {"INGESTION_NETWORKS": "torus"}).items():
-        monkeypatch.setenv(name, value)
-    get_settings.cache_clear()
-    get_context.cache_clear()
-    yield get_context()
-    get_settings.cache_clear()
-    get_context.cache_clear()
+    with in_this_process(Deployment(in_directory(tmp_path / "bucket"), server_reader, tmp_path / "run")) as context:
+        yield context
+
+
+@pytest.fixture
+def sot_context(
+    clickhouse: ClickHouseServer, database_prefix: str, samples: Path, server_reader: ServerReader, tmp_path: Path
+) -> Iterator[Context]:
+    """The SOT ClickHouse is the source."""
+    sot = Sot(clickhouse, f"{database_prefix}sot")
+    sot.fill(SnapshotFiles(samples, DAY))
+    variables = sot.variables(SOT_SETTLE_SECONDS="0.2")
+    with in_this_process(Deployment(variables, server_reader, tmp_path / "run")) as context:
+        yield context
 
 
 def graph(task: luigi.Task) -> list[luigi.Task]:
@@ -53,7 +75,7 @@ def ask(context: Context, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     asked.append(
         tasks.IngestRange(first=DAY.processing_date, last=DAY.processing_date, window_days=195, networks=("torus",))
     )
-    assert len(asked) == 7 + 4 * len(TABLES) + 1
+    assert len(asked) == 7 + 4 * len(TABLES) + 1 + (1 + len(TABLES) if context.sot else 0)
     root = context.settings.work_path.parent
     logged: list[object] = []
 
@@ -69,6 +91,8 @@ def ask(context: Context, monkeypatch: pytest.MonkeyPatch) -> set[str]:
             patches.setattr(ServerWarehouse, "execute", forbidden)
             patches.setattr(ServerWarehouse, "insert_parquet", forbidden)
             patches.setattr(time, "sleep", forbidden)
+            if context.sot:
+                patches.setattr(context.sot, "_sleep", forbidden)
             answers = [{task.task_id: task.complete() for task in asked} for _ in range(100)]
     finally:
         logger.remove(sink)
@@ -81,7 +105,7 @@ def ask(context: Context, monkeypatch: pytest.MonkeyPatch) -> set[str]:
 def test_complete_has_no_effect(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither before the first step, nor half way, nor when the snapshot is gone, nor when all is done."""
     assert ask(context, monkeypatch) == {"FindSnapshot"}
-    steps.download_manifest(context, DAY, lambda *_: None)
+    steps.download_manifest(context, DAY)
     steps.validate_manifest(context, DAY)
     half_way = {"FindSnapshot", "DownloadManifest", "ValidateManifest"}
     assert ask(context, monkeypatch) == half_way
@@ -93,6 +117,23 @@ def test_complete_has_no_effect(context: Context, monkeypatch: pytest.MonkeyPatc
     manifest.rename(manifest.with_name("away"))
     assert ask(context, monkeypatch) == {"DownloadManifest", "ValidateManifest", "DownloadFile"}  # of this run
     manifest.with_name("away").rename(manifest)
+    ingest(context, DAY)
+    assert {"IngestDaily", "IngestRange", "IngestSnapshot", "CleanUp"} <= ask(context, monkeypatch)
+
+
+def test_complete_has_no_effect_on_an_export(sot_context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that no run has seen are not taken for settled, nor noted as seen; then each step counts as it is done."""
+    context = sot_context
+    assert context.sot is not None
+    assert ask(context, monkeypatch) == set()
+    assert context.sot.wait_until_ready(DAY)
+    assert ask(context, monkeypatch) == {"FindSnapshot"}
+    for table in TABLES:
+        steps.export_table(context, DAY, table, lambda *_: None)
+    assert ask(context, monkeypatch) == {"FindSnapshot", "ExportTable"}
+    steps.write_manifest(context, DAY, lambda *_: None)
+    steps.download_manifest(context, DAY)
+    assert ask(context, monkeypatch) == {"FindSnapshot", "ExportTable", "WriteManifest", "DownloadManifest"}
     ingest(context, DAY)
     assert {"IngestDaily", "IngestRange", "IngestSnapshot", "CleanUp"} <= ask(context, monkeypatch)
 

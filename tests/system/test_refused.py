@@ -573,7 +573,7 @@ def test_other_rows_of_a_file_that_is_loaded(server_reader: ServerReader, tmp_pa
 
 def publish_loaded(context: Context, snapshot: Snapshot) -> None:
     """Do what the graph does when all files that the manifest lists are loaded already."""
-    steps.download_manifest(context, snapshot, lambda *_: None)
+    steps.download_manifest(context, snapshot)
     steps.validate_manifest(context, snapshot)
     for table in TABLES:
         steps.download_file(context, snapshot, table, lambda *_: None)

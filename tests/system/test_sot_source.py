@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import SourceError
+from pipeline.graph import steps
 from tests.support.clickhouse import ROOT, ClickHouseServer, OwnClickHouse, User
 from tests.support.deployment import Deployment, Reader, ServerReader, a_day, multiset
 from tests.support.snapshots import SnapshotFiles
-from tests.support.sot import THEIRS, Sot, context_of, ingest
+from tests.support.sot import THEIRS, Gate, Sot, context_of, ingest, unheard
 
 DAYS = ("2025-08-01", "2025-08-02")
 NETWORKS = ("ethereum", "bitcoin", "torus")
@@ -138,6 +141,55 @@ def assert_only_four_tables_were_read(upstream: Upstream) -> None:
     theirs = {f"sot_{network}.{table}" for network in NETWORKS for table, _ in THEIRS.values()}
     assert named == {*theirs, "system.settings"}
     assert {query.split()[0] for query in queries} == {"SELECT", "DESCRIBE"}
+
+
+def test_two_tables_are_exported_at_a_time(
+    sot: Sot, clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path
+) -> None:
+    """An export waits for another one to begin; each is a step with its rows and bytes, and so is the manifest."""
+    pair = threading.Barrier(2)
+
+    def wait_for_another(statement: bytes) -> None:
+        if b"FORMAT Parquet" in statement and sot.database.encode() in statement:
+            pair.wait(60)
+
+    deployment = into_server(sot, clickhouse, database_prefix, tmp_path)
+    with Gate(sot.server, wait_for_another).open() as gate:
+        deployment.variables.update(gate.variables)
+        result = deployment.run(a_day())
+    assert result.exit_code == 0, result.stderr
+    assert not pair.broken
+    sot.assert_readers_see_final(deployment, a_day())
+    query = "SELECT step, table_name, JSONExtractUInt(facts, 'rows') > 0 FROM {db}.sot_steps WHERE state = 'done'"
+    recorded = deployment.query(
+        "torus", f"{query} AND step IN ('ExportTable', 'WriteManifest') ORDER BY step, table_name"
+    )
+    assert recorded == [*(("ExportTable", table, 1) for table in sorted(THEIRS)), ("WriteManifest", "", 1)]
+
+
+def test_a_plan_names_the_tables_that_are_not_exported(
+    sot: Sot, clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path
+) -> None:
+    """And those whose rows are others since; to ask leaves nothing."""
+    deployment = into_server(sot, clickhouse, database_prefix, tmp_path)
+
+    def planned() -> list[tuple[str, list[str]]]:
+        before = deployment.work_files()
+        result = deployment.command("sot-ingest", "plan", "--date", "2025-08-01", "--json")
+        assert deployment.work_files() == before
+        return [(step["step"], step["tables"]) for step in json.loads(result.stdout)[0]["steps"]][:3]
+
+    assert planned() == [("ExportTable", list(THEIRS)), ("WriteManifest", []), ("DownloadManifest", [])]
+    context = context_of(deployment)
+    assert context.source.wait_until_ready(a_day())
+    for table in context.settings.tables:
+        steps.export_table(context, a_day(), table, unheard)
+    assert planned()[0] == ("WriteManifest", [])
+    name = f"{sot.database}.analyzers_alerts"
+    sot.server.http(f"INSERT INTO {name} SELECT * REPLACE ('another' AS alert_id) FROM {name} FINAL LIMIT 1")
+    assert planned()[:2] == [("ExportTable", ["raw_alerts"]), ("WriteManifest", [])]
+    steps.write_manifest(context_of(deployment), a_day(), unheard)
+    assert planned()[0] == ("DownloadManifest", [])
 
 
 def test_versions_are_superseded_there(upstream: Upstream) -> None:

@@ -21,6 +21,8 @@ _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 #: The order of the graph, in which steps are listed.
 _STEPS = (
     "FindSnapshot",
+    "ExportTable",
+    "WriteManifest",
     "DownloadManifest",
     "ValidateManifest",
     "DownloadFile",
