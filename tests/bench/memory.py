@@ -38,7 +38,7 @@ from tests.support.sot import Sot
 CACHE = ROOT / ".cache" / "bench-memory"
 SNAPSHOT = a_day()
 SECONDS_BETWEEN = 0.05
-STEPS = ("DownloadManifest", "DownloadFile", "ValidateFile", "ValidateChecksum", "LoadTable", "PublishSnapshot")
+STEPS = ("ExportTable", "DownloadFile", "ValidateFile", "ValidateChecksum", "LoadTable", "PublishSnapshot")
 MB = 1_000_000
 
 
