@@ -91,9 +91,10 @@ def changes_between(
     """Compare two loads, each given with its snapshot, thing by thing; one query. Raises WarehouseError.
 
     Things of one snapshot are the same when their key is; those of two dates when :attr:`Table.identity` is, and then
-    ids that contain the date do not count as changed. ``amount`` is a column whose ``most`` largest movements are
-    returned, or ''. A join in parallel that keeps the later load in memory was the fastest way for 1,000,000 features
-    rows; to group by the address took three times as long.
+    ids that contain the date do not count as changed. Of several things with one identity the first of each date, by
+    its key, are compared with each other, then the second, and so on. ``amount`` is a column whose ``most`` largest
+    movements are returned, or ''. A join in parallel that keeps the later load in memory was the fastest way for
+    1,000,000 features rows; to group by the address took three times as long.
     """
     same_snapshot = before[0] == after[0]
     identity = table.key if same_snapshot else table.identity or table.key
@@ -101,6 +102,7 @@ def changes_between(
     columns = [column for column in table.file_columns if column.name not in left_out]
     differs = [_differs(column) for column in columns]
     was, now = (f"toFloat64({side}.{amount})" if amount else "toFloat64(0)" for side in ("old", "new"))
+    joined = identity if identity == table.key else (*identity, "place")
     thing = f"concatWithSeparator(' ', {', '.join(f'toString(new.{name})' for name in identity)})"
     statement = f"""
         SELECT
@@ -116,8 +118,8 @@ def changes_between(
                     {now} != {was} AND isFinite({now} - {was})
                 )
             )
-        FROM {_rows(table, "old")} AS old
-        INNER JOIN {_rows(table, "new")} AS new ON {" AND ".join(f"old.{name} = new.{name}" for name in identity)}
+        FROM {_rows(table, "old", joined)} AS old
+        INNER JOIN {_rows(table, "new", joined)} AS new ON {" AND ".join(f"old.{name} = new.{name}" for name in joined)}
         SETTINGS join_algorithm = 'parallel_hash'
     """.replace("{loads}", f"{{database}}.{table.loads}")
     ((rows_before, rows_after, both, changed, by_column, movements),) = warehouse.query(
@@ -141,8 +143,13 @@ def _count(side: str) -> str:
     return f"(SELECT count() FROM {{loads}} WHERE {_where(side)})"
 
 
-def _rows(table: Table, side: str) -> str:
-    return f"(SELECT {', '.join(column.name for column in table.file_columns)} FROM {{loads}} WHERE {_where(side)})"
+def _rows(table: Table, side: str, joined: tuple[str, ...]) -> str:
+    """Return the rows of a load; where they are not joined by their key, each with its place among those alike."""
+    columns = [column.name for column in table.file_columns]
+    if joined != table.key:
+        alike = ", ".join(name for name in joined if name != "place")
+        columns.append(f"row_number() OVER (PARTITION BY {alike} ORDER BY {', '.join(table.key)}) AS place")
+    return f"(SELECT {', '.join(columns)} FROM {{loads}} WHERE {_where(side)})"
 
 
 def _where(side: str) -> str:
