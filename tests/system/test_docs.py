@@ -341,6 +341,8 @@ def test_the_queries_answer(warehouse: Callable[..., Warehouse]) -> None:
     for query in QUERIES:
         user = "reader" if LEDGER in query or STEPS in query else "analyst"
         assert made.server.http(query, user=user, password=f"{user}'s").strip()
+        west = f"{query} SETTINGS session_timezone = 'America/New_York'"  # where it is earlier than in UTC
+        assert made.server.http(west, user=user, password=f"{user}'s").strip()
     names = (f"{name}(at = now64(6))" if name.endswith("_as_of") else name for name in (*TABLE_VIEWS, *SUMMARIES))
     views = [f"SELECT count() FROM {NETWORK}.{name} WHERE NOT ignore(*)" for name in names]
     for view in views:
