@@ -11,7 +11,7 @@ from pipeline.graph.context import Context
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, TABLES
 from pipeline.warehouse.compare import TableChanges, changes_between
-from pipeline.warehouse.publish import Publication, publications_of, require_rows
+from pipeline.warehouse.publish import Publication, collected, publications_of, require_rows
 
 MOST = 10  #: movements of a table that are shown
 
@@ -55,12 +55,13 @@ def choose_publications(
     """Return the earlier and the later publication to compare.
 
     Of two snapshots the newest of each. Of one snapshot those with the two ``ids``; with one id that and the newest;
-    without ids the newest and the one before it. Raises RequestError when there is no such publication.
+    without ids the newest and the one before it. Raises RequestError when there is no such publication, or when readers
+    see nothing of a newest one.
     """
     if len(snapshots) == 2:
         before, after = (_visible(context, snapshot)[-1] for snapshot in snapshots)
         return before, after
-    past = _visible(context, snapshots[0])
+    past = _visible(context, snapshots[0], is_newest_asked=len(ids) < 2)
     if ids:
         chosen = sorted((_named(snapshots[0], past, id_) for id_ in ids), key=lambda each: each.published_at)
         return (chosen[0], chosen[-1] if len(ids) > 1 else past[-1])
@@ -72,11 +73,15 @@ def choose_publications(
     return past[-2], past[-1]
 
 
-def _visible(context: Context, snapshot: Snapshot) -> list[Publication]:
+def _visible(context: Context, snapshot: Snapshot, *, is_newest_asked: bool = True) -> list[Publication]:
     past = publications_of(context.warehouse(snapshot.network), snapshot)
     shown = [publication for publication in past if publication.load_ids]
     if not shown:
         raise RequestError(f"{snapshot} is not published", hint="sot-ingest status shows what there is")
+    if is_newest_asked and shown[-1] is not past[-1]:
+        raise RequestError(
+            f"{snapshot} was retired: readers see no row of it", hint="sot-ingest status shows what there is"
+        )
     return shown
 
 
@@ -94,13 +99,19 @@ def compare_publications(
     """Compare the tables of two publications, one query a table.
 
     ``amount`` names the column whose largest movements are listed, in the tables that have it; by default each table's
-    own. Raises RequestError when no table has such a column of numbers, and WarehouseError when rows were removed.
+    own. Raises RequestError when no table has such a column of numbers or gc removed a publication's rows, and
+    WarehouseError when rows are missing for another reason.
     """
     amounts = _amounts(amount)
     warehouse = context.warehouse(network)
     sides = [(Snapshot(network, each.processing_date, each.window_days), each) for each in (before, after)]
     for snapshot, publication in sides:
-        require_rows(warehouse, snapshot, publication, hint="its loads were collected: choose another publication")
+        if collected(warehouse, snapshot) & set(publication.load_ids.values()):
+            raise RequestError(
+                f"{snapshot}: gc removed the rows of publication {publication.publication_id}",
+                hint="compare other publications: gc keeps those of the newest --keep-versions of each snapshot",
+            )
+        require_rows(warehouse, snapshot, publication, hint="sot-ingest verify says what is missing, and what to do")
     return Difference(
         network,
         before,

@@ -229,6 +229,24 @@ def test_what_cannot_be_compared_is_a_mistake(
     assert (result.exit_code, expected in result.stderr) == (2, True), result.stderr
 
 
+def test_what_gc_removed_is_not_compared(day: tuple[Deployment, Context, Bucket]) -> None:
+    """Exit code 2 for rows that gc removed, and for a day that it retired: readers see nothing of it."""
+    deployment, context, bucket = day
+    for seed in range(2):
+        ingest(context, bucket.snapshot(seed=seed).snapshot)
+    options = ["sot-ingest", "diff", "--network", "torus", "--date", "2025-08-01"]
+    assert deployment.command(*options).exit_code == 0
+    gone, kept = deployment.publications(a_day())
+    assert deployment.command("sot-ingest", "gc", "--keep-versions", "1", "--yes").exit_code == 0
+    result = deployment.command(*options)
+    expected = f"gc removed the rows of publication {gone['publication_id']}"
+    assert (result.exit_code, expected in result.stderr) == (2, True), result.stderr
+    retire_snapshot(context.warehouse("torus"), a_day(), run_id="")
+    for more in ([], ["--date", "2025-08-02"], ["--publication", kept["publication_id"]]):
+        result = deployment.command(*options, *more)
+        assert (result.exit_code, "was retired: readers see no row of it" in result.stderr) == (2, True)
+
+
 def dates(*days: date) -> list[str]:
     """Return the options that name days."""
     return [word for each in days for word in ("--date", each.isoformat())]
