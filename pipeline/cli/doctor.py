@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.cli import options, output
+
+if TYPE_CHECKING:
+    from pipeline.operations.doctor import CheckResult
 
 
 @click.command(epilog="\b\nExample:\n  sot-ingest doctor")
@@ -40,8 +45,13 @@ def command(*, offline: bool, as_json: bool) -> None:
     if as_json:
         output.print_json({"findings": [finding.as_dict() for finding in findings], "settings": shown})
     else:
-        rows = [[f.check, f.state, f"{f.text}\n→ {f.hint}" if f.hint else f.text] for f in findings]
-        output.print_table(["check", "state", "found"], rows)
+        output.print_table(["check", "state", "found"], [row for finding in findings for row in _rows(finding)])
         click.echo()
         output.print_table(["setting", "value"], [[name, value or "–"] for name, value in shown.items()])
     sys.exit(doctor.exit_code(findings))
+
+
+def _rows(finding: CheckResult) -> Iterator[list[str]]:
+    yield [finding.check, finding.state, finding.text]
+    if finding.hint:
+        yield ["", "", f"→ {finding.hint}"]
