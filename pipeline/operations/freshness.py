@@ -54,7 +54,7 @@ def _check(network: str, window_days: int, max_age: timedelta, now: datetime) ->
     except PipelineError as error:
         return Freshness(network, "unknown", problem=f"{error} ({error.hint})")
     if newest is None:
-        return Freshness(network, "nothing", problem=f"nothing with a window of {window_days} days was ever published")
+        return Freshness(network, "nothing", problem=f"nothing with a window of {window_days} days is published")
     age = now - day_end(newest.processing_date)
     if age <= max_age:
         return Freshness(network, "fresh", age, newest)
