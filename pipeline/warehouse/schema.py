@@ -239,7 +239,8 @@ def _view_differences(found: Existing) -> Iterator[str]:
         wanted = tuple(Column(*column) for column in view_columns(found.name))
         yield from _column_differences(found.name, found.columns, wanted)
     if not found.is_our_view:
-        yield f"{found.name} is another view than this version makes; DROP VIEW, and the next run makes it again"
+        which = " with this INGESTION_WINDOW_DAYS" if found.name.endswith("_newest") else ""
+        yield f"{found.name} is another view than this version makes{which}; DROP VIEW, and the next run makes it again"
 
 
 def _table_differences(database: str, found: Existing) -> Iterator[str]:

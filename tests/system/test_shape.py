@@ -95,6 +95,10 @@ OTHER_SHAPES = {
         ],
         "raw_clusters is another view than this version makes",
     ),
+    "a view of the newest day of another window": (
+        ["DROP VIEW {database}.raw_alerts_newest SYNC", edited("raw_alerts_newest", "{default_window}", "30")],
+        "raw_alerts_newest is another view than this version makes with this INGESTION_WINDOW_DAYS",
+    ),
     "a view of other columns": (
         [
             edited("raw_clusters", "CREATE VIEW IF NOT EXISTS", "CREATE OR REPLACE VIEW")
