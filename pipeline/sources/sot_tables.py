@@ -43,6 +43,9 @@ ROLE = Role(
 _OF_SNAPSHOT = "processing_date = {processing_date:Date} AND window_days = {window_days:UInt16}"
 _OF_NETWORK = "network = {network:String}"
 
+#: In a query plan, before the condition of a row policy.
+_ROW_POLICY = re.compile(r"row[- ]level .*?filter column:", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class TableState:
@@ -75,7 +78,11 @@ class SotTables:
         return {table.name: self.table_state(snapshot, table) for table in tables}
 
     def table_state(self, snapshot: Snapshot, table: Table) -> TableState:
-        """Ask for the count and the digest of a table's rows, over the values as our table stores them."""
+        """Ask for the count and the digest of a table's rows, over the values as our table stores them.
+
+        Raises SourceError when a row policy hides rows from this user: those that are left would pass for all.
+        """
+        self.require_all_rows(snapshot.network, table)
         brought = self._columns(snapshot, table)
         values = {
             column.name: f"{{{column.name}:{column.type}}}"
@@ -91,6 +98,18 @@ class SotTables:
         query = f"SELECT count(), {content_digest(table, values)} {self._rows_of(snapshot, table)}"
         ((rows, digest),) = self._query(snapshot, query)
         return TableState(rows, digest)
+
+    def require_all_rows(self, network: str, table: Table) -> None:
+        """Raise SourceError when a row policy filters a table for this user: its query plan says so, to every user."""
+        name = f"`{self._database.replace('{network}', network)}`.{SOT_TABLES[table.name]}"
+        plan = retry_call(lambda: self._server.query(f"EXPLAIN PLAN actions = 1 SELECT * FROM {name} FINAL", {}))
+        if found := next((line for (line,) in plan if _ROW_POLICY.search(line)), None):
+            raise SourceError(
+                f"{self._server.where}: a row policy hides rows of {name.replace('`', '')} from SOT_USER: "
+                f"{_ROW_POLICY.sub('', found).strip()}",
+                hint="rows that are hidden would pass for rows that are not there: DROP the row policy for this user, "
+                "or give it one with USING 1; nothing was exported",
+            )
 
     def read(self, snapshot: Snapshot, table: Table) -> Iterator[bytes]:
         """Yield a table's rows as Parquet that the server encodes, in pieces of at most 1 MiB.

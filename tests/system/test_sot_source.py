@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.errors import SourceError
 from pipeline.graph import steps
+from pipeline.operations.doctor import Examination, services
 from tests.support.clickhouse import ROOT, ClickHouseServer, OwnClickHouse, User
 from tests.support.deployment import Deployment, Reader, ServerReader, a_day, multiset
 from tests.support.snapshots import SnapshotFiles
@@ -224,6 +225,44 @@ def test_a_table_that_may_not_be_read_is_told(upstream: Upstream, server_reader:
         context_of(deployment).source.is_ready(a_day())
     assert not caught.value.transient
     assert "docs/sot.md lists" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("table", "policy"),
+    [
+        ("analyzers_alerts", "severity != 'high'"),
+        ("analyzers_features", "processing_date < '2025-08-02'"),
+        ("core_address_labels", "0"),
+    ],
+)
+def test_rows_that_a_policy_hides_are_not_taken_for_absent(
+    table: str,
+    policy: str,
+    own_clickhouse: Callable[..., OwnClickHouse],
+    samples: Path,
+    tmp_path: Path,
+) -> None:
+    """A reader who sees a part of a table is refused, by doctor too; one whose policy lets all rows through is not."""
+    documented = tuple(grant.replace("sot_production", "sot") for grant in GRANTS)
+    users = {
+        "part": User(PASSWORD, documented, "readonly", filters={f"sot.{table}": policy}),
+        "all": User(PASSWORD, documented, "readonly", filters={f"sot.{table}": "1"}),
+    }
+    server = own_clickhouse(users=users)
+    sot = Sot(server, "sot")
+    sot.fill(SnapshotFiles(samples, a_day()))
+    part, every = (
+        Deployment(sot.variables(SOT_USER=user, SOT_PASSWORD=PASSWORD), ServerReader(server, user), tmp_path / user)
+        for user in users
+    )
+    with pytest.raises(SourceError, match=rf"a row policy hides rows of sot\.{table}") as caught:
+        context_of(part).source.is_ready(a_day())
+    assert not caught.value.transient
+    assert "DROP the row policy" in caught.value.hint
+    with pytest.raises(SourceError, match="a row policy hides rows"):
+        list(services.check_source(Examination(context_of(part))))
+    ingest(every, a_day())
+    every.assert_readers_see(SnapshotFiles(samples, a_day()))
 
 
 def test_a_table_without_rows_is_a_missing_snapshot(

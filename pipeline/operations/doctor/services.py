@@ -14,7 +14,7 @@ from pipeline.operations.doctor import CheckResult, Examination, failed, ok, war
 from pipeline.settings import ServerAddress, Settings
 from pipeline.snapshot import Snapshot
 from pipeline.sources.sot_tables import ROLE as SOT_ROLE
-from pipeline.sources.sot_tables import SOT_TABLES
+from pipeline.sources.sot_tables import SOT_TABLES, SotTables
 from pipeline.warehouse import PARQUET_SETTINGS, ROLE
 from pipeline.warehouse.schema import check_schema
 
@@ -77,14 +77,17 @@ def _newest(where: str, network: str, newest: Snapshot | None, window_days: int)
 
 
 def _sot(chosen: Settings, address: ServerAddress) -> Iterator[CheckResult]:
-    """Ask the SOT ClickHouse for its version and for the right to read its tables."""
+    """Ask the SOT ClickHouse for its version and for the right to read its tables, all of their rows."""
     server = ClickHouse(address, chosen.sot_user or "", chosen.sot_password, chosen.sot_secure, SOT_ROLE)
     yield _settings(server, SOT_ROLE.pinned.items())
     yield _ports(server)
-    databases = dict.fromkeys(chosen.sot_database.replace("{network}", network) for network in chosen.networks)
-    for database in databases:
+    databases = {chosen.sot_database.replace("{network}", network): network for network in chosen.networks}
+    for database, network in databases.items():
         rights = [f"SELECT ON `{database}`.{SOT_TABLES[name]}" for name in chosen.table_names]
-        yield _grants(server, rights, f"{server.where}: {database} can be read")
+        granted = _grants(server, rights, f"{server.where}: {database} can be read")
+        yield granted
+        for table in chosen.tables if granted.state == "ok" else ():
+            SotTables(server, chosen.sot_database).require_all_rows(network, table)
 
 
 def check_warehouse(examination: Examination) -> Iterator[CheckResult]:
