@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +23,8 @@ HINT = (
     "start luigid, or correct [core] of luigi.cfg; without luigid: sot-ingest --scheduler auto or local, "
     "luigi --local-scheduler"
 )
+#: What is read of an answer to a single try, which is short when it is luigid's.
+_SHORT_SECONDS, _SHORT_BYTES = 10.0, 10_000
 _UNKNOWN_TASK = "sot-ingest-asks-whether-this-is-luigid"
 
 
@@ -34,6 +37,7 @@ class Luigid(RemoteScheduler):
         self._fetcher.session.max_redirects = 0  # a POST becomes a GET, and loses what was asked
         if tries:
             self._rpc_retry_attempts = tries
+            self._fetcher.session.hooks["response"].append(_read_the_beginning)
 
     def _fetch(self, url_suffix: str, body: Any) -> str:
         """Return an answer of luigid's API. Raises RPCError, which says why there is none, without a login."""
@@ -45,6 +49,20 @@ class Luigid(RemoteScheduler):
             begin = " ".join(page[:200].split())
             raise RPCError(f"{_shown(self._url)} is not luigid: it answered {begin!r}")
         return page
+
+
+def _read_the_beginning(response: Any, **_: Any) -> None:
+    """Read an answer to its end, or what came in time of one that has none: of a log or a stream of events, say.
+
+    Byte by byte, for each may be waited for as long as the time-out of a connection.
+    """
+    begun, page = time.monotonic(), bytearray()
+    for byte in response.iter_content(1):
+        page += byte
+        if len(page) >= _SHORT_BYTES or time.monotonic() - begun > _SHORT_SECONDS:
+            response.close()
+            break
+    response._content = bytes(page)  # noqa: SLF001  # which requests would read to its end
 
 
 def _shown(address: str) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -48,6 +52,38 @@ def test_a_step_meets_a_fault_of_the_scheduler(name: str) -> None:
         for ask in (remote.ping, remote.get_work):
             with pytest.raises(RPCError, match="is not luigid"):
                 ask(worker="w")
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.01])
+def test_an_answer_without_an_end_is_not_waited_for(pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a log or a stream of events, fast or slow: a run that asks goes on without luigid."""
+    monkeypatch.setattr(luigid, "_SHORT_SECONDS", 0.3)
+    ended = threading.Event()
+
+    class Endless(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while not ended.wait(pause):
+                    self.wfile.write(b"event: ping\n")
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the library's signature
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        timer = threading.Timer(5, ended.set)  # ends the answer for a client that waits
+        timer.start()
+        begun = time.monotonic()
+        why = luigid.problem(f"http://127.0.0.1:{server.server_address[1]}")
+        took = time.monotonic() - begun
+        timer.cancel()
+        ended.set()
+        server.shutdown()
+    assert why is not None
+    assert "is not luigid: it answered 'event: ping" in why
+    assert took < 4
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{free}", "http://nowhere.invalid:8082", "http://h:port", "nonsense"])
