@@ -35,7 +35,12 @@ _COLUMNS = 5  #: that changed most, shown of each table
     multiple=True,
     help="Id of a publication of the one day; up to two.  [default: the newest and the one before]",
 )
-@click.option("--by", "amount", metavar="COLUMN", help="Column whose largest movements are shown.  [default: volumes]")
+@click.option(
+    "--by",
+    "amount",
+    metavar="COLUMN",
+    help="Column whose largest movements are shown, of what both have.  [default: volumes]",
+)
 @options.window_days
 @options.as_json
 def command(
@@ -53,9 +58,11 @@ def command(
     """
     if len(days) > 2 or len(ids) > 2 or (ids and len(days) > 1):
         raise click.UsageError("expected one or two --date; with one of them up to two --publication")
+    if len(set(days)) < len(days):
+        raise click.UsageError("the same --date twice: give it once to compare publications of the day")
     chosen = options.load_settings()
     options.chosen_networks(chosen, (network,))
-    snapshots = tuple(Snapshot(network, day, window_days or chosen.window_days) for day in days)
+    snapshots = tuple(Snapshot(network, day, window_days or chosen.window_days) for day in sorted(days))
     before, after = choose_publications(get_context(), snapshots, ids)
     found = compare_publications(get_context(), network, before, after, amount)
     if as_json:

@@ -40,7 +40,7 @@ class S3Source(ManifestAtSource):
         prefix: str = "",
         anonymous: bool = False,
         tables: Sequence[Table] = TABLES,
-        patience: retry.RetryPolicy | None = None,
+        policy: retry.RetryPolicy | None = None,
     ) -> None:
         self.tables = tables
         self._bucket = bucket
@@ -48,7 +48,7 @@ class S3Source(ManifestAtSource):
         self._region = region
         self._root = f"{prefix.strip('/')}/".removeprefix("/")
         self._anonymous = anonymous
-        self._patience = patience or retry.DEFAULT
+        self._policy = policy or retry.DEFAULT
         self._opened: tuple[int, Client] | None = None
 
     @property
@@ -65,7 +65,7 @@ class S3Source(ManifestAtSource):
 
     def read_manifest(self, snapshot: Snapshot) -> ManifestText | None:
         """One GetObject, which gives the bytes and their version; from the start again when it breaks."""
-        return self._patience.retrying()(self._read_manifest, snapshot.manifest_key)
+        return self._policy.retrying()(self._read_manifest, snapshot.manifest_key)
 
     def find(self, key: str) -> RemoteFile | None:
         """One HeadObject; the version is the ETag as S3 spells it, ready for If-Match."""
@@ -75,7 +75,7 @@ class S3Source(ManifestAtSource):
     def read(self, file: RemoteFile) -> Iterator[bytes]:
         """One GetObject, and one more for the rest each time that the connection breaks: see Source.read."""
         offset = 0
-        for attempt in self._patience.retrying():
+        for attempt in self._policy.retrying():
             with attempt:
                 for piece in self._read_from(file, offset):
                     offset += len(piece)
@@ -105,7 +105,7 @@ class S3Source(ManifestAtSource):
                     endpoint=self._endpoint,
                     region=self._region,
                     anonymous=self._anonymous,
-                    patience=self._patience,
+                    policy=self._policy,
                     session=self._opened[1].session if self._opened else None,
                 ),
             )
@@ -115,12 +115,12 @@ class S3Source(ManifestAtSource):
         return f"s3://{self._bucket}/{self._root}{key}"
 
     def _head(self, key: str) -> Facts | None:
-        return self._patience.retrying()(self._client.head, self._root + key)
+        return self._policy.retrying()(self._client.head, self._root + key)
 
     def _keys(self, folder: str) -> Iterator[str]:
         token, before, seen = None, [""], set[str]()
         for _ in range(MOST_PAGES):
-            keys, following = self._patience.retrying()(self._client.keys, self._root + folder, token)
+            keys, following = self._policy.retrying()(self._client.keys, self._root + folder, token)
             yield from (key.removeprefix(self._root) for key in keys)
             if following is None:
                 return

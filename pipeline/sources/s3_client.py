@@ -153,14 +153,14 @@ class Client:
         endpoint: str | None,
         region: str | None,
         anonymous: bool,
-        patience: RetryPolicy,
+        policy: RetryPolicy,
         session: Session | None = None,
     ) -> None:
         self._bucket = bucket
         self._at = f" at {_host(endpoint)}" if endpoint else ""
         config = Config(
-            connect_timeout=patience.connect_timeout,
-            read_timeout=patience.read_timeout,
+            connect_timeout=policy.connect_timeout,
+            read_timeout=policy.read_timeout,
             retries={"mode": "standard", "total_max_attempts": 1},  # ours is the only layer: layers multiply
             request_checksum_calculation="when_required",  # S3-compatible stores refuse what they do not know
             response_checksum_validation="when_required",

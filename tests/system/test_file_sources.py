@@ -54,7 +54,7 @@ class Bucket:
         """Put an object past the network."""
         self.s3.put_object(Bucket=self.name, Key=key, Body=data)
 
-    def source(self, *, prefix: str = "", anonymous: bool = False, patience: RetryPolicy = HASTY) -> S3Source:
+    def source(self, *, prefix: str = "", anonymous: bool = False, policy: RetryPolicy = HASTY) -> S3Source:
         """Return the source behind the network."""
         return S3Source(
             self.name,
@@ -62,7 +62,7 @@ class Bucket:
             region="us-east-1",
             prefix=prefix,
             anonymous=anonymous,
-            patience=patience,
+            policy=policy,
         )
 
 
@@ -474,7 +474,7 @@ def test_a_body_that_stalls_is_resumed(bucket: Bucket) -> None:
     """After the read timeout, and not before: a slow network is not a dead one."""
     bucket.put(KEY, BYTES)
     bucket.network.plan("GET", broken("stall", 0.5))
-    assert read(bucket.source(patience=RetryPolicy(first_wait=0.0, read_timeout=0.3))) == BYTES
+    assert read(bucket.source(policy=RetryPolicy(first_wait=0.0, read_timeout=0.3))) == BYTES
     assert len(bucket.network.gets()) == 2
 
 
@@ -627,7 +627,7 @@ def test_a_region_that_s3_corrects_is_taken(bucket: Bucket) -> None:
 @pytest.mark.parametrize("operation", ["find", "manifest_uri", "read_manifest", "manifests"])
 def test_a_missing_bucket_is_not_a_missing_object(bucket: Bucket, operation: str) -> None:
     """HEAD answers 404 to both, without a body."""
-    source = S3Source("no-such-bucket", endpoint=bucket.network.url, region="us-east-1", patience=HASTY)
+    source = S3Source("no-such-bucket", endpoint=bucket.network.url, region="us-east-1", policy=HASTY)
     actions: dict[str, Callable[[], object]] = {
         "find": lambda: source.find(KEY),
         "manifest_uri": lambda: source.manifest_uri(SNAPSHOT),
@@ -662,7 +662,7 @@ def test_a_bucket_that_may_not_be_listed_exists(bucket: Bucket) -> None:
 )
 def test_an_endpoint_that_is_not_there(endpoint: str, kind: type[SourceError], hint: str) -> None:
     """Nobody listening passes; what is no URL does not. A password in it is not repeated."""
-    source = S3Source("sot", endpoint=endpoint, region="us-east-1", patience=HASTY)
+    source = S3Source("sot", endpoint=endpoint, region="us-east-1", policy=HASTY)
     error = failure(kind, lambda: source.find(KEY))
     assert hint in error.hint
     assert "s3://sot/" in str(error)
@@ -671,7 +671,7 @@ def test_an_endpoint_that_is_not_there(endpoint: str, kind: type[SourceError], h
 def test_tls_on_a_plain_port_is_not_waited_for(bucket: Bucket) -> None:
     """https instead of http in the endpoint is a mistake, not an outage."""
     endpoint = bucket.network.url.replace("http:", "https:")
-    source = S3Source(bucket.name, endpoint=endpoint, region="us-east-1", patience=HASTY)
+    source = S3Source(bucket.name, endpoint=endpoint, region="us-east-1", policy=HASTY)
     assert "http or https" in failure(SourceError, lambda: source.find(KEY)).hint
 
 
@@ -701,7 +701,7 @@ def test_a_profile_that_does_not_exist(bucket: Bucket, monkeypatch: pytest.Monke
 
 def test_a_bucket_name_that_cannot_be_one(bucket: Bucket) -> None:
     """boto3 refuses it before it sends anything."""
-    source = S3Source("not a bucket", endpoint=bucket.network.url, region="us-east-1", patience=HASTY)
+    source = S3Source("not a bucket", endpoint=bucket.network.url, region="us-east-1", policy=HASTY)
     assert "SOT_S3_BUCKET" in failure(SourceError, lambda: source.find(KEY)).hint
 
 

@@ -95,10 +95,6 @@ OTHER_SHAPES = {
         ],
         "raw_clusters is another view than this version makes",
     ),
-    "a view of the newest day of another window": (
-        ["DROP VIEW {database}.raw_alerts_newest SYNC", edited("raw_alerts_newest", "{default_window}", "30")],
-        "raw_alerts_newest is another view than this version makes with this INGESTION_WINDOW_DAYS",
-    ),
     "a view of other columns": (
         [
             edited("raw_clusters", "CREATE VIEW IF NOT EXISTS", "CREATE OR REPLACE VIEW")
@@ -169,6 +165,20 @@ def test_what_is_missing_is_created(warehouse: Warehouse, name: str) -> None:
     after = {row[0]: row for row in shape(warehouse)}
     assert after.pop(name)[:2] == before.pop(name)[:2]
     assert after == before
+
+
+def test_a_view_for_readers_stops_no_load(server_reader: ServerReader, files: SnapshotFiles, tmp_path: Path) -> None:
+    """Made with another window: a warning names it, and the day is loaded."""
+    before, after = (
+        Deployment(in_directory(files.root), server_reader, tmp_path / days, {"INGESTION_WINDOW_DAYS": days})
+        for days in ("195", "30")
+    )
+    assert before.run(files.snapshot).exit_code == 0
+    result = after.rerun(files.snapshot)
+    assert result.exit_code == 0, result.stderr
+    warnings = [event["message"] for event in result.log() if event["level"] == "WARNING"]
+    assert warnings
+    assert all("raw_alerts_newest" in message and "raw_alerts_as_of" not in message for message in warnings)
 
 
 @pytest.mark.parametrize("databases", ["server"], indirect=True)
