@@ -141,7 +141,7 @@ def assert_only_four_tables_were_read(upstream: Upstream) -> None:
     named = {name.replace("`", "") for query in queries for name in re.findall(r"(?:FROM|TABLE|JOIN) (\S+)", query)}
     theirs = {f"sot_{network}.{table}" for network in NETWORKS for table, _ in THEIRS.values()}
     assert named == {*theirs, "system.settings"}
-    assert {query.split()[0] for query in queries} == {"SELECT", "DESCRIBE"}
+    assert {query.split()[0] for query in queries} == {"SELECT", "DESCRIBE", "EXPLAIN"}
 
 
 def test_two_tables_are_exported_at_a_time(
