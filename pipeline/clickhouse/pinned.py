@@ -54,6 +54,12 @@ READING: Final[dict[str, int | str]] = {
     "use_query_cache": 0,
 }
 
+#: What is exported as Parquet: text as text, dates as dates, whatever version's ``compatibility`` a profile asks for.
+EXPORTING: Final[dict[str, int | str]] = {
+    "output_format_parquet_date_as_uint16": 0,
+    "output_format_parquet_string_as_string": 1,
+}
+
 #: What the warehouse's statements rest on besides: which rows are stored, once or twice, and how tables are joined.
 WRITING: Final[dict[str, int | str]] = {
     "data_type_default_nullable": 0,

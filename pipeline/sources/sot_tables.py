@@ -1,7 +1,7 @@
 """The tables of the SOT ClickHouse: how many rows of a snapshot they hold, their digest, their bytes as Parquet.
 
-Only the tables of :data:`SOT_TABLES` are ever read, with SELECT and DESCRIBE, and without settings, so that a user
-who may do nothing else is enough (``readonly = 1`` included). Why FINAL and these filters: upstream writes with
+Only the tables of :data:`SOT_TABLES` are ever read, with SELECT, DESCRIBE and EXPLAIN, so that a user who may do
+nothing else is enough (``readonly = 1`` included). Why FINAL and these filters: upstream writes with
 ReplacingMergeTree(_version); alerts, features and clusters belong to a date and a window, labels to a network.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.clickhouse import ClickHouse, Role
-from pipeline.clickhouse.pinned import READING
+from pipeline.clickhouse.pinned import EXPORTING, READING
 from pipeline.errors import SourceError, SourceUnavailableError
 from pipeline.files.conversion import SCALE, WHOLE_DIGITS
 from pipeline.files.digest import content_digest
@@ -37,7 +37,7 @@ ROLE = Role(
     unavailable=SourceUnavailableError,
     missing=SourceError,
     refused_rows=SourceError,
-    pinned=READING,
+    pinned={**READING, **EXPORTING},
 )
 
 _OF_SNAPSHOT = "processing_date = {processing_date:Date} AND window_days = {window_days:UInt16}"

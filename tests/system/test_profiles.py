@@ -102,6 +102,16 @@ def test_a_view_shows_all_rows_whatever_a_readers_limits(tmp_path: Path) -> None
     assert [each.first for each in profiles.readers_differences(tmp_path, cut)] == []
 
 
+def test_the_sot_exports_text_as_text(tmp_path: Path) -> None:
+    """Whatever version its user's profile asks for; one who may change nothing is told of the setting."""
+    older: list[Profile] = [{"compatibility": "23.8"}, {"output_format_parquet_string_as_string": "0"}]
+    assert [each.profile for each in profiles.sot_differences(tmp_path / "may", older)] == []
+    fixed = [{**profile, "readonly": "1"} for profile in older]
+    said = [each.first[1] for each in profiles.sot_differences(tmp_path / "may not", fixed)]
+    assert len(said) == len(fixed)
+    assert all("'output_format_parquet_string_as_string'" in each and "SOT_USER" in each for each in said)
+
+
 def test_a_fixed_setting_is_named(tmp_path: Path) -> None:
     """A constraint (452), a user who may change nothing (164), no DDL (392): the error names it, and what to do."""
     fixed: list[Profile] = [
