@@ -12,7 +12,7 @@ from typing import Any
 from loguru import logger
 
 from pipeline import exit_codes
-from pipeline.errors import SourceError, WarehouseError
+from pipeline.errors import SourceError, WarehouseError, WorkDirectoryError
 from pipeline.graph import step_records
 from pipeline.graph.context import Context, get_context
 from pipeline.graph.luigid import Scheduler
@@ -58,7 +58,7 @@ def run_backfill(wanted: Backfill) -> BackfillResult:
     def work() -> int:
         try:
             results.append(_ingest_missing(get_context(), wanted))
-        except (SourceError, WarehouseError) as error:
+        except (SourceError, WarehouseError, WorkDirectoryError) as error:
             logger.bind(hint=error.hint).error("Could not tell what is missing: {}", error)
             step_records.set_cause(str(error), error.hint)
             return exit_codes.UNKNOWN

@@ -20,6 +20,7 @@ from pipeline.graph.retained import wait_until_ready
 from pipeline.graph.targets import PublishedSnapshot
 from pipeline.runs import display, lifecycle, process
 from pipeline.snapshot import Snapshot
+from pipeline.tasks import IngestSnapshot
 from pipeline.warehouse.publish import newest_publication
 
 #: Seconds between two looks for snapshots that are not there yet, and what chance adds to them at the most.
@@ -52,8 +53,8 @@ def _ingest(
         step_records.add_requested(snapshot)
     with ExitStack() as stack, display.bars(shared.settings):
         free, code = _lock_snapshots(shared, snapshots, stack, claim=bool(force_tables))
-        if force_tables and not all(_forget(shared, snapshot, force_tables) for snapshot in free):
-            return exit_codes.MISSING
+        if force_tables and (failed := max((_forget(shared, each, force_tables) for each in free), default=0)):
+            return max(code, failed)
         return max(code, _ingest_as_they_come(shared, free, workers, scheduler, wait))
 
 
@@ -65,21 +66,47 @@ def _lock_snapshots(
     Other runs of this deployment are kept from them, with ``claim`` those of others too, before the first step.
     """
     stack.callback(shared.ownership.release, *snapshots)
+    codes = {each: _lock(shared, each, claim=claim) for each in snapshots}
+    return [each for each, code in codes.items() if not code], max(codes.values())
+
+
+def _lock(shared: Context, snapshot: Snapshot, *, claim: bool) -> int:
+    """Return 0 when the snapshot is this run's alone, else the exit code; an error is told as a step's."""
     own = shared.ownership
-    free = [each for each in snapshots if own.lock(each) and (not claim or own.claim(each))]
-    return free, 0 if len(free) == len(snapshots) else exit_codes.ALREADY_RUNNING
+    try:
+        with _step(snapshot).report_errors("Could not lock and claim the snapshot"):
+            is_own = own.lock(snapshot) and (not claim or own.claim(snapshot))
+    except PipelineError:
+        return exit_codes.UNKNOWN
+    return 0 if is_own else exit_codes.ALREADY_RUNNING
 
 
-def _forget(shared: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> bool:
-    """Take the proofs of these tables back, unless there is nothing at the source to prove them by."""
-    event = logger.bind(**snapshot.log_fields)
-    if not wait_until_ready(shared, snapshot, tables):
-        what, why = shared.source.absence(snapshot)
-        event.bind(hint=f"nothing was forgotten; {why}").error("Found no {} at {}", what, shared.source.uri)
-        return False
-    steps.forget(shared, snapshot, tables)
-    event.bind(tables=",".join(tables)).info("Forgot the proofs")
-    return True
+def _step(snapshot: Snapshot) -> IngestSnapshot:
+    """Return the task that errors before the first step are told of."""
+    day, window_days = snapshot.processing_date, snapshot.window_days
+    return IngestSnapshot(network=snapshot.network, processing_date=day, window_days=window_days)
+
+
+def _forget(shared: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> int:
+    """Take the proofs of these tables back, unless there is nothing at the source to prove them by.
+
+    Returns 0 or the exit code.
+    """
+    step, code = _step(snapshot), exit_codes.UNKNOWN
+    try:
+        with step.report_errors("Could not tell whether the snapshot is at the source"):
+            why = None if wait_until_ready(shared, snapshot, tables) else shared.source.absence(snapshot)
+        if why:
+            event = logger.bind(**snapshot.log_fields, hint=f"nothing was forgotten; {why[1]}")
+            event.error("Found no {} at {}", why[0], shared.source.uri)
+            return exit_codes.MISSING
+        code = exit_codes.TASK_FAILED
+        with step.report_errors("Could not forget the proofs"):
+            steps.forget(shared, snapshot, tables)
+    except PipelineError as error:
+        return exit_codes.UNKNOWN if error.transient else code
+    logger.bind(**snapshot.log_fields, tables=",".join(tables)).info("Forgot the proofs")
+    return 0
 
 
 def _ingest_as_they_come(

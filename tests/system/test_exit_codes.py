@@ -18,7 +18,7 @@ from pipeline.tasks import DownloadManifest
 from tests.conftest import own_databases
 from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer
-from tests.support.deployment import SECONDS, Deployment, EmbeddedReader, Result, ServerReader, in_directory
+from tests.support.deployment import HASTE, SECONDS, Deployment, EmbeddedReader, Result, ServerReader, in_directory
 from tests.support.luigid import free_port, running_luigid
 from tests.support.receiver import Receiver
 from tests.support.snapshots import Bucket, SnapshotFiles
@@ -195,6 +195,26 @@ def test_35_nobody_can_tell(name: str, place: Place) -> None:
     deployment.variables["SOT_PATH"] = str(deployment.directory / "file")
     result = deployment.command(*command(name))
     check(result, 35, failed=[f"FindSnapshot of {LABEL}"], **NETWORK_DAY)
+
+
+@EVERY
+@pytest.mark.parametrize("variable", ["SOT_PATH", "WORK_PATH", "CLICKHOUSE_HOST"])
+def test_35_what_does_not_answer_before_the_first_step(name: str, variable: str, place: Place) -> None:
+    """The same whoever asks first: the run's own lock, what is to be forgotten, or a step."""
+    deployment = place.deployment(name, **HASTE)
+    deployment.directory.mkdir()
+    (deployment.directory / "file").touch()
+    if variable == "CLICKHOUSE_HOST":
+        nobody = ClickHouseServer("127.0.0.1", free_port(), free_port(), user="ingest", password="")
+        deployment.reader = ServerReader(nobody, "")
+    else:
+        deployment.variables[variable] = str(deployment.directory / "file")
+    result = deployment.command(*command(name))
+    if name == "sot-ingest backfill" and variable == "CLICKHOUSE_HOST":
+        check(result, 35, cause=last(result)["cause"], **about(name))
+    else:
+        step = "FindSnapshot" if variable == "SOT_PATH" and name != "sot-ingest rerun" else "IngestSnapshot"
+        check(result, 35, failed=[f"{step} of {LABEL}"], **about(name))
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, "sot-ingest backfill"])
