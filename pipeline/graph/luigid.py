@@ -20,7 +20,7 @@ from pipeline.graph import step_records
 Scheduler = Literal["auto", "luigid", "local"]
 
 HINT = (
-    "start luigid, or correct [core] of luigi.cfg; without luigid: sot-ingest --scheduler auto or local, "
+    "start luigid, or correct [core] of luigi.cfg; without luigid: sot-ingest run --scheduler local, "
     "luigi --local-scheduler"
 )
 #: What is read of an answer to a single try, which is short when it is luigid's.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import click.testing
 import pytest
 from luigi.rpc import RPCError
 
+from pipeline.cli import sot_ingest
 from pipeline.graph import luigid
 from tests.support.impostor import IMPOSTORS, answering
 from tests.support.luigid import free_port, running_luigid
@@ -93,3 +96,9 @@ def test_nothing_there_is_said_on_one_line(url: str) -> None:
     assert why is not None
     assert "does not answer: " in why
     assert "\n" not in why
+
+
+def test_the_command_that_does_without_luigid_is_one() -> None:
+    """What the hint says to type is taken: ``--help`` after it shows the help."""
+    (said,) = re.findall(r"sot-ingest ([^,]+),", luigid.HINT)
+    assert click.testing.CliRunner().invoke(sot_ingest, [*said.split(), "--help"]).exit_code == 0
