@@ -602,6 +602,23 @@ def test_a_wrong_command_line_of_as_service_is_refused(words: tuple[str, ...], p
     assert done.stderr.startswith(f"as-service: {problem}")
 
 
+def test_what_as_service_logs_gets_its_signals(tmp_path: Path) -> None:
+    """TERM reaches the command, which ends its work; the exit code is the command's, and its last words are logged."""
+    (tmp_path / "env").touch()
+    os.mkfifo(tmp_path / "begun")
+    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    words = ["--env", str(tmp_path / "env"), "--user", user, "--log", str(tmp_path / "log")]
+    script = "trap 'sleep 0.2; echo ended; exit 143' TERM; echo >begun; sleep 60 & wait"
+    started = subprocess.Popen(
+        [str(docker.DOCKER / "as-service"), *words, "bash", "-c", f"cd {shlex.quote(str(tmp_path))}; {script}"],
+        stdout=subprocess.DEVNULL,
+    )
+    (tmp_path / "begun").read_text("utf-8")  # waits for who writes
+    started.terminate()
+    assert started.wait(SECONDS) == 143
+    assert (tmp_path / "log").read_text("utf-8") == "ended\n"
+
+
 @pytest.mark.parametrize(("code", "is_silent"), [(0, True), (10, True), (2, False), (30, False), (143, False)])
 def test_a_mail_comes_when_a_command_failed_and_only_then(tmp_path: Path, code: int, is_silent: bool) -> None:
     """The exit code is the command's; of a failure what is no INFO line is printed, in both formats of the log."""
