@@ -58,8 +58,6 @@ def command(
     """
     if len(days) > 2 or len(ids) > 2 or (ids and len(days) > 1):
         raise click.UsageError("expected one or two --date; with one of them up to two --publication")
-    if len(set(days)) < len(days):
-        raise click.UsageError("the same --date twice: give it once to compare publications of the day")
     chosen = options.load_settings()
     options.chosen_networks(chosen, (network,))
     snapshots = tuple(Snapshot(network, day, window_days or chosen.window_days) for day in sorted(days))

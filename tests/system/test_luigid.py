@@ -121,7 +121,7 @@ def test_luigid_is_asked_if_it_answers(deployment: Deployment, samples: Path) ->
     assert refused.exit_code == 40
     event, _ = refused.log()
     assert "luigid" in event["message"]
-    assert "--scheduler auto" in event["hint"]
+    assert "--scheduler local" in event["hint"]
     result = deployment.command("sot-ingest", "run", "--date", "2025-08-01", "--network", "torus")
     assert result.exit_code == 0, result.stderr
     (warning,) = [event for event in result.log() if event["level"] == "WARNING"]
