@@ -67,6 +67,11 @@ class RunRecords:
     is_sending: bool = False  #: whether a thread of the first process sends
     _quiet_until: dict[str, float] = field(default_factory=dict)  #: by network, of the monotonic clock
 
+    @property
+    def directory(self) -> Path:
+        """Where the files of all runs are."""
+        return self.context.settings.work_path.absolute() / "runs"
+
     def records(self) -> tuple[StepRecord, ...]:
         """Return what the steps of this run did, in the order in which they ended."""
         return tuple(record for file in self.files for record in _File(file.handle).take())
@@ -121,6 +126,7 @@ class RunRecords:
         def send() -> None:
             while not stop.wait(EVERY_SECONDS):
                 self.send()
+            self.adopt()  # of a run that was killed the last process may have ended since
             self.send()
 
         thread = threading.Thread(target=send, name="step records", daemon=True)
@@ -132,6 +138,15 @@ class RunRecords:
             stop.set()
             thread.join(LAST_SECONDS)
             self.is_sending = False
+
+    def adopt(self) -> None:
+        """Read the files that dead runs left; of too many the newest."""
+        others = sorted(path for path in self.directory.glob("*.jsonl") if path not in self.paths)
+        for other in others:
+            with contextlib.suppress(OSError), other.open("rb") as file:  # OSError: of a run at work, or another user's
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.paths.append(other)
+                self.waiting += _File(file.fileno()).take() if other in others[-MOST:] else []
 
     def close(self) -> None:
         """Remove the files whose records were all sent, and read no more."""
@@ -166,22 +181,16 @@ def open_run(context: Context) -> Iterator[RunRecords]:
 
 
 def _open_files(run: RunRecords, stack: ExitStack) -> None:
-    """Open the run's file, and read those that dead runs left; of too many the newest."""
-    directory = run.context.settings.work_path.absolute() / "runs"
-    directory.mkdir(parents=True, exist_ok=True)
-    before = sorted(directory.glob("*.jsonl"))
-    path = directory / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{run.context.run_id}.jsonl"
+    """Open the run's file, and read those that dead runs left."""
+    run.directory.mkdir(parents=True, exist_ok=True)
+    path = run.directory / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{run.context.run_id}.jsonl"
     handle = os.open(path.with_suffix(".new"), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     stack.callback(os.close, handle)
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until the last process of the run has ended
     path.with_suffix(".new").rename(path)
     run.files.append(_File(handle))
     run.paths.append(path)
-    for other in before:
-        with contextlib.suppress(OSError), other.open("rb") as file:  # OSError: of a run at work, or another user's
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            run.paths.append(other)
-            run.waiting += _File(file.fileno()).take() if other in before[-MOST:] else []
+    run.adopt()
 
 
 def _memory(stack: ExitStack) -> int:
