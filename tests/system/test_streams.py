@@ -81,8 +81,14 @@ def run_of(snapshot: Snapshot, command: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("command", ["sot-ingest", "luigi"])
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        pytest.param(name, command, marks=[] if number % 2 == other else [pytest.mark.slow])
+        for number, name in enumerate(BROKEN)
+        for other, command in enumerate(("sot-ingest", "luigi"))
+    ],
+)
 def test_a_day_is_ingested_whatever_becomes_of_its_log(
     name: str, command: str, deployment: Deployment, samples: Path
 ) -> None:
@@ -105,7 +111,13 @@ def test_a_failure_keeps_its_code(command: str, deployment: Deployment, tmp_path
         assert shell(deployment, run_of(a_day(), command), streams, CLICKHOUSE_PORT="x")[0] == 2
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    "verb",
+    [
+        pytest.param(verb, marks=[] if verb in {"run", "status", "doctor", "unblock"} else [pytest.mark.slow])
+        for verb in VERBS
+    ],
+)
 def test_every_verb_ends_as_it_would(verb: str, deployment: Deployment) -> None:
     """With streams that fail, and with letters that they cannot encode, the code is that of sound streams."""
     deployment.directory.mkdir()
