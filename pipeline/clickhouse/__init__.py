@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import base64
 import os
+import random
 import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -35,7 +37,9 @@ os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "1")
 
 CONNECT_SECONDS, ANSWER_SECONDS, INSERT_SECONDS = 10, 300, 3_600
 PIECE = 1 << 20  #: bytes
-CONNECTIONS_TRIED = 5  #: to find out whether one server answers
+#: To find out whether one server answers; up to so many seconds apart by chance, for of two processes that connect in
+#: turn each may get the same server of two.
+CONNECTIONS_TRIED, APART = 8, 0.01
 SERVER_NAME = "concat(hostName(), ' ', toString(serverUUID()), ' ', toString(tcpPort()))"
 
 
@@ -147,6 +151,7 @@ class ClickHouse:
             other = replace(self, _clients={})
             found |= {name for (name,) in other.query(f"SELECT {SERVER_NAME}", {})}
             other.disconnect()
+            time.sleep(random.uniform(0, APART))  # noqa: S311  # no secret
         return found
 
     def _lost(self, error: BaseException) -> PipelineError:
