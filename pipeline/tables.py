@@ -21,11 +21,11 @@ def schema_sql(name: str) -> str:
     """Return the statement that creates a table or view; ``{database}`` stands for the database's name.
 
     It is in ``schema/{name}.sql``, and in ``schema/view.sql`` for the views of all :data:`TABLES`; ``{default_window}``
-    in it stands for the configured days of history.
+    in it stands for the configured days of history. ``schema/whole_answer.sql`` has the settings of every view by which
+    an answer that a reader's limits would cut is an error.
     """
-    if name in TABLE_VIEWS:
-        return _view_sql(name)
-    return _read(name)
+    statement = _view_sql(name) if name in TABLE_VIEWS else _read(name)
+    return statement.replace("{whole_answer}", _read("whole_answer").strip())
 
 
 def _read(name: str) -> str:

@@ -32,9 +32,4 @@ GROUP BY
     processing_date,
     window_days
 SETTINGS
-    max_rows_to_group_by = 0,
-    group_by_overflow_mode = 'throw',
-    read_overflow_mode = 'throw',
-    read_overflow_mode_leaf = 'throw',
-    timeout_overflow_mode = 'throw',
-    timeout_overflow_mode_leaf = 'throw'
+    {whole_answer}

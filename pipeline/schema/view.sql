@@ -30,9 +30,4 @@ SETTINGS
     max_rows_in_join = 0,
     max_bytes_in_join = 0,
     join_overflow_mode = 'throw',
-    max_rows_to_group_by = 0,
-    group_by_overflow_mode = 'throw',
-    read_overflow_mode = 'throw',
-    read_overflow_mode_leaf = 'throw',
-    timeout_overflow_mode = 'throw',
-    timeout_overflow_mode_leaf = 'throw'
+    {whole_answer}
