@@ -17,7 +17,7 @@ from loguru import logger
 
 from pipeline.errors import SourceUnavailableError
 from pipeline.graph import luigi_program, parameters, remaining, steps, targets
-from pipeline.graph.base import SnapshotTask, TableTask
+from pipeline.graph.base import SnapshotTask, StepTask, TableTask
 from pipeline.graph.context import get_context
 from pipeline.graph.retained import wait_until_ready
 from pipeline.snapshot import Snapshot
@@ -26,7 +26,7 @@ from pipeline.snapshot import Snapshot
 TODAY = 10_000
 
 
-class FindSnapshot(luigi.ExternalTask, SnapshotTask):  # type: ignore[misc]  # an external task has no run()
+class FindSnapshot(luigi.ExternalTask, SnapshotTask):
     """Upstream's: META.json and the files that it lists are at the source."""
 
     absence: SourceUnavailableError | None = None  #: what was not found, once it was reported
@@ -69,7 +69,7 @@ class ExportTable(TableTask):
         return steps.export_table(get_context(), self.snapshot, self.table_facts, self.reporter)
 
 
-class WriteManifest(SnapshotTask):
+class WriteManifest(StepTask):
     """META.json of the exported tables, whose rows did not change meanwhile."""
 
     done = "Wrote manifest"
@@ -84,7 +84,7 @@ class WriteManifest(SnapshotTask):
         return steps.write_manifest(get_context(), self.snapshot, self.reporter)
 
 
-class DownloadManifest(SnapshotTask):
+class DownloadManifest(StepTask):
     """META.json on disk, its digest recorded."""
 
     done = "Downloaded manifest"
@@ -99,7 +99,7 @@ class DownloadManifest(SnapshotTask):
         return steps.download_manifest(get_context(), self.snapshot)
 
 
-class ValidateManifest(SnapshotTask):
+class ValidateManifest(StepTask):
     """META.json parsed: right network, date and window, every table's file named, safe names."""
 
     done = "Validated manifest"
@@ -182,7 +182,7 @@ class LoadTable(TableTask):
         return steps.load_table(get_context(), self.snapshot, self.table_facts, self.reporter)
 
 
-class PublishSnapshot(SnapshotTask):
+class PublishSnapshot(StepTask):
     """One single-row INSERT: readers see all tables."""
 
     done = "Published snapshot"
@@ -197,7 +197,7 @@ class PublishSnapshot(SnapshotTask):
         return steps.publish_snapshot(get_context(), self.snapshot)
 
 
-class CleanUp(SnapshotTask):
+class CleanUp(StepTask):
     """Work files gone."""
 
     done = "Cleaned up"
@@ -226,9 +226,6 @@ class IngestSnapshot(luigi.WrapperTask, SnapshotTask):
         except SourceUnavailableError as error:
             logger.warning("Could not ask whether upstream published the snapshot again: {}", error)
             return True
-
-    def run(self) -> None:
-        """Do nothing: luigi has just asked the last step."""
 
     def requires(self) -> luigi.Task:
         return self.clone(CleanUp)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -21,14 +22,12 @@ from pipeline.warehouse.step_log import StepState
 
 
 class SnapshotTask(luigi.Task):
-    """A step for one snapshot: what it needs, what proves it, one call."""
+    """A task for one snapshot: what it needs, and what proves it."""
 
     network: str = parameters.network()
     processing_date: date = parameters.processing_date()
     window_days: int = parameters.window_days()
     snapshot_priority: int = parameters.snapshot_priority()
-
-    done = "Done"  #: the log event after the step, in the past tense
 
     @property
     def priority(self) -> float:  # type: ignore[override]  # luigi takes an attribute or a property
@@ -49,21 +48,6 @@ class SnapshotTask(luigi.Task):
         """Ask complete() as a run does: wait for a service that is unavailable, report and record an error."""
         with self.report_errors("Could not tell whether the step is done"):
             return self._attempts(self.complete)
-
-    def run(self) -> None:
-        """Do the step, unless another process of this host did it while we waited for it."""
-        with self.report_errors("Step failed"), get_context().workspace(self.snapshot).lock(self.step):
-            if self.check():
-                return
-            luigid_page.link(self, get_context().settings.report_url, self.snapshot)
-            started = time.monotonic()
-            facts = self._attempts(self.work)
-            logger.bind(**facts, seconds=round(time.monotonic() - started, 3)).info(self.done)
-            self.record("done", started, facts=facts)
-
-    def work(self) -> steps.Facts:
-        """Do the step and return what its log event tells."""
-        raise NotImplementedError(self.task_family)
 
     def on_failure(self, exception: BaseException) -> str:
         """Return what luigid's page shows: what to do and what happened, as in the log, and how to run it again."""
@@ -112,7 +96,28 @@ class SnapshotTask(luigi.Task):
         step_records.record_step(get_context(), record)
 
 
-class TableTask(SnapshotTask):
+class StepTask(SnapshotTask):
+    """A step that a run does itself."""
+
+    done = "Done"  #: the log event after the step, in the past tense
+
+    def run(self) -> None:
+        """Do the step, unless another process of this host did it while we waited for it."""
+        with self.report_errors("Step failed"), get_context().workspace(self.snapshot).lock(self.step):
+            if self.check():
+                return
+            luigid_page.link(self, get_context().settings.report_url, self.snapshot)
+            started = time.monotonic()
+            facts = self._attempts(self.work)
+            logger.bind(**facts, seconds=round(time.monotonic() - started, 3)).info(self.done)
+            self.record("done", started, facts=facts)
+
+    @abstractmethod
+    def work(self) -> steps.Facts:
+        """Do the step and return what its log event tells."""
+
+
+class TableTask(StepTask):
     """A step for one table of a snapshot; the table with the most rows goes first."""
 
     table: str = luigi.ChoiceParameter(choices=list(BY_NAME))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from abc import abstractmethod
 from dataclasses import dataclass, field
 
 import luigi
@@ -86,9 +87,9 @@ class ProofOnDisk(SnapshotTarget):
         """Ask for the manifest, then for the proof."""
         return ManifestOnDisk(self.context, self.snapshot).exists() and self.is_proven()
 
+    @abstractmethod
     def is_proven(self) -> bool:
         """Look at the proof."""
-        raise NotImplementedError
 
 
 class ValidManifest(ProofOnDisk):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import signal
@@ -133,6 +134,28 @@ def test_a_run_that_was_killed_is_sent_by_the_next(
     with open_run(Context(context.settings)) as run, run.sending():
         pass
     assert sent(context) == ["DownloadFile", "ValidateFile"]
+    assert files(tmp_path) == []
+
+
+def test_a_killed_run_may_end_during_the_next(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server_reader: ServerReader
+) -> None:
+    """A process of it holds its file when the next run begins; that one sends the records when it ends."""
+    context = context_of(monkeypatch, tmp_path, dict(server_reader.environment))
+
+    def die() -> None:
+        with open_run(context) as run:
+            run.is_sending = True
+            record(context, "ValidateFile")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    forked(die)
+    with files(tmp_path)[0].open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with open_run(Context(context.settings)) as run, run.sending():
+            assert run.waiting == []
+            held.close()
+    assert sent(context) == ["ValidateFile"]
     assert files(tmp_path) == []
 
 
