@@ -22,7 +22,8 @@ from pipeline.tables import SUMMARIES, TABLE_VIEWS, TABLES, Table, schema_sql
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.dictionary import comment_of, meanings
 from pipeline.warehouse.retire import retire_snapshot
-from pipeline.warehouse.schema import OBJECTS, ensure_schema
+from pipeline.warehouse.schema import ensure_schema
+from pipeline.warehouse.shape import OBJECTS
 from tests.support import columns
 from tests.support.clickhouse import OwnClickHouse
 from tests.support.deployment import Deployment, ServerReader, a_day, multiset

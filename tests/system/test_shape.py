@@ -17,7 +17,8 @@ from pipeline.errors import WarehouseError
 from pipeline.tables import BY_NAME, schema_sql
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.publish import newest_publication
-from pipeline.warehouse.schema import OBJECTS, check_schema, ensure_schema
+from pipeline.warehouse.schema import check_schema, ensure_schema
+from pipeline.warehouse.shape import OBJECTS
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User, free_ports
 from tests.support.deployment import HASTE, Deployment, ServerReader, a_day, in_directory
 from tests.support.snapshots import Bucket, SnapshotFiles
