@@ -8,7 +8,9 @@ with and without luigid, and so that bad data, a refused login or a missing snap
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
@@ -70,8 +72,46 @@ def retry_call(call: Callable[[], T]) -> T:
     return DEFAULT.retrying()(call)
 
 
+class PostponedError(Exception):
+    """A service is unavailable, and nobody is to wait here for the next attempt."""
+
+
+@dataclass
+class Postponement:
+    """Whether a step was given up at its first attempt, for another process to wait for the next one."""
+
+    is_needed: bool = False
+
+    def call(self, call: Callable[[], T]) -> T:
+        """Call once. Raises PostponedError where trying again can help, else the error."""
+        try:
+            return call()
+        except PipelineError as error:
+            if not is_transient(error):
+                raise
+            self.is_needed = True
+            raise PostponedError from error
+
+
+_postponement: ContextVar[Postponement | None] = ContextVar("postponement", default=None)
+
+
+@contextmanager
+def postponing() -> Iterator[Postponement]:
+    """Let :func:`retry_step` not wait in the block: it raises PostponedError instead."""
+    postponement = Postponement()
+    token = _postponement.set(postponement)
+    try:
+        yield postponement
+    finally:
+        _postponement.reset(token)
+
+
 def retry_step(call: Callable[[], T], *, attempts: int, delay: float) -> T:
-    """Call up to ``attempts`` times, ``delay`` seconds apart. Raises the last error."""
+    """Call up to ``attempts`` times, ``delay`` seconds apart. Raises the last error; see also :func:`postponing`."""
+
+    if attempts > 1 and (postponement := _postponement.get()) is not None:
+        return postponement.call(call)
 
     def say(state: RetryCallState) -> None:
         logger.bind(attempt=state.attempt_number, of=attempts, wait_seconds=delay).warning(

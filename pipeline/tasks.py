@@ -53,6 +53,7 @@ class ExportTable(TableTask):
 
     done = "Exported table"
     resources = {"downloads": 1}  # noqa: RUF012  # luigi copies it
+    is_small = False  # nobody knows before
 
     @property
     def priority(self) -> float:  # type: ignore[override]  # luigi takes an attribute or a property
@@ -73,6 +74,7 @@ class WriteManifest(StepTask):
     """META.json of the exported tables, whose rows did not change meanwhile."""
 
     done = "Wrote manifest"
+    is_small = False  # it may export tables
 
     def requires(self) -> list[luigi.Task]:
         return [self.clone(ExportTable, table=table.name) for table in get_context().settings.tables]
@@ -134,6 +136,7 @@ class ValidateFile(TableTask):
     """One file: size, Parquet, columns, rows."""
 
     done = "Validated file"
+    is_small = False  # a damaged file may take the process with it that decodes it
 
     def requires(self) -> luigi.Task:
         return self.clone(DownloadFile)
@@ -164,6 +167,8 @@ class LoadTable(TableTask):
     """One file's rows in the warehouse under a new load_id, counted and compared; invisible to readers."""
 
     done = "Loaded table"
+    writes_rows = True
+    is_small = False  # ClickHouse may take an hour for it
 
     @property
     def resources(self) -> dict[str, int]:  # type: ignore[override]  # luigi takes an attribute or a property
@@ -186,6 +191,7 @@ class PublishSnapshot(StepTask):
     """One single-row INSERT: readers see all tables."""
 
     done = "Published snapshot"
+    writes_rows = True
 
     def requires(self) -> list[luigi.Task]:
         return [self.clone(LoadTable, table=table.name) for table in get_context().settings.tables]

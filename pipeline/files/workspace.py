@@ -17,6 +17,9 @@ from pipeline.manifest import Manifest, parse_manifest
 from pipeline.snapshot import MANIFEST_NAME, Snapshot
 from pipeline.tables import TABLES, Table
 
+#: A file that takes less to fetch and to hash than a process of its own costs; rows where no size is known.
+SMALL_BYTES, SMALL_ROWS = 4 << 20, 5_000
+
 
 @dataclass(frozen=True)
 class DownloadedFile:
@@ -113,6 +116,17 @@ class Workspace:
             return None
         same = (status.st_size, status.st_mtime_ns) == (found.bytes, found.modified)
         return found if same and found.listed == self.manifest().files[table.name].digest else None
+
+    def is_small(self, table: Table) -> bool:
+        """Tell whether the table's file is small, by its size, or by what the manifest says while it is not here."""
+        if (file := self.downloaded_file(table)) is not None:
+            return file.bytes <= SMALL_BYTES
+        if self.downloaded_manifest() is None:
+            return False
+        entry = self.manifest().files[table.name]
+        if entry.size is not None:
+            return entry.size <= SMALL_BYTES
+        return entry.rows is not None and entry.rows <= SMALL_ROWS
 
     def keep_file(self, table: Table, *, listed: str, sha256: str, superseded_by: str) -> DownloadedFile:
         """Store the proof that the table's file, which is in its place, was downloaded."""

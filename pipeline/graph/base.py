@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import date
 from typing import Any
 
@@ -15,7 +15,7 @@ from loguru import logger
 from pipeline.errors import PipelineError
 from pipeline.graph import interrupts, luigid_page, parameters, progress, step_records, steps
 from pipeline.graph.context import get_context
-from pipeline.retry import retry_step
+from pipeline.retry import PostponedError, retry_step
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, Table
 from pipeline.warehouse.step_log import StepState
@@ -43,6 +43,11 @@ class SnapshotTask(luigi.Task):
     def step(self) -> str:
         """The step's name, with the table where it is about one."""
         return self.task_family
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it takes less than a process of its own would cost."""
+        return True
 
     def check(self) -> bool:
         """Ask complete() as a run does: wait for a service that is unavailable, report and record an error."""
@@ -77,6 +82,8 @@ class SnapshotTask(luigi.Task):
             try:
                 with interrupts.work():
                     yield
+            except PostponedError:
+                raise
             except BaseException as error:
                 if not getattr(error, "is_reported", False):
                     error.is_reported = True  # type: ignore[attr-defined]  # check() inside run() passes here twice
@@ -99,6 +106,7 @@ class SnapshotTask(luigi.Task):
 class StepTask(SnapshotTask):
     """A step that a run does itself."""
 
+    writes_rows = False  #: whether the warehouse has other answers afterwards
     done = "Done"  #: the log event after the step, in the past tense
 
     def run(self) -> None:
@@ -108,7 +116,8 @@ class StepTask(SnapshotTask):
                 return
             luigid_page.link(self, get_context().settings.report_url, self.snapshot)
             started = time.monotonic()
-            facts = self._attempts(self.work)
+            with get_context().answers.asked_anew() if self.writes_rows else nullcontext():
+                facts = self._attempts(self.work)
             logger.bind(**facts, seconds=round(time.monotonic() - started, 3)).info(self.done)
             self.record("done", started, facts=facts)
 
@@ -126,6 +135,11 @@ class TableTask(StepTask):
     def priority(self) -> float:  # type: ignore[override]  # luigi takes an attribute or a property
         """Within a snapshot the largest table first."""
         return super().priority + (0.5 if self.table_facts.is_largest else 0)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether its file is."""
+        return get_context().workspace(self.snapshot).is_small(self.table_facts)
 
     @property
     def step(self) -> str:

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from pipeline.clickhouse import ANSWER_SECONDS, ClickHouse
 from pipeline.files.workspace import Workspace
+from pipeline.graph.answers import Answers
 from pipeline.graph.ownership import Ownership
 from pipeline.settings import Settings, get_settings
 from pipeline.snapshot import Snapshot
@@ -17,6 +18,7 @@ from pipeline.warehouse import ROLE
 from pipeline.warehouse.claim_holder import Claims
 from pipeline.warehouse.claims import Claimant
 from pipeline.warehouse.embedded import EmbeddedWarehouse, Engine
+from pipeline.warehouse.publish import Publication, publications_of
 from pipeline.warehouse.server import ServerWarehouse
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ class Context:
     settings: Settings
     _warehouses: dict[tuple[str, float], Warehouse] = field(default_factory=dict)
     confirmed: set[tuple[Snapshot, str]] = field(default_factory=set)  #: manifests that the source said are the newest
+    answers: Answers = field(default_factory=Answers)
+    prepared: set[str] = field(default_factory=set)  #: networks whose tables were looked at in this run
     run_id: str = field(default_factory=lambda: uuid4().hex)  #: the same in all processes that luigi forks for a run
 
     @cached_property
@@ -92,6 +96,11 @@ class Context:
         if key not in self._warehouses:
             self._warehouses[key] = self._connect(*key)
         return self._warehouses[key]
+
+    def publications(self, snapshot: Snapshot) -> list[Publication]:
+        """Return a snapshot's publications, the oldest first, as this run knows them. Raises WarehouseError."""
+        warehouse = self.warehouse(snapshot.network)
+        return self.answers.ask(("publications", snapshot), lambda: publications_of(warehouse, snapshot))
 
     def _connect(self, network: str, answer_seconds: float) -> Warehouse:
         database, address = self.settings.database(network), self.settings.server(network)

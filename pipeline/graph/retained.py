@@ -9,7 +9,6 @@ from pipeline.graph.context import Context
 from pipeline.snapshot import Snapshot
 from pipeline.sources import ManifestText, missing_files
 from pipeline.warehouse import ledger
-from pipeline.warehouse.publish import newest_publication
 
 
 def retained_loads(context: Context, snapshot: Snapshot, uri: str, sha256: str) -> dict[str, tuple[str, int]]:
@@ -18,11 +17,12 @@ def retained_loads(context: Context, snapshot: Snapshot, uri: str, sha256: str) 
     Only those whose load is proven still. None unless the newest publication is of the manifest: when upstream
     published another one since, all its files are needed. Raises WarehouseError.
     """
-    warehouse = context.warehouse(snapshot.network)
-    seen = newest_publication(warehouse, snapshot)
+    seen = next(iter(context.publications(snapshot)[-1:]), None)
     if seen is None or not (seen.is_of(uri, sha256) or context.source.is_same(seen.source, uri)):
         return {}
-    return ledger.proven_loads(warehouse, snapshot, seen.load_ids.values(), since=seen.published_at)
+    return ledger.proven_loads(
+        context.warehouse(snapshot.network), snapshot, seen.load_ids.values(), since=seen.published_at
+    )
 
 
 def lacks_files(context: Context, snapshot: Snapshot, text: ManifestText, forgotten: Collection[str] = ()) -> bool:

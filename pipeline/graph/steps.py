@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
-from pipeline.errors import ConfigError, DataError, FileError, SourceUnavailableError
+from pipeline.errors import ConfigError, DataError, FileError, SourceUnavailableError, WarehouseError
 from pipeline.files import checks, parquet
 from pipeline.files.workspace import DownloadedFile, DownloadedManifest, Workspace
 from pipeline.graph.context import Context
@@ -155,16 +155,26 @@ def validate_checksum(context: Context, snapshot: Snapshot, table: Table, report
     return {"file": name, "bytes": file.bytes, "sha256": file.sha256}
 
 
+def prepare_tables(context: Context, network: str) -> None:
+    """Create the network's tables, or compare their shape; once a run. Raises WarehouseError."""
+    if network not in context.prepared:
+        ensure_schema(context.warehouse(network))
+        context.prepared.add(network)
+
+
 def load_table(context: Context, snapshot: Snapshot, table: Table, report: Report) -> Facts:
     """Load one file under a new load_id and prove that all rows arrived. Raises DataError, WarehouseError."""
     workspace, warehouse = context.workspace(snapshot), context.warehouse(snapshot.network)
-    ensure_schema(warehouse)
+    prepare_tables(context, snapshot.network)
     file = proven_file(workspace, table)
     context.source.confirm(snapshot, table, file.content_digest)
     try:
         entry = load_file(warehouse, snapshot, file, _rows_told(file, report))
     except FileError:
         discard_file(context, snapshot, table)
+        raise
+    except WarehouseError:
+        context.prepared.discard(snapshot.network)  # the next try looks whether the tables are still there
         raise
     except DataError:
         context.source.discard(snapshot, table)  # upstream may mend a value so that its digest stays as it was

@@ -15,7 +15,7 @@ from pipeline.graph.retained import is_ready, retained_loads
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
 from pipeline.warehouse import ledger
-from pipeline.warehouse.publish import effective_publications, publications_of
+from pipeline.warehouse.publish import effective_publications
 
 
 @dataclass(frozen=True)
@@ -146,12 +146,14 @@ class TableLoad(ProofOfTable):
     """The table's file was loaded, and all its rows are in the warehouse."""
 
     def is_proven(self) -> bool:
-        """Look into the ledger for a proven load of the file on disk, and count its rows."""
-        file = self.workspace.downloaded_file(self.table)
-        if file is None:
+        """Look into the ledger for proven loads of the files on disk, and count their rows."""
+        files = {table.name: self.workspace.downloaded_file(table) for table in self.workspace.tables}
+        sha256s = {name: file.sha256 for name, file in files.items() if file}
+        if self.table.name not in sha256s:
             return False
-        warehouse = self.context.warehouse(self.snapshot.network)
-        return bool(ledger.find_proven_loads(warehouse, self.snapshot, {self.table.name: file.sha256}))
+        warehouse, question = self.context.warehouse(self.snapshot.network), (self.snapshot, *sha256s.items())
+        found = self.context.answers.ask(question, lambda: ledger.find_proven_loads(warehouse, self.snapshot, sha256s))
+        return self.table.name in found
 
 
 class PublishedSnapshot(SnapshotTarget):
@@ -169,10 +171,7 @@ class PublishedSnapshot(SnapshotTarget):
 
         Raises SourceUnavailableError when something is published and the source does not answer.
         """
-        published = effective_publications(
-            publications_of(self.context.warehouse(self.snapshot.network), self.snapshot),
-            self.context.settings.table_names,
-        )
+        published = effective_publications(self.context.publications(self.snapshot), self.context.settings.table_names)
         if not published:
             return False
         if ManifestOnDisk(self.context, self.snapshot).exists():

@@ -6,9 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import pickle
-import queue
-import socket
 import time
 import traceback
 from collections import deque
@@ -19,53 +16,22 @@ from typing import Any
 import luigi.interface
 import psutil
 from luigi.rpc import RPCError
-from luigi.task_status import DISABLED, DONE, PENDING
+from luigi.task_status import DISABLED, DONE, FAILED, PENDING
 from luigi.worker import TracebackWrapper, Worker
 
+from pipeline.errors import PipelineError
 from pipeline.graph import luigid, luigid_page, step_records, steps, worker_id
-from pipeline.graph.base import SnapshotTask
+from pipeline.graph.base import SnapshotTask, StepTask
 from pipeline.graph.context import get_context
+from pipeline.retry import Postponement, postponing
 from pipeline.runs.reconcile import Reconciliation, Wait
+from pipeline.runs.results import ResultOfWorker, Results
 from pipeline.snapshot import Snapshot
-from pipeline.tasks import CleanUp, FindSnapshot, PublishSnapshot
+from pipeline.tasks import CleanUp, FindSnapshot, LoadTable, PublishSnapshot
 
 #: How long a step may take to clear up after an interrupt: a query to kill, a line for the ledger.
 CLEARING_SECONDS = 15
 SIGNAL_SECONDS = 0.5  #: until it gets the signal again
-
-#: The most bytes of a result: the task's id, and what luigi's page shows of a failure.
-_LONGEST = 1 << 17
-
-
-class Results:
-    """What processes of steps tell the worker, a datagram each: one that is killed has sent all of it, or nothing.
-
-    A multiprocessing.Queue has a lock, which a process that is killed can keep for ever, and with it the whole run.
-    """
-
-    def __init__(self) -> None:
-        self._receiver, self._sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * _LONGEST)
-
-    def put(self, result: tuple[str, str, Any, Any, Any]) -> None:
-        """Send a result: task, status, explanation, missing tasks, and new ones; an explanation may be cut."""
-        task_id, status, explanation, *rest = result
-        if isinstance(explanation, str):
-            explanation = explanation[: _LONGEST // 8]
-        self._sender.send(pickle.dumps((task_id, status, explanation, *rest)))
-
-    def get(self, timeout: float) -> Any:
-        """Return the next result. Raises queue.Empty when none comes in time."""
-        self._receiver.settimeout(timeout)
-        try:
-            return pickle.loads(self._receiver.recv(_LONGEST))  # noqa: S301  # from a process that we forked
-        except TimeoutError:
-            raise queue.Empty from None
-
-    def close(self) -> None:
-        """Take no result any more."""
-        self._receiver.close()
-        self._sender.close()
 
 
 class IngestWorker(Worker):
@@ -82,6 +48,9 @@ class IngestWorker(Worker):
         self._locked: set[Snapshot] = set()  #: by this worker: a run may have locked some before
         self._left: dict[str, str] = {}  #: tasks left to other workers, and who these are
         self._wait = Wait()
+        self._forks_all = False  #: even small steps, since a service was unavailable
+        self._postponement: Postponement | None = None  #: of a step that this process does
+        self._prepared: set[str] = set()  #: networks whose tables this process looked at
 
     @cached_property
     def _reconciliation(self) -> Reconciliation:
@@ -93,6 +62,8 @@ class IngestWorker(Worker):
         """Schedule a task and what it needs; return whether each could say if it is complete."""
         self._first_task = self._first_task or task.task_id
         self.add_succeeded = True
+        get_context().prepared.clear()
+        get_context().answers.keep()
         waiting, seen = deque([task]), {task.task_id}
         while waiting:
             found = waiting.popleft()
@@ -129,6 +100,7 @@ class IngestWorker(Worker):
             if not task.clone(PublishSnapshot).check() and not ownership.claim(snapshot):
                 return False
             steps.pin_manifest(get_context(), snapshot)
+        get_context().answers.forget()
         return True
 
     def _add(self, task: luigi.Task, is_complete: Any) -> Iterator[luigi.Task]:
@@ -147,6 +119,8 @@ class IngestWorker(Worker):
     def _add_task(self, *args: Any, **kwargs: Any) -> None:
         super()._add_task(*args, **kwargs)
         task = self._scheduled_tasks.get(kwargs["task_id"])
+        if kwargs["status"] in {DONE, FAILED} and isinstance(task, StepTask) and task.writes_rows:
+            get_context().answers.forget()
         if kwargs["status"] == DONE and isinstance(task, CleanUp):
             self._release(task.snapshot)
 
@@ -160,7 +134,7 @@ class IngestWorker(Worker):
     # Running
 
     def run(self) -> bool:
-        """Run the steps, each in a process of its own where there are two at a time.
+        """Run the steps, large ones in a process of their own where there are two at a time.
 
         Each process would import what takes long (0.2 s), and one that looked for garbage among all that was imported
         before would copy that memory: 0.04 s a step.
@@ -171,15 +145,55 @@ class IngestWorker(Worker):
                 import pyarrow.parquet  # noqa: F401, PLC0415
             gc.freeze()
         self._reconciliation.correct_running(pending, {task.task_id: task for task in self._of_status(DONE)})
-        succeeded = bool(super().run())
+        try:
+            succeeded = bool(super().run())
+        finally:
+            get_context().answers.keep_none()
         left = [{"task_id": task_id, "worker": worker} for task_id, worker in self._left.items()]
         self._get_work_response_history.append({"task_id": None, "running_tasks": left})  # luigi's way to exit code 10
         return succeeded
 
+    def _run_task(self, task_id: str) -> None:
+        """Run a step in a process of its own, a small one here unless a service is unavailable: nothing waits here."""
+        if self._is_for_worker(self._scheduled_tasks[task_id]):
+            with postponing() as self._postponement:
+                super()._run_task(task_id)
+            if not self._postponement.is_needed:
+                return
+            del self._running_tasks[task_id]
+            self._forks_all = True
+        self._postponement = None
+        super()._run_task(task_id)
+
     def _create_task_process(self, task: luigi.Task) -> Any:
         process = super()._create_task_process(task)
         process.check_complete = _check
+        if self._postponement is not None:
+            process.use_multiprocessing = False
+            process.result_queue = ResultOfWorker(self._postponement, self._task_result_queue)
+        elif isinstance(task, LoadTable):
+            self._prepare_tables(task.network)
         return process
+
+    def _is_for_worker(self, task: luigi.Task) -> bool:
+        """Tell whether the worker itself does a step that could have a process of its own.
+
+        Not when luigi.cfg says otherwise: only another process can be ended after ``timeout`` seconds.
+        """
+        must_fork = self._config.force_multiprocessing or self._config.timeout or self._forks_all
+        if self.worker_processes == 1 or must_fork or not isinstance(task, SnapshotTask):
+            return False
+        try:
+            return task.is_small
+        except (PipelineError, OSError):  # for the step to tell
+            return False
+
+    def _prepare_tables(self, network: str) -> None:
+        """Spare the processes of loads a look at the same tables. What is wrong with these is for the loads to tell."""
+        if network not in self._prepared:
+            self._prepared.add(network)
+            with contextlib.suppress(PipelineError):
+                steps.prepare_tables(get_context(), network)
 
     def _get_work(self) -> Any:
         response = super()._get_work()
@@ -190,6 +204,7 @@ class IngestWorker(Worker):
 
     def _keep_alive(self, get_work_response: Any) -> bool:  # noqa: ARG002  # luigi's
         """Tell whether to ask for work once more: while a step is ready, luigid is not paused, and no limit is over."""
+        get_context().answers.forget()  # what is waited for is another worker's work
         ready = list(self._ready())
         if self._stop_requesting_work or not ready or self._scheduler.is_paused()["paused"]:
             return False

@@ -34,6 +34,8 @@ def hidden_rows(warehouse: Warehouse) -> Iterator[str]:
     for _ in range(_LOOKS):
         before = _stored(warehouse)
         seen = _seen(warehouse, list(before))
+        if all(seen[name] >= rows for name, rows in before.items()):
+            return
         after = _stored(warehouse)
         stored = {name: min(rows, after.get(name, 0)) for name, rows in before.items()}
         found = {name: (seen[name], rows) for name, rows in stored.items() if seen[name] < rows}

@@ -159,12 +159,14 @@ def test_a_step_that_is_being_started_ends_too(
 ) -> None:
     """The third step of a run is the first download; nobody else would end it while the source stands still.
 
-    Each of the four files is longer than what the brake lets through, META.json is not.
+    Each of the four files is longer than what the brake lets through, META.json is not. Small steps are forked, too.
     """
     with download_brake(files, bucket, limit=5_000) as brake:
         deployment = Deployment(
             in_bucket(bucket.name, f"http://127.0.0.1:{brake.port}"), server_reader, tmp_path / "run"
         )
+        deployment.directory.mkdir()
+        (deployment.directory / "luigi.cfg").write_text("[worker]\nforce_multiprocessing = true\n")
         command = [sys.executable, "-c", _STOPPED_IN_ITS_THIRD_FORK, *run_of(files.snapshot)[1:], "--workers", "2"]
         run = deployment.start(*command)
         stdout, stderr = run.communicate(timeout=STOP_SECONDS)  # until each process that could write has ended

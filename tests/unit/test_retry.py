@@ -254,3 +254,36 @@ def test_a_call_that_succeeds_at_last_gives_what_it_returns() -> None:
         return 7
 
     assert retry.retry_call(lambda: retry.retry_call(call)) == 7
+
+
+def test_where_nobody_may_wait_a_step_is_postponed() -> None:
+    """Only what another attempt can help: bad data fails at once there, too."""
+    calls = []
+
+    def call(error: PipelineError) -> None:
+        calls.append(error)
+        raise error
+
+    down, bad = SourceUnavailableError("down", hint="wait"), FileError("bad", hint="fetch")
+    with retry.postponing() as postponement:
+        with pytest.raises(FileError):
+            retry.retry_step(lambda: call(bad), attempts=ATTEMPTS, delay=3_600)
+        assert not postponement.is_needed
+        with pytest.raises(retry.PostponedError):
+            retry.retry_step(lambda: call(down), attempts=ATTEMPTS, delay=3_600)
+        assert postponement.is_needed
+    assert calls == [bad, down]
+    with pytest.raises(SourceUnavailableError):
+        retry.retry_step(lambda: call(down), attempts=ATTEMPTS, delay=0)
+    assert len(calls) == 2 + ATTEMPTS
+
+
+def test_the_only_attempt_of_a_step_is_not_postponed() -> None:
+    """Another process would do nothing else."""
+
+    def call() -> None:
+        raise SourceUnavailableError("down", hint="wait")
+
+    with retry.postponing() as postponement, pytest.raises(SourceUnavailableError):
+        retry.retry_step(call, attempts=1, delay=3_600)
+    assert not postponement.is_needed

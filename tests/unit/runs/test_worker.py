@@ -6,12 +6,23 @@ import os
 import queue
 import signal
 import time
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
+import luigi
 import psutil
 import pytest
+from luigi.scheduler import Scheduler
 
-from pipeline.runs.worker import Results, end_children
+from pipeline.errors import SourceUnavailableError
+from pipeline.graph import step_records
+from pipeline.graph.base import StepTask
+from pipeline.graph.context import get_context
+from pipeline.graph.steps import Facts
+from pipeline.runs.results import Results
+from pipeline.runs.worker import IngestWorker, end_children
+from pipeline.settings import get_settings
 
 
 def told(results: Results) -> list[str]:
@@ -82,3 +93,58 @@ def test_an_explanation_of_any_length_arrives() -> None:
     with pytest.raises(queue.Empty):
         results.get(timeout=0.01)
     results.close()
+
+
+class Step(StepTask):
+    """A step that leaves a file named after the process that did it, and fails where a file says so."""
+
+    directory: Path = luigi.PathParameter()
+    is_small: bool = luigi.BoolParameter()
+
+    def output(self) -> luigi.Target:
+        """Return the file that a step leaves which did not fail."""
+        return luigi.LocalTarget(self.directory / "done")
+
+    def work(self) -> Facts:
+        """Fail in a process for which a service is down."""
+        (self.directory / f"in {os.getpid()}").touch()
+        if (self.directory / f"down for {os.getpid()}").exists():
+            raise SourceUnavailableError("down", hint="wait")
+        (self.directory / "done").touch()
+        return {}
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Where steps leave their files, in a process whose settings say nothing else."""
+    given = {"SOT_PATH": tmp_path, "WAREHOUSE_PATH": tmp_path / "none", "WORK_PATH": tmp_path / "work"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(step_records, "record_step", lambda *_: None)
+    for cached in (get_settings, get_context):
+        cached.cache_clear()
+    yield tmp_path
+    for cached in (get_settings, get_context):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("is_small", "is_down", "here", "elsewhere"),
+    [(True, False, 1, 0), (False, False, 0, 1), (True, True, 1, 1)],
+    ids=["small", "large", "small, service unavailable"],
+)
+def test_which_process_does_a_step(directory: Path, is_small: bool, is_down: bool, here: int, elsewhere: int) -> None:
+    """A small one the worker itself, but for what it would have to wait for: that gets a process of its own."""
+    if is_down:
+        (directory / f"down for {os.getpid()}").touch()
+    day = date(2025, 8, 1)
+    step = Step(network="torus", processing_date=day, window_days=195, directory=directory, is_small=is_small)
+    worker = IngestWorker(scheduler=Scheduler(), worker_processes=2)
+    worker._scheduled_tasks[step.task_id] = step
+    worker._run_task(step.task_id)
+    result = worker._task_result_queue.get(timeout=30)
+    assert result[:2] == (step.task_id, "DONE"), result
+    assert (directory / f"in {os.getpid()}").exists() == bool(here)
+    assert len(list(directory.glob("in *"))) == here + elsewhere
+    with pytest.raises(queue.Empty):
+        worker._task_result_queue.get(timeout=0.01)
