@@ -1,0 +1,116 @@
+"""What ClickHouse must grant, for the databases of the configured networks: printed, or applied.
+
+    python -m pipeline.warehouse.grants | clickhouse-client
+    python -m pipeline.warehouse.grants --apply --user ingest --password-file /run/secrets/clickhouse_password
+
+``--apply`` runs the statements as CLICKHOUSE_USER, who must be one that may grant; ``--user`` is made if it is not
+there, gets the password of the file, and the role for the pipeline. To do it again changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from pipeline import logs
+from pipeline.clickhouse import ClickHouse
+from pipeline.errors import PipelineError
+from pipeline.settings import ServerAddress, Settings, get_settings
+from pipeline.warehouse import ROLE
+
+#: One database's grants; written for the database torus.
+GRANTS = Path(__file__).with_name("grants.sql")
+
+#: ClickHouse takes any name in backticks; these need no care in a shell or a file of variables either.
+USER_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]{0,63}")
+
+
+def grant_statements(database: str) -> list[str]:
+    """Return the statements that create both roles, and give them what they need in a database."""
+    text = re.sub(r"--.*", "", GRANTS.read_text("utf-8"))
+    statements = (" ".join(statement.split()) for statement in text.split(";"))
+    return [re.sub(r"\btorus\.", f"`{database}`.", statement) for statement in statements if statement]
+
+
+def user_statements(user: str, password: str) -> list[str]:
+    """Return the statements that make the pipeline's user, or give it this password, of which they hold a digest."""
+    identified = f"IDENTIFIED WITH sha256_hash BY '{hashlib.sha256(password.encode()).hexdigest()}'"
+    return [
+        f"CREATE USER IF NOT EXISTS `{user}` {identified}",
+        f"ALTER USER `{user}` {identified}",
+        f"GRANT sot_ingest TO `{user}`",
+    ]
+
+
+def statements_by_server(chosen: Settings) -> dict[ServerAddress, list[str]]:
+    """Return the grants for every configured network's database, by the server that it is on."""
+    found: dict[ServerAddress, list[str]] = {}
+    for network in chosen.networks:
+        if address := chosen.server(network):
+            known = found.setdefault(address, [])
+            known += [each for each in grant_statements(chosen.database(network)) if each not in known]
+    return found
+
+
+def apply_grants(chosen: Settings, more: list[str]) -> Iterator[ServerAddress]:
+    """Run the grants, and then ``more`` statements, on every server; yield those that are done.
+
+    Raises WarehouseError.
+    """
+    for address, statements in statements_by_server(chosen).items():
+        server = ClickHouse(address, chosen.clickhouse_user, chosen.clickhouse_password, chosen.clickhouse_secure, ROLE)
+        for statement in [*statements, *more]:
+            server.query(statement, {})
+        server.disconnect()
+        yield address
+
+
+def _check_user(_context: click.Context, _parameter: click.Parameter, user: str | None) -> str | None:
+    if user is not None and not USER_PATTERN.fullmatch(user):
+        raise click.BadParameter(f"{user!r} is not of the form {USER_PATTERN.pattern}")
+    return user
+
+
+@click.command()
+@click.option("--apply", "is_applied", is_flag=True, help="Run the statements instead of printing them.")
+@click.option("--user", callback=_check_user, help="The user to make, who gets the role sot_ingest.")
+@click.option(
+    "--password-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="File that holds this user's password.",
+)
+def main(is_applied: bool, user: str | None, password_file: Path | None) -> None:
+    """Print, or run, the GRANT statements for the databases of INGESTION_NETWORKS."""
+    logs.protect_streams()
+    if (user is None) != (password_file is None):
+        raise click.UsageError("--user and --password-file need each other")
+    try:
+        chosen = get_settings()
+        if user == chosen.clickhouse_user:
+            raise click.UsageError(f"--user: {user} is CLICKHOUSE_USER, who makes the grants; name another")
+        password = password_file.read_text("utf-8").rstrip("\r\n") if password_file else ""
+        of_user = user_statements(user, password) if user else []
+        if not is_applied:
+            _print(chosen, of_user)
+            return
+        for address in apply_grants(chosen, of_user):
+            click.echo(f"Applied the grants on {address.native}")
+    except PipelineError as error:
+        click.echo(f"{error}\n{error.hint}", err=True)
+        sys.exit(2)
+
+
+def _print(chosen: Settings, more: list[str]) -> None:
+    for address, statements in statements_by_server(chosen).items():
+        click.echo(f"-- {address.native}")
+        for statement in [*statements, *more]:
+            click.echo(f"{statement};")
+
+
+if __name__ == "__main__":
+    main()
