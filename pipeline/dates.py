@@ -9,6 +9,8 @@ from dateutil.parser import isoparse
 from dateutil.relativedelta import relativedelta
 from dateutil.rrule import DAILY, rrule
 
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([smhd]?)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _SPAN = re.compile(r"([0-9]{1,4}) ?(?:(d|days?|)|(w|weeks?)|(months?)|(y|years?))")
 
 
@@ -41,6 +43,14 @@ def parse_span(text: str) -> relativedelta:
         raise ValueError(f"{text!r} is not a span like 30d, 13months or 1y")
     units = zip(("days", "weeks", "months", "years"), match.groups()[1:], strict=True)
     return relativedelta(**{unit: count for unit, found in units if found is not None})  # type: ignore[arg-type]
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of ``90s``, ``30m``, ``2h`` or ``1d``; a number alone is seconds. Raises ValueError."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a time like 90s, 30m or 2h")
+    return float(match[1]) * _SECONDS[match[2]]
 
 
 def first_day(span: relativedelta, last: date) -> date:

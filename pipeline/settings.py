@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from pipeline import environment
+from pipeline import dates, environment
 from pipeline.environment import Host, in_brackets
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.snapshot import NETWORK_PATTERN
@@ -32,6 +32,8 @@ _HINT = "see the configuration table in README.md"
 
 
 HostSetting = Annotated[Host, BeforeValidator(Host.parse)]
+#: Seconds, as ``--wait`` takes them.
+Duration = Annotated[float, BeforeValidator(lambda given: dates.parse_duration(str(given)))]
 
 
 class Override(BaseModel):
@@ -85,12 +87,8 @@ class Settings(BaseModel):
     retry_attempts: int = Field(
         3, alias="INGESTION_RETRY_ATTEMPTS", ge=1, description="tries of a step whose service is unavailable"
     )
-    retry_delay: float = Field(
-        300,
-        alias="INGESTION_RETRY_DELAY",
-        ge=0,
-        allow_inf_nan=False,
-        description="seconds between two tries of a step",
+    retry_delay: Duration = Field(
+        300, alias="INGESTION_RETRY_DELAY", description="time between two tries of a step: seconds, or like 90s or 5m"
     )
     allow_md5: bool = Field(
         False, alias="INGESTION_ALLOW_MD5", description="accept manifests that prove files by MD5 only"
@@ -126,12 +124,8 @@ class Settings(BaseModel):
     sot_user: str | None = Field(None, alias="SOT_USER", description="user who may read its tables; no default")
     sot_password: SecretStr = Field(SecretStr(""), alias="SOT_PASSWORD", description="password")
     sot_secure: bool = Field(False, alias="SOT_SECURE", description="TLS on both ports, certificates verified")
-    sot_settle_seconds: float = Field(
-        60,
-        alias="SOT_SETTLE_SECONDS",
-        ge=0,
-        allow_inf_nan=False,
-        description="seconds without a change before a date counts as written",
+    sot_settle_seconds: Duration = Field(
+        60, alias="SOT_SETTLE_SECONDS", description="seconds without a change before a date counts as written"
     )
     sot_may_be_empty: tuple[str, ...] = Field(
         (), alias="SOT_MAY_BE_EMPTY", description="tables that a date may have no rows in, comma-separated"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 from collections.abc import Callable
 from datetime import date
 from typing import Any, TypeVar, cast
@@ -79,18 +78,16 @@ class NetworkType(click.ParamType[str]):
 
 
 class DurationType(click.ParamType[float]):
-    """A time like 90s, 30m or 2h, in seconds."""
+    """A time like 90s, 30m or 2h, in seconds; as INGESTION_RETRY_DELAY is read."""
 
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the seconds, or fail with what was found."""
-        if isinstance(value, float):
-            return value
-        match = re.fullmatch(r"(\d+)([smh])", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a time like 90s, 30m or 2h", param, ctx)
-        return float(match[1]) * {"s": 1, "m": 60, "h": 3_600}[match[2]]
+        try:
+            return value if isinstance(value, float) else dates.parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def day(help_text: str, **more: Any) -> Decorator[Any]:

@@ -10,7 +10,9 @@ import time_machine
 from click.testing import CliRunner
 from dateutil.relativedelta import relativedelta
 
+from pipeline import dates
 from pipeline.cli import gc, options
+from pipeline.settings import load_settings
 
 
 @click.command()
@@ -29,6 +31,25 @@ def test_a_day_can_be_counted_back(day: str, expected: str) -> None:
     """A value that begins with a dash is taken for the option's, however it is given."""
     for arguments in (["--date", day], [f"--date={day}"]):
         assert CliRunner().invoke(command, arguments).output == f"{expected} None\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("300", 300), ("90s", 90), ("5m", 300), ("1.5h", 5_400), ("2d", 172_800)]
+)
+def test_a_duration_is_read_in_one_way(text: str, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By --wait and by the settings."""
+    monkeypatch.setenv("INGESTION_RETRY_DELAY", text)
+    monkeypatch.setenv("SOT_PATH", "/")
+    monkeypatch.setenv("WAREHOUSE_PATH", "/")
+    assert options.DurationType().convert(text, None, None) == seconds
+    assert load_settings().retry_delay == seconds
+
+
+@pytest.mark.parametrize("text", ["", "-1", "5 minutes", "5w", "nan", "inf", "1e3", "٣s", "1h30m"])
+def test_another_duration_is_refused(text: str) -> None:
+    """With what was found and what is expected."""
+    with pytest.raises(ValueError, match="is not a time like 90s, 30m or 2h"):
+        dates.parse_duration(text)
 
 
 @pytest.mark.parametrize(
