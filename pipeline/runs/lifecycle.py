@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from loguru import logger
 
 from pipeline import exit_codes
-from pipeline.errors import ConfigError, PipelineError, RequestError, SchedulerError
+from pipeline.errors import ConfigError, PipelineError, RequestError, SchedulerError, WorkDirectoryError
 from pipeline.graph import interrupts, step_records
 from pipeline.graph.context import Context, get_context
 from pipeline.runs import inspection, metrics, notify, ping
@@ -102,6 +102,8 @@ def log_error(error: PipelineError | interrupts.Interrupted) -> int:
         logger.bind(hint=error.hint or None).error("{}", line)
     if isinstance(error, ConfigError | RequestError):
         return exit_codes.CONFIG
+    if isinstance(error, WorkDirectoryError):
+        return exit_codes.UNKNOWN
     return exit_codes.LUIGI if isinstance(error, SchedulerError) else exit_codes.TASK_FAILED
 
 
