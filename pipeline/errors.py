@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-ASK_UPSTREAM = "ask upstream to publish the snapshot again; nothing was loaded and what readers see has not changed"
+ASK_UPSTREAM = "ask upstream to publish the snapshot again; what readers see has not changed"
 
 
 class PipelineError(Exception):

@@ -30,10 +30,14 @@ from pipeline.tables import TABLES, Table
 
 MAX_MANIFEST_BYTES = 1 << 20
 
-HINT = "ask upstream to publish the snapshot again; nothing was loaded"
-_NOT_JSON_HINT = "look at the object at the source: it may be cut short, or an error page; nothing was loaded"
-_VERSION_HINT = "upstream changed the format: this pipeline must learn it first; nothing was loaded"
-_SNAPSHOT_HINT = "upstream put a manifest into another snapshot's folder: tell them which; nothing was loaded"
+HINT = "ask upstream to publish the snapshot again; what readers see has not changed"
+_NOT_JSON_HINT = (
+    "look at the object at the source: it may be cut short, or an error page; what readers see has not changed"
+)
+_VERSION_HINT = "upstream changed the format: this pipeline must learn it first; what readers see has not changed"
+_SNAPSHOT_HINT = (
+    "upstream put a manifest into another snapshot's folder: tell them which; what readers see has not changed"
+)
 _MD5_HINT = "ask upstream for SHA-256 digests, or set INGESTION_ALLOW_MD5 to load on the weaker proof"
 
 Algorithm = Literal["sha256", "md5"]

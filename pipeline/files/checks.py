@@ -21,7 +21,7 @@ _ROWS_AT_ONCE = 16_384
 
 _ANOTHER_TYPE = (
     "a new export has the same types: ask upstream whether the change is meant, and change pipeline/schema, or how "
-    "values are converted, if it is; nothing was loaded and what readers see has not changed"
+    "values are converted, if it is; what readers see has not changed"
 )
 
 
@@ -69,7 +69,7 @@ def _hint_about(extra: Mapping[str, pa.DataType], table: Table) -> str:
     types = {name: re.sub(r"Nullable\((.*)\)", r"\1", read_type(arrow) or "") for name, arrow in extra.items()}
     add = ", ".join(f"ADD COLUMN `{names[name]}` {types[name]}" for name in extra)
     stores = f"ALTER TABLE {table.loads} {add} (add it to schema/, too, and drop the view) stores it, "
-    ignores = "INGESTION_IGNORE_EXTRA_COLUMNS=true loads the file without it; nothing was loaded"
+    ignores = "INGESTION_IGNORE_EXTRA_COLUMNS=true loads the file without it; what readers see has not changed"
     return f"decide about the new column: {stores if all(types.values()) else ''}{ignores}"
 
 

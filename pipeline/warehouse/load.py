@@ -154,7 +154,7 @@ def _refusal(
     if not isinstance(error, RowsRefusedError):
         return error
     if found is None:
-        hint = "no single value of the file explains it: report this line; nothing was loaded"
+        hint = "no single value of the file explains it: report this line; what readers see has not changed"
         return RefusedValueError(f"{file.name}: refused, {error}", hint=hint)
     return RefusedValueError(f"{file.name}: {found}", hint=ASK_UPSTREAM)
 
