@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,8 +15,9 @@ from pipeline.runs.outcome import Outcome
 from pipeline.settings import Settings
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME
+from pipeline.warehouse.step_log import StepRecord
 
-MOST = 10  #: steps that a message tells in full
+MOST = 10  #: causes that a message tells in full
 
 Kind = Literal["failure", "warning", "success"]
 
@@ -59,11 +61,15 @@ def _named(snapshots: Sequence[Snapshot]) -> str:
 
 
 def _lines(outcome: Outcome) -> Iterator[str]:
-    for record in outcome.troubles[:MOST]:
-        what = "no snapshot" if record.state == "missing" else f"{record.title} failed after {record.seconds:,.1f} s"
-        yield f"{_named([record.snapshot])}: {what}"
-        yield from _why(record.error or "see the log", record.hint)
-    if (more := len(outcome.troubles) - MOST) > 0:
+    groups = _by_cause(outcome.troubles)
+    for records in groups[:MOST]:
+        first = records[0]
+        what = "no snapshot" if first.state == "missing" else f"{first.title} failed after {first.seconds:,.1f} s"
+        if len(records) > 1:
+            what += f", {len(records)} alike, here that of {_named([first.snapshot])}"
+        yield f"{_named([record.snapshot for record in records])}: {what}"
+        yield from _why(first.error or "see the log", first.hint)
+    if (more := sum(map(len, groups[MOST:]))) > 0:
         yield f"and {more} more"
     if outcome.exit_code and not outcome.troubles:
         yield from _why(outcome.cause or "no step recorded one, see the log", outcome.hint)
@@ -72,6 +78,16 @@ def _lines(outcome: Outcome) -> Iterator[str]:
         done = f"published, {rows[snapshot]:,} rows" if snapshot in rows else "published"
         late = "; the run before had not succeeded" if snapshot in outcome.recovered else ""
         yield f"{_named([snapshot])}: {done}{late}"
+
+
+def _by_cause(records: Sequence[StepRecord]) -> list[list[StepRecord]]:
+    """Return the records of equal causes together: the same step and words, but for network and date."""
+    groups: dict[tuple[str, ...], list[StepRecord]] = {}
+    for record in records:
+        network, day = re.escape(record.snapshot.network), record.snapshot.processing_date
+        said = re.sub(rf"\b({network}|{day})(\b|(?=_))", "…", f"{record.error}\n{record.hint}")
+        groups.setdefault((record.state, record.title, said), []).append(record)
+    return list(groups.values())
 
 
 def _why(cause: str, hint: str) -> Iterator[str]:

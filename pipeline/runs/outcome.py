@@ -39,8 +39,9 @@ class Outcome:
 
     @property
     def troubles(self) -> tuple[StepRecord, ...]:
-        """The records of steps that were not done."""
-        return tuple(record for record in self.records if record.state != "done")
+        """The newest record of each step that was not done in the end: one that was tried again may have been."""
+        newest = {(record.snapshot, record.title): record for record in self.records}
+        return tuple(record for record in newest.values() if record.state != "done")
 
     @property
     def published(self) -> tuple[StepRecord, ...]:
@@ -53,7 +54,7 @@ class Outcome:
         Another network's failure is not in it, nor an interrupt after all that was asked for the network was done.
         """
         own = [record for record in self.records if record.snapshot.network == network]
-        states = {record.state for record in own}
+        states = {record.state for record in self.troubles if record.snapshot.network == network}
         if "failed" in states:
             return self.exit_code
         if self.exit_code in {exit_codes.MISSING, exit_codes.TASK_FAILED, exit_codes.UNKNOWN}:

@@ -90,6 +90,7 @@ def test_a_network_has_files_of_its_own(chosen: Settings, tmp_path: Path) -> Non
         (outcome(30, FAILED, replace(MISSING, snapshot=BITCOIN)), 30, 20),
         (outcome(20, MISSING), 20, 0),
         (outcome(35, FAILED, replace(CLEANED_UP, snapshot=BITCOIN)), 35, 0),
+        (outcome(30, FAILED, replace(FAILED, state="done"), replace(FAILED, snapshot=BITCOIN)), 0, 30),
         (outcome(30), 30, 30),
         (outcome(40), 40, 40),
         (outcome(143, FAILED, replace(CLEANED_UP, snapshot=BITCOIN)), 143, 0),

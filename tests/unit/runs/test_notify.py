@@ -71,11 +71,48 @@ def test_a_run_that_failed_without_a_step_tells_its_cause() -> None:
     assert "  cause: luigid does not answer\n  hint: start it" in told.body
 
 
+def of_days(record: StepRecord, days: int, error: str = "{snapshot} is gone") -> tuple[StepRecord, ...]:
+    """Return a record for each day of August and network, with what an error says of it."""
+    snapshots = [
+        Snapshot(network, date(2025, 8, day), 195) for day in range(1, days + 1) for network in ("bitcoin", "torus")
+    ]
+    return tuple(
+        replace(record, snapshot=each, error=error.format(snapshot=each, day=each.processing_date.day))
+        for each in snapshots
+    )
+
+
 def test_many_failures_fit_into_a_message() -> None:
     """Ten are told in full, the others counted."""
-    told = message(replace(WELL, exit_code=30, records=(FAILED,) * 13))
+    told = message(replace(WELL, exit_code=30, records=of_days(FAILED, 12, "{snapshot}, {day} rows")))
     assert told.body.count("cause:") == 10
-    assert "and 3 more" in told.body
+    assert "and 4 more" in told.body
+
+
+def test_equal_causes_are_told_once() -> None:
+    """Of a backfill, with networks and days; another step, or other words, is another cause."""
+    records = (*of_days(MISSING, 20), *of_days(FAILED, 1), replace(FAILED, error="it broke otherwise"))
+    told = message(replace(WELL, exit_code=30, records=records))
+    assert told.body.splitlines()[:-2] == [
+        "bitcoin, torus 2025-08-01 to 2025-08-20: no snapshot, 40 alike, here that of bitcoin 2025-08-01",
+        "  cause: bitcoin/2025-08-01/195 is gone",
+        "  hint: wait",
+        "bitcoin 2025-08-01: LoadTable raw_alerts failed after 0.5 s",
+        "  cause: bitcoin/2025-08-01/195 is gone",
+        "  hint: mend it",
+        "torus 2025-08-01: LoadTable raw_alerts failed after 0.5 s",
+        "  cause: it broke otherwise",
+        "  hint: mend it",
+    ]
+    assert len(told.body) < 600
+
+
+def test_a_step_that_was_done_in_the_end_is_no_failure() -> None:
+    """It was tried again; the message is about the others."""
+    again = replace(FAILED, state="done")
+    told = message(replace(WELL, exit_code=30, records=(FAILED, again, replace(FAILED, snapshot=BITCOIN))))
+    assert told.title == "sot-ingest failed: bitcoin 2025-08-01"
+    assert told.body.count("cause:") == 1
 
 
 def test_a_success_is_told_after_a_failure_or_if_asked() -> None:
