@@ -23,7 +23,7 @@ from pipeline.warehouse.step_log import StepRecord
 @options.window_days
 @options.as_json
 def command(day: date | None, days: int | None, networks: tuple[str, ...], window_days: int, as_json: bool) -> None:
-    """Show what runs did about each day: when, how long, what came of it, and why not more."""
+    """Show what runs did about each day, in the order of time: how long, what came of it, and why not more."""
     chosen = options.load_settings()
     named = options.chosen_networks(chosen, networks)
     span = days or (1 if day else 7)
@@ -39,7 +39,7 @@ def command(day: date | None, days: int | None, networks: tuple[str, ...], windo
 
 
 def _print_attempts(found: list[History]) -> None:
-    attempts = [attempt for item in found for attempt in item.attempts]
+    attempts = sorted((each for item in found for each in item.attempts), key=lambda each: each.started_at)
     output.print_table(
         ["date", "network", "started (UTC)", "took", "outcome", "step", "host"],
         [_row(attempt) for attempt in attempts],
@@ -64,7 +64,7 @@ def _row(attempt: Attempt) -> list[str]:
 
 
 def _print_causes(attempts: list[Attempt]) -> None:
-    """Print why steps were not done, the newest attempt first."""
+    """Print why steps were not done."""
     for attempt in attempts:
         for step in attempt.troubles:
             day, network = step.snapshot.processing_date, step.snapshot.network
@@ -94,7 +94,7 @@ def _print_steps(item: History) -> None:
             ],
             right=["rows"],
         )
-    _print_causes(list(item.attempts))
+    _print_causes(list(reversed(item.attempts)))
 
 
 def _step_rows(attempt: Attempt) -> Iterator[list[str]]:

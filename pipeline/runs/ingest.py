@@ -122,9 +122,7 @@ def _ingest_as_they_come(
         if late:
             if not is_logged:
                 networks = ",".join(snapshot.network for snapshot in late)
-                logger.bind(networks=networks, minutes=round(left / 60, 1)).info(
-                    "Waiting for snapshots to be published"
-                )
+                logger.bind(networks=networks, seconds=round(left)).info("Waiting for snapshots to be published")
                 is_logged = True
             time.sleep(max(0.0, min(end - time.monotonic(), LOOK_SECONDS + random.uniform(0, LOOK_JITTER))))  # noqa: S311  # so that hosts do not look at once
         snapshots = late
