@@ -22,6 +22,7 @@ from pipeline.snapshot import NETWORK_PATTERN
 from pipeline.tables import BY_NAME, TABLES, Table
 
 if TYPE_CHECKING:
+    from dateutil.relativedelta import relativedelta
     from pydantic_core import ErrorDetails
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -89,6 +90,11 @@ class Settings(BaseModel):
     )
     retry_delay: Duration = Field(
         300, alias="INGESTION_RETRY_DELAY", description="time between two tries of a step: seconds, or like 90s or 5m"
+    )
+    keep: str = Field(
+        "forever",
+        alias="INGESTION_KEEP",
+        description="days that `gc` keeps for readers, like `400d` or `13months`; `forever` retires none",
     )
     allow_md5: bool = Field(
         False, alias="INGESTION_ALLOW_MD5", description="accept manifests that prove files by MD5 only"
@@ -219,6 +225,13 @@ class Settings(BaseModel):
             raise ValueError(f"{', '.join(sorted(wrong))}: expected some of {', '.join(allowed)}")
         return value
 
+    @field_validator("keep")
+    @classmethod
+    def _check_keep(cls, value: str) -> str:
+        if value != "forever":
+            dates.parse_span(value)
+        return value
+
     @field_validator("clickhouse_database")
     @classmethod
     def _check_database(cls, value: str | None) -> str | None:
@@ -260,6 +273,11 @@ class Settings(BaseModel):
     def tables(self) -> tuple[Table, ...]:
         """The tables that are ingested, in the order of :data:`pipeline.tables.TABLES`."""
         return tuple(table for table in TABLES if table.name in self.table_names)
+
+    @property
+    def retention(self) -> relativedelta | None:
+        """The days up to yesterday that readers keep, or None when they keep all."""
+        return None if self.keep == "forever" else dates.parse_span(self.keep)
 
     def database(self, network: str) -> str:
         """Return the name of the network's database."""

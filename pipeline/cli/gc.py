@@ -28,7 +28,7 @@ from pipeline.operations.gc import Garbage, Policy
 @click.option(
     *("--keep", "--keep-days", "keep"),
     type=options.SpanType(),
-    help="Days of snapshots to keep, like 400, 30d, 13months or 1y; older days are retired.  [default: all]",
+    help="Days of snapshots to keep, like 400, 30d, 13months or 1y; older days are retired.  [default: INGESTION_KEEP]",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @options.yes
@@ -36,11 +36,11 @@ from pipeline.operations.gc import Garbage, Policy
 def command(keep_versions: int, keep: relativedelta | None, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Remove superseded loads, what is left of dead attempts, work files of published snapshots.
 
-    With --keep also what is published of older days: readers see no rows of them any more. Readers in the middle
-    of a query keep what they read. Snapshots that a run is at work on are left alone.
+    With --keep, or INGESTION_KEEP, also what is published of older days: readers see no rows of them any more. Readers
+    in the middle of a query keep what they read. Snapshots that a run is at work on are left alone.
     """
-    options.load_settings()
-    now = datetime.now(UTC)
+    chosen, now = options.load_settings(), datetime.now(UTC)
+    keep = keep or chosen.retention
     oldest = first_day(keep, yesterday()) if keep else None
     policy = Policy(keep_versions, oldest, now)
     found = gc.find(get_context(), policy)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from dateutil.relativedelta import relativedelta
 
 from pipeline.dates import future_day
 from pipeline.errors import ConfigError
@@ -58,6 +59,18 @@ def test_the_tables_are_all_or_those_that_are_named(monkeypatch: pytest.MonkeyPa
     assert [table.name for table in chosen.tables] == ["raw_alerts", "raw_clusters"]
 
 
+@pytest.mark.parametrize(
+    ("text", "retention"),
+    [("forever", None), ("400d", relativedelta(days=400)), ("13months", relativedelta(months=13))],
+)
+def test_days_are_kept_for_ever_or_for_a_span(
+    text: str, retention: relativedelta | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unset is for ever: nothing is retired that nobody asked to be."""
+    assert load(monkeypatch, GOOD).retention is None
+    assert load(monkeypatch, {"INGESTION_KEEP": text}).retention == retention
+
+
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an env file or a compose file leaves empty changes nothing."""
     everything = {field.alias: "" for field in Settings.model_fields.values() if field.alias}
@@ -83,6 +96,8 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
         ("INGESTION_RETRY_DELAY", "-1"),
         ("INGESTION_RETRY_DELAY", "inf"),
         ("INGESTION_RETRY_DELAY", "nan"),
+        ("INGESTION_KEEP", "0d"),
+        ("INGESTION_KEEP", "never"),
         ("INGESTION_ALLOW_MD5", "perhaps"),
         ("INGESTION_IGNORE_EXTRA_COLUMNS", "2"),
         ("SOT_S3_ENDPOINT", "minio:9000"),
