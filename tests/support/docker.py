@@ -20,12 +20,18 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?:(:?[-?])([^}]*))?\}")
 def env_file(text: str) -> dict[str, str]:
     """Return the variables of an env file in the form that compose, systemd and shells read alike."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return dict(line.split("=", 1) for line in lines)
+    found = dict(line.split("=", 1) for line in lines)
+    return {name: re.sub(r"^'([^']*)'$", r"\1", value) for name, value in found.items()}
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Return the variables of an env file."""
+    return env_file(path.read_text("utf-8"))
 
 
 def env_example() -> dict[str, str]:
     """Return what .env.example sets."""
-    return env_file((DOCKER / ".env.example").read_text("utf-8"))
+    return read_env_file(DOCKER / ".env.example")
 
 
 def named_in_env_example() -> set[str]:

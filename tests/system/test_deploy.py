@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import configparser
+import getpass
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
@@ -22,11 +25,12 @@ from moto.server import ThreadedMotoServer
 
 from pipeline import cron
 from pipeline.dates import yesterday
-from pipeline.settings import Settings, load_settings, secret_variables
+from pipeline.settings import Settings, ignored_variables, load_settings, secret_variables
 from pipeline.snapshot import Snapshot
+from pipeline.warehouse import PARQUET_SETTINGS, grants
 from tests.conftest import own_databases
 from tests.support import docker
-from tests.support.clickhouse import OLDEST_MAJOR, ClickHouseServer, free_ports
+from tests.support.clickhouse import OLDEST_MAJOR, ClickHouseServer, OwnClickHouse, free_ports
 from tests.support.deployment import COMMANDS, SECONDS, Deployment, ServerReader
 from tests.support.receiver import Receiver
 from tests.system.test_luigid import tasks
@@ -34,7 +38,8 @@ from tests.system.test_luigid import tasks
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs" / "operations.md").read_text("utf-8")
 NETWORKS = ("ethereum", "bitcoin", "torus")
-OURS = ("luigid", "scheduler", "seed")
+OURS = ("luigid", "scheduler", "grants", "seed")
+ONCE = ("grants", "seed")  #: that do their work and end
 SERVICES: dict[str, Any] = docker.compose()["services"]
 RUN = "sot-ingest run --wait 1h"
 
@@ -48,20 +53,49 @@ def test_every_variable_is_in_the_example() -> None:
     known |= {f"TORUS_CLICKHOUSE_{name}" for name in ("HOST", "PORT", "HTTP_PORT", "DATABASE")}
     aws = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SHARED_CREDENTIALS_FILE"}
     others = {"LUIGI_CONFIG_PATH", "COMPOSE_PROFILES", "SOT_INGEST_VERSION"}
+    others |= {"CLICKHOUSE_ADMIN_PASSWORD", "SOT_INGEST_CLICKHOUSE_MEMORY"}
     assert docker.named_in_env_example() == known | aws | others
 
 
-def test_the_example_is_read_alike_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shell finds the values that we, compose and systemd find, and they are a configuration without a mistake."""
-    script = f"set -a; . {shlex.quote(str(docker.DOCKER / '.env.example'))}; env -0"
+#: What needs quotes in a file of variables.
+PASSWORD = 'p$a ${HOME} s&s#w"o`rd;= '
+
+
+def read_by_shell(path: Path) -> dict[str, str]:
+    """Return what a shell reads from a file of variables."""
+    script = f"set -a; . {shlex.quote(str(path))}; env -0"
     done = subprocess.run(["sh", "-c", script], env={"PATH": os.environ["PATH"]}, capture_output=True, check=True)
-    read = dict(pair.split("=", 1) for pair in done.stdout.decode().split("\0") if pair)
-    example = docker.env_example()
-    assert {name: read.get(name) for name in example} == example
-    assert [value for value in example.values() if re.search(r"[\s\"'#$\\]", value)] == []
-    for name, value in example.items():
+    return dict(pair.split("=", 1) for pair in done.stdout.decode().split("\0") if pair)
+
+
+def read_by_as_service(path: Path) -> dict[str, str]:
+    """Return what as-service reads from a file of variables, as the user that runs the tests."""
+    user = getpass.getuser()
+    done = as_service("--env", str(path), "--user", user, "env", "-0")
+    return dict(pair.split("=", 1) for pair in done.stdout.split("\0") if pair)
+
+
+@pytest.mark.parametrize("read", [docker.read_env_file, read_by_shell, read_by_as_service])
+def test_a_file_of_variables_is_read_alike_by_all(read: Callable[[Path], dict[str, str]], tmp_path: Path) -> None:
+    """The example with a password that has all kinds of characters, in the quotes that the example asks for."""
+    text = (docker.DOCKER / ".env.example").read_text("utf-8")
+    path = tmp_path / "env"
+    path.write_text(text.replace("'change-me'", f"'{PASSWORD}'"), "utf-8")
+    expected = {**docker.env_example(), "CLICKHOUSE_PASSWORD": PASSWORD}
+    assert len(expected) > 10
+    found = read(path)
+    assert {name: found.get(name) for name in expected} == expected
+
+
+def test_the_example_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a mistake or a warning; what is not in quotes needs none."""
+    text = (docker.DOCKER / ".env.example").read_text("utf-8")
+    assert re.findall(r"^#?[A-Z_]+=(?!')(?=.*[ \"'$&\\])(.*)", text, re.MULTILINE) == []
+    for name, value in docker.env_example().items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CLICKHOUSE_ADMIN_PASSWORD", "")  # as the compose file has it for the pipeline
     assert load_settings().networks == NETWORKS
+    assert list(ignored_variables(load_settings())) == []
 
 
 # The compose file
@@ -76,7 +110,7 @@ def test_nothing_is_published_beyond_this_host() -> None:
 
 def test_every_service_says_whether_it_works() -> None:
     """A health check of its own, or the image's for the scheduler, which runs the image's command."""
-    lasting = {name: service for name, service in SERVICES.items() if name != "seed"}
+    lasting = {name: service for name, service in SERVICES.items() if name not in ONCE}
     assert {name for name, service in lasting.items() if "test" not in service.get("healthcheck", {})} == {"scheduler"}
     assert "command" not in SERVICES["scheduler"]
     assert "cron.heartbeat" in docker.image("HEALTHCHECK")
@@ -101,10 +135,11 @@ def test_services_wait_until_those_that_they_need_work() -> None:
     """Not only until they were started; without the profile the scheduler needs no demo."""
     conditions = {name: service["condition"] for name, service in SERVICES["scheduler"]["depends_on"].items()}
     assert conditions == {
-        "clickhouse": "service_healthy",
+        "grants": "service_completed_successfully",
         "luigid": "service_healthy",
         "seed": "service_completed_successfully",
     }
+    assert SERVICES["grants"]["depends_on"] == {"clickhouse": {"condition": "service_healthy"}}
     assert SERVICES["scheduler"]["depends_on"]["seed"]["required"] is False
     assert SERVICES["seed"]["depends_on"] == {"store": {"condition": "service_healthy"}}
     assert [name for name, service in SERVICES.items() if service.get("profiles")] == ["store", "seed"]
@@ -113,20 +148,42 @@ def test_services_wait_until_those_that_they_need_work() -> None:
 def test_secrets_are_files() -> None:
     """No service has a password in its environment, though all of .env is given to them; without one nothing starts."""
     example = docker.env_example()
-    for name in ("scheduler", "seed"):
+    for name in ("scheduler", "seed", "grants"):
         environment = SERVICES[name]["environment"]
         set_there = [secret for secret in secret_variables() if example.get(secret)]
         assert set_there == ["CLICKHOUSE_PASSWORD"]
-        assert environment["CLICKHOUSE_PASSWORD"] == ""
-        (secret,) = SERVICES[name]["secrets"]
-        assert environment["CLICKHOUSE_PASSWORD_FILE"] == f"/run/secrets/{secret['source']}"
-        assert (secret["uid"], SERVICES[name]["read_only"]) == (docker.image("USER").partition(":")[0], False)
-    assert "CLICKHOUSE_PASSWORD" not in SERVICES["clickhouse"]["environment"]
-    assert SERVICES["clickhouse"]["environment"]["CLICKHOUSE_PASSWORD_FILE"] == "/run/secrets/clickhouse_password"
-    assert docker.compose()["secrets"] == {"clickhouse_password": {"environment": "CLICKHOUSE_PASSWORD"}}
-    for without in ({}, {"CLICKHOUSE_PASSWORD": ""}):
-        with pytest.raises(KeyError, match="set CLICKHOUSE_PASSWORD"):
-            docker.compose(without)
+        assert (environment["CLICKHOUSE_PASSWORD"], environment["CLICKHOUSE_ADMIN_PASSWORD"]) == ("", "")
+        files = {f"/run/secrets/{secret['source']}" for secret in SERVICES[name]["secrets"]}
+        assert environment["CLICKHOUSE_PASSWORD_FILE"] in files
+        for secret in SERVICES[name]["secrets"]:
+            assert (secret["uid"], SERVICES[name]["read_only"]) == (docker.image("USER").partition(":")[0], False)
+    assert SERVICES["clickhouse"]["environment"]["CLICKHOUSE_PASSWORD_FILE"] == "/run/secrets/clickhouse_admin_password"
+    secrets = {f"clickhouse_{which}password": f"CLICKHOUSE_{which.upper()}PASSWORD" for which in ("", "admin_")}
+    assert docker.compose()["secrets"] == {name: {"environment": variable} for name, variable in secrets.items()}
+    for variable in secrets.values():
+        with pytest.raises(KeyError, match=f"set {variable}"):
+            docker.compose({**example, variable: ""})
+
+
+def test_the_pipeline_is_no_administrator() -> None:
+    """It logs in as the user that the grants are for; whoever makes them is another, and does nothing else."""
+    user = docker.env_example()["CLICKHOUSE_USER"]
+    administrator = SERVICES["clickhouse"]["environment"]["CLICKHOUSE_USER"]
+    environment, command = SERVICES["grants"]["environment"], SERVICES["grants"]["command"]
+    assert environment["CLICKHOUSE_USER"] == administrator != user
+    assert command[:3] == ["python", "-m", grants.__name__]
+    grants.main.make_context("grants", [*command[3:-1], os.devnull])
+    assert command[command.index("--user") + 1] == user
+    assert f"/run/secrets/{SERVICES['scheduler']['secrets'][0]['source']}" == command[-1]
+    assert "CLICKHOUSE_USER" not in SERVICES["scheduler"]["environment"]
+
+
+def test_every_service_has_a_limit_of_memory() -> None:
+    """ClickHouse's has room for the largest load, and can be set."""
+    assert [name for name, service in SERVICES.items() if not re.fullmatch(r"\d+g", service["mem_limit"])] == []
+    assert int(SERVICES["clickhouse"]["mem_limit"][:-1]) * 10**9 > PARQUET_SETTINGS["max_memory_usage"]
+    smaller = docker.compose({**docker.env_example(), "SOT_INGEST_CLICKHOUSE_MEMORY": "4g"})
+    assert smaller["services"]["clickhouse"]["mem_limit"] == "4g"
 
 
 def test_our_containers_may_do_little() -> None:
@@ -139,7 +196,30 @@ def test_our_containers_may_do_little() -> None:
         assert "user" not in service
         assert "privileged" not in service
     volumes = [volume.partition(":") for service in SERVICES.values() for volume in service.get("volumes", [])]
-    assert {source for source, _, _ in volumes} == set(docker.compose()["volumes"])
+    named = {source for source, _, _ in volumes if not source.startswith("./")}
+    assert named == set(docker.compose()["volumes"])
+    assert [source for source, _, _ in volumes if source not in named] == ["./clickhouse.xml"]
+
+
+def test_clickhouse_has_what_the_compose_file_adds(
+    own_clickhouse: Callable[..., OwnClickHouse], tmp_path: Path
+) -> None:
+    """The disk of the runbook's lines takes a backup, and gives it back; every log of its own has an end."""
+    text = (docker.DOCKER / "clickhouse.xml").read_text("utf-8")
+    added = ET.fromstring(text)  # noqa: S314  # our own
+    logs = {log.tag: log.findtext("ttl") for log in added if log.tag.endswith("_log") and "remove" not in log.attrib}
+    assert set(logs.values()) == {"event_date + INTERVAL 14 DAY DELETE"}
+    assert {"query_log", "trace_log", "text_log", "metric_log", "part_log"} <= logs.keys()
+
+    disk = "".join(ET.tostring(each, "unicode") for each in added if each.tag in {"storage_configuration", "backups"})
+    server = own_clickhouse(more_config=disk.replace("/backups/", f"{tmp_path}/backups/"))
+    server.http("CREATE DATABASE torus ENGINE = Atomic")
+    server.http("CREATE TABLE torus.a ENGINE = MergeTree ORDER BY n AS SELECT number AS n FROM numbers(7)")
+    backup, restore = re.findall(r'--query "((?:BACKUP|RESTORE) [^"]*)"', RUNBOOK)
+    server.http(backup)
+    server.http("DROP DATABASE torus SYNC")
+    server.http(restore)
+    assert server.http("SELECT count() FROM torus.a") == "7\n"
 
 
 def test_compose_takes_what_the_runbook_adds() -> None:
@@ -161,6 +241,10 @@ def test_images_are_pinned() -> None:
     assert int(re.findall(r":(\d+)\.", foreign["clickhouse"])[0]) >= OLDEST_MAJOR
     bases = [rest.split()[0] for name, rest in docker.instructions() if name == "FROM"]
     assert len(bases) == 2
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', docker.image("LABEL")))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert (labels["title"], labels["licenses"]) == (project["name"], project["license"])
+    assert (labels["version"], labels["revision"]) == ("$VERSION", "$REVISION")
     assert [base for base in bases if not re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", base)] == []
 
 
