@@ -60,4 +60,40 @@ The work directory (``WORK_PATH``), empty when nothing is half done:
     locks/
 
     sot-ingest run --date 2025-08-01 --network torus --scheduler local
+
+The same from Python: :func:`ingest`.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from pipeline.graph.luigid import Scheduler
+    from pipeline.runs.outcome import Outcome
+
+
+def ingest(
+    network: str,
+    processing_date: date,
+    window_days: int | None = None,
+    *,
+    workers: int | None = None,
+    scheduler: Scheduler = "auto",
+    wait: float = 0,
+) -> Outcome:
+    """Ingest one snapshot as ``sot-ingest run`` does, in a process of its own, and return how that ended.
+
+    The settings are the environment's, read at each call; ``window_days`` is what they say by default, ``wait`` the
+    seconds to wait for a snapshot that is not at the source. The log goes to standard error. ``outcome.exit_code`` is
+    the command's: 0 when the snapshot is published, 20 when there is none. ``outcome.troubles`` are the steps that were
+    not done, each with its error and hint; ``outcome.published`` is empty when nothing was left to do.
+
+    Raises ConfigError when the settings are wrong, and RequestError for a network that is not configured or a day that
+    has not begun: nothing was started. Raises PipelineError when the process was killed.
+    """
+    from pipeline.runs import own_process  # noqa: PLC0415  # luigi, drivers and all: not for whoever imports a word
+
+    return own_process.ingest(network, processing_date, window_days, workers=workers, scheduler=scheduler, wait=wait)
