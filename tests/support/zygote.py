@@ -1,13 +1,15 @@
-"""Starts commands; ``sot-ingest`` as a fork of a process that has its modules imported, which takes a second of CPU.
+"""Starts commands; ours as forks of a process that has their modules imported, which takes a second of CPU.
 
-A fork does what a new process would do: environment, directory, streams and session are the command's own, it calls
-the entry point, and it ends as an interpreter does. Only the modules are there already, so what would make one of them
-another at its import is executed as it is installed, and so is every other command.
+Ours are ``sot-ingest``, and ``luigi --module pipeline.tasks`` as what it becomes. A fork does what a new process would
+do: environment, directory, streams and session are the command's own, it calls the entry point, and it ends as an
+interpreter does. Only the modules are there already, so what would make one of them another at its import is executed
+as it is installed, and so is every other command.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
@@ -18,16 +20,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import IO
 
-#: What the interpreter, luigi and loguru look at once, before a command begins: variables, files in the directory.
+#: Variables that the interpreter, luigi and loguru look at once, before a command begins.
 LOOKED_AT = ("LUIGI_", "PYTHON", "LOGURU_", "LANG", "LC_")
-FILES_LOOKED_AT = ("luigi.cfg", "client.cfg")
+
+OUR_LUIGI = ["luigi", "--module", "pipeline.tasks"]
 
 
 class Command:
@@ -136,8 +140,13 @@ def receive(channel: socket.socket) -> tuple[socket.socket, int, int]:
     return socket.socket(fileno=talk), stdout, stderr
 
 
-def become(talk: socket.socket) -> None:
-    """Make this fork the process of a command that was asked for."""
+def become(talk: socket.socket) -> Callable[[], object]:
+    """Make this fork the process of a command that was asked for, and return the entry point of one of ours."""
+    from luigi.configuration import LuigiConfigParser  # noqa: PLC0415  # in the zygote alone
+
+    from pipeline import cli  # noqa: PLC0415
+    from pipeline.runs import luigi_command  # noqa: PLC0415
+
     with talk, talk.makefile() as request:
         command, environment, directory = json.load(request)
     os.setsid()
@@ -145,11 +154,24 @@ def become(talk: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
-    looked_at = any(map(os.path.exists, FILES_LOOKED_AT)) or any(name.startswith(LOOKED_AT) for name in environment)
-    if command[0] != "sot-ingest" or looked_at:
+    is_luigi = command[: len(OUR_LUIGI)] == OUR_LUIGI
+    if not (is_luigi or command[0] == "sot-ingest") or any(name.startswith(LOOKED_AT) for name in environment):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as subprocess does; Python ignores it
         os.execvp(command[0], command)  # noqa: S606  # no shell is meant
-    sys.argv = [str(Path(sys.executable).parent / command[0]), *command[1:]]
+    LuigiConfigParser.reload()  # type: ignore[no-untyped-call]  # with the directory's luigi.cfg
+    program = luigi_command.__file__ if is_luigi else str(Path(sys.executable).parent / command[0])
+    sys.argv = [program, *command[1:]]
+    return (lambda: sys.exit(luigi_command.main())) if is_luigi else cli.main
+
+
+def end(code: int) -> None:
+    """End as an interpreter does, without the time that it takes to clear its memory; return where a stream is gone."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def hasten(*, connect_timeout: float = 10.0, read_timeout: float = 60.0) -> None:
@@ -163,7 +185,6 @@ def hasten(*, connect_timeout: float = 10.0, read_timeout: float = 60.0) -> None
 
 if __name__ == "__main__":
     import pipeline
-    from pipeline.cli import main
 
     for module in pkgutil.walk_packages(pipeline.__path__, "pipeline."):
         importlib.import_module(module.name)
@@ -171,7 +192,12 @@ if __name__ == "__main__":
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # a fork that looks for garbage among the modules would copy all their memory
-    become(serve(socket.socket(fileno=int(sys.argv[1]))))
+    main = become(serve(socket.socket(fileno=int(sys.argv[1]))))
     if "TEST_HASTE" in os.environ:
         hasten()
-    main()
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            end(ended.code or 0)
+        raise

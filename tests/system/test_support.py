@@ -176,12 +176,21 @@ def test_the_shell_cannot_change_a_result() -> None:
     assert list(Path.home().iterdir()) == []
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["status", "--days", "none"], 2), (["status"], 2)])
-def test_a_fork_does_what_the_installed_command_does(arguments: list[str], code: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("sot-ingest --help", 0),
+        ("sot-ingest status --days none", 2),
+        ("sot-ingest status", 2),
+        ("luigi --module pipeline.tasks IngestDaily", 2),
+        ("luigi --module pipeline.tasks IngestDaily --networks 3", 2),
+    ],
+)
+def test_a_fork_does_what_the_installed_command_does(command: str, code: int, tmp_path: Path) -> None:
     """Exit code, output and log are the same when a variable that luigi reads at its import has it executed."""
     forked = Deployment({}, EmbeddedReader(tmp_path / "warehouse"), tmp_path, {"LOG_FORMAT": "none"})
     executed = replace(forked, variables={**forked.variables, "LUIGI_CONFIG_PATH": str(ROOT / "luigi.cfg")})
-    results = [deployment.command("sot-ingest", *arguments) for deployment in (forked, executed)]
+    results = [deployment.command(*command.split()) for deployment in (forked, executed)]
     shown = [(result.exit_code, result.stdout, re.sub(r"\d\S+Z ", "", result.stderr)) for result in results]  # no times
     assert shown[0] == shown[1]
     assert results[0].exit_code == code

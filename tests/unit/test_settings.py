@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.settings import ServerAddress, Settings, ignored_variables, load_settings, secret_variables
 from pipeline.tables import TABLES
 from tests.support.deployment import COMMANDS
+from tests.support.zygote import Command
 
 GOOD = {"SOT_PATH": "bucket", "CLICKHOUSE_HOST": "db"}
 SECRET = "canary-5ecr3t"
@@ -310,9 +311,9 @@ def test_a_ping_url_has_two_placeholders(url: str, is_right: bool, monkeypatch: 
 def command(directory: Path, variables: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command with nothing but these variables."""
     base = {"PATH": f"{COMMANDS}{os.pathsep}{os.environ['PATH']}", "HOME": os.environ["HOME"]}
-    return subprocess.run(
-        arguments, env={**base, **variables}, cwd=directory, capture_output=True, text=True, check=False, timeout=60
-    )
+    process = Command(arguments, {**base, **variables}, directory, None)
+    stdout, stderr = process.communicate(60)
+    return subprocess.CompletedProcess(arguments, process.wait(), stdout, stderr)
 
 
 @pytest.mark.parametrize(
