@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-CONFIG, FOUND, ALREADY_RUNNING, MISSING, NOT_RUN = 2, 2, 10, 20, 25
+CONFIG, FINDINGS, ALREADY_RUNNING, MISSING, NOT_RUN = 2, 3, 10, 20, 25
 TASK_FAILED, UNKNOWN, LUIGI = 30, 35, 40
 
 MEANINGS = {
     0: "done, or nothing to do",
-    2: "the configuration or the command line is wrong, and nothing was started; or `verify` found something",
+    2: "the configuration or the command line is wrong, and nothing was started",
+    3: "`check`, `verify` or `audit` found something",
     10: "another run is doing the same",
     20: "no snapshot at the source (yet)",
     25: "luigi's scheduler did not let the work run",

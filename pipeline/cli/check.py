@@ -30,7 +30,7 @@ def command(max_age: float, networks: tuple[str, ...], window_days: int, as_json
 
     What is wrong is sent to NOTIFY_URLS, and when it no longer is.
 
-    Exit code 0 when all are, 2 when one is too old or has nothing published, 35 when the warehouse does not tell.
+    Exit code 0 when all are, 3 when one is too old or has nothing published, 35 when the warehouse does not tell.
     """
     chosen = options.load_settings()
     names = options.chosen_networks(chosen, networks)
@@ -47,7 +47,7 @@ def command(max_age: float, networks: tuple[str, ...], window_days: int, as_json
                 right=["age"],
             )
         for item in found:
-            code = exit_codes.UNKNOWN if item.state == "unknown" else exit_codes.FOUND
+            code = exit_codes.UNKNOWN if item.state == "unknown" else exit_codes.FINDINGS
             problems = [f"  {item.state}: {item.problem}"] if item.problem else []
             inspection.add(f"{item.network} ({window_days} days)", problems, code)
         return min((code for code in inspection.codes.values() if code), default=0)

@@ -35,7 +35,7 @@ def command(
 
     What is wrong is sent to NOTIFY_URLS, and when it no longer is.
 
-    Exit code 0 when all is as it should be, 2 when something is found, 35 when that is not known.
+    Exit code 0 when all is as it should be, 3 when something is found, 35 when that is not known.
     """
     chosen = options.load_settings()
     last = day or yesterday()
@@ -54,12 +54,12 @@ def command(
             inspection.add(network, [], exit_codes.UNKNOWN)
         for each in found:
             place = f"{each.snapshot.network} {each.snapshot.processing_date.isoformat()} ({window_days} days)"
-            inspection.add(place, [_paragraph(each, finding) for finding in each.faults], exit_codes.FOUND)
+            inspection.add(place, [_paragraph(each, finding) for finding in each.faults], exit_codes.FINDINGS)
         if as_json:
             output.print_json([each.as_dict() for each in found])
         else:
             _print(found, first, last)
-        return exit_codes.FOUND if any(each.faults for each in found) else 0
+        return exit_codes.FINDINGS if any(each.faults for each in found) else 0
 
     sys.exit(lifecycle.run_inspection(names, inspect))
 

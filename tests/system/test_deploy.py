@@ -744,7 +744,7 @@ def test_a_unit_that_failed_is_told_once(host: Host) -> None:
             "KILL": 0,
             "1": 0,
         },
-        "sot-ingest-check.service": {"2": 1, "35": 1, "KILL": 0, "1": 0},
+        "sot-ingest-check.service": {"3": 1, "35": 1, "2": 0, "KILL": 0, "1": 0},
         "sot-ingest-gc.service": {"2": 0, "30": 0, "35": 0},
     }
     for name, codes in ways.items():

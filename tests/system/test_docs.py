@@ -277,7 +277,7 @@ def test_the_grants_are_enough(warehouse: Callable[..., Warehouse]) -> None:
     assert {name: result.exit_code for name, result in ended.items() if result.exit_code} == {
         "run, refused": exit_codes.TASK_FAILED,
         "backfill": exit_codes.MISSING,
-        "check": exit_codes.CONFIG,
+        "check": exit_codes.FINDINGS,
         "unblock": exit_codes.LUIGI,
         "notify": exit_codes.CONFIG,
     }

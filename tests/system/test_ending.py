@@ -119,7 +119,7 @@ def week(clickhouse: ClickHouseServer, tmp_path_factory: pytest.TempPathFactory)
         ("dead warehouse", 35),
         ("alive again", 0),
         ("nothing after it", 0),
-        ("check", 2),
+        ("check", 3),
     ],
 )
 def test_a_run_pings_its_start_and_its_exit_code(week: Week, name: str, exit_code: int) -> None:

@@ -111,6 +111,15 @@ def test_2_nothing_was_started(name: str, variables: dict[str, str], place: Plac
     assert list(deployment.directory.iterdir()) == []
 
 
+def test_3_findings(place: Place) -> None:
+    """What monitoring looks for is not what a wrong command line ends with."""
+    deployment = place.deployment("sot-ingest check")
+    stale = deployment.command("sot-ingest", "check", "--network", "torus")
+    assert (stale.exit_code, stale.stderr) == (3, "")
+    assert "nothing with a window of 195 days is published" in stale.stdout
+    assert deployment.command("sot-ingest", "check", "--max-age", "soon").exit_code == 2
+
+
 @contextmanager
 def held(clickhouse: ClickHouseServer, place: Place, name: str) -> Iterator[tuple[Deployment, Any, Brake]]:
     """Yield a run that stands still in the middle of a load, with its deployment."""

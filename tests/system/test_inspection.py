@@ -53,7 +53,7 @@ def test_a_stale_day_reaches_people_and_its_recovery_too(site: Site) -> None:
     """A message each time that ``check`` finds it, one when all is fresh again, and then none."""
     files = {network: site.bucket.snapshot(network, yesterday()) for network in ("torus", "bitcoin")}
     assert site.deployment.run(files["bitcoin"].snapshot).exit_code == 0
-    stale = (2, [("failure", "sot-ingest check failed: torus")])
+    stale = (3, [("failure", "sot-ingest check failed: torus")])
     assert site.told(*CHECK) == stale
     assert site.told(*CHECK) == stale
     assert "torus (195 days):\n  nothing: nothing with a window" in site.receiver.messages[-1]["message"]
@@ -85,7 +85,7 @@ def test_what_verify_finds_reaches_people_and_its_repair_too(site: Site) -> None
     reader.server.http(
         f"DELETE FROM {reader.prefix}torus.raw_alerts_loads WHERE processing_date = '2025-08-01' AND severity != ''"
     )
-    assert site.told(*VERIFY, "2025-08-01") == (2, [("failure", "sot-ingest verify failed: torus")])
+    assert site.told(*VERIFY, "2025-08-01") == (3, [("failure", "sot-ingest verify failed: torus")])
     body = site.receiver.messages[-1]["message"]
     assert body.startswith("torus 2025-08-01 (195 days):\n2025-08-01 torus, 195 days: rows\n")
     (repair,) = set(re.findall(r"sot-ingest (rerun .*)", body))
@@ -110,7 +110,7 @@ def test_each_network_and_command_has_a_switch_of_its_own(site: Site) -> None:
     assert site.pings(*both) == expected("run", torus=0, bitcoin=20)
     luigi = ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--processing-date", day, "--local-scheduler")
     assert site.pings(*luigi) == expected("luigi", torus=0, bitcoin=20)
-    assert site.pings(*CHECK) == expected("check", torus=0, bitcoin=2)
+    assert site.pings(*CHECK) == expected("check", torus=0, bitcoin=3)
     assert site.pings(*VERIFY, day) == expected("verify", torus=0, bitcoin=0)
     assert site.pings(*run_of(files.snapshot)) == expected("run", torus=0)
     backfill = ("sot-ingest", "backfill", "--from", day, "--to", day, "--network", "torus", "--scheduler", "local")

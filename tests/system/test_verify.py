@@ -228,14 +228,14 @@ def test_a_deep_one_compares_with_the_files(published: Published) -> None:
 
 
 def test_the_command_says_what_it_found(published: Published) -> None:
-    """Exit 0 and one line; exit 2, a paragraph for each finding, or JSON; exit 35 without an answer."""
+    """Exit 0 and one line; exit 3, a paragraph for each finding, or JSON; exit 35 without an answer."""
     deployment = published.deployment
     command = ["sot-ingest", "verify", "--date", "2025-08-01"]
     well = deployment.command(*command)
     assert (well.exit_code, well.stdout) == (0, "Verified 1 publication with 140 rows: as they were loaded\n")
     published.change("raw_alerts", DEFECTS["raw_alerts"][0])
     found = deployment.command(*command)
-    assert found.exit_code == 2
+    assert found.exit_code == 3
     assert found.stdout.splitlines()[:5] == [
         "2025-08-01 torus, 195 days: rows",
         f"  table     raw_alerts, load {deployment.published(DAY)['raw_alerts']}",
@@ -244,7 +244,7 @@ def test_the_command_says_what_it_found(published: Published) -> None:
         f"  to do     {ANEW}raw_alerts",
     ]
     as_json = deployment.command(*command, "--json")
-    assert as_json.exit_code == 2
+    assert as_json.exit_code == 3
     (day,) = json.loads(as_json.stdout)
     assert [(each["kind"], each["table"]) for each in day["findings"]] == [("rows", "raw_alerts")]
     deployment.variables["SOT_PATH"] = str(deployment.directory / "nothing")

@@ -169,7 +169,7 @@ def _run(lots: Sequence[Sequence[Alteration]], site: Site) -> None:
         for alteration in lot:
             _ask(site, alteration.table, alteration.statements)
         before = _content(site)
-        hints = _check_found(site, lot, _verify(site, 2))
+        hints = _check_found(site, lot, _verify(site, 3))
         if _content(site) != before:
             site.violated(3, "verify changed something")
         for alteration in lot:
