@@ -45,6 +45,7 @@ def command(max_age: float, networks: tuple[str, ...], window_days: int, as_json
                 ["network", "state", "newest date", "published (UTC)", "age", "problem"],
                 [_row(item) for item in found],
                 right=["age"],
+                optional=["published (UTC)"],
             )
         for item in found:
             code = exit_codes.UNKNOWN if item.state == "unknown" else exit_codes.FINDINGS

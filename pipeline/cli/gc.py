@@ -59,7 +59,11 @@ def _print(found: Garbage, what: str) -> None:
     rows = list(_rows(found))
     if rows:
         output.print_table(
-            ["date", "network", "window", "why", "what", "rows", "MB"], rows, right=("window", "rows", "MB")
+            ["date", "network", "window", "why", "what", "rows", "MB"],
+            rows,
+            right=["window", "rows", "MB"],
+            optional=["window", "rows"],
+            prose="what",
         )
     for line in found.left:
         click.echo(f"Left alone: {line}")

@@ -44,6 +44,7 @@ def _print_attempts(found: list[History]) -> None:
         ["date", "network", "started (UTC)", "took", "outcome", "step", "host"],
         [_row(attempt) for attempt in attempts],
         right=["took"],
+        optional=["host", "took"],
     )
     _print_causes(attempts)
 
@@ -76,7 +77,13 @@ def _print_causes(attempts: list[Attempt]) -> None:
 def _print_steps(item: History) -> None:
     rows = [row for attempt in reversed(item.attempts) for row in _step_rows(attempt)]
     facts = ("took", "rows", "bytes")
-    output.print_table(["run", "started (UTC)", "step", "state", *facts, "host"], rows, right=facts)
+    output.print_table(
+        ["run", "started (UTC)", "step", "state", *facts, "host"],
+        rows,
+        right=facts,
+        optional=["host", "run"],
+        prose="step",
+    )
     if item.loads:
         click.echo()
         output.print_table(
@@ -93,6 +100,7 @@ def _print_steps(item: History) -> None:
                 for each in reversed(item.loads)
             ],
             right=["rows"],
+            optional=["host", "load"],
         )
     _print_causes(list(reversed(item.attempts)))
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.logs import printable
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 STYLES = {
     **dict.fromkeys(("published", "done", "in order", "fresh", "loaded", "ok"), "green"),
@@ -17,7 +23,9 @@ STYLES = {
     **dict.fromkeys(("half done", "unknown", "started", "warning"), "yellow"),
     **dict.fromkeys(("failed", "missing", "too old", "nothing"), "red"),
 }
-WIDTH = 200  #: columns, where there is no terminal to ask
+
+#: Between two columns, and the least characters that a column of prose is wrapped to.
+GAP, NARROWEST = "  ", 16
 
 
 def print_json(value: Any) -> None:
@@ -25,19 +33,100 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str))
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = ()) -> None:
-    """Print a table; the columns named in ``right`` hold numbers. A state is shown in its colour."""
-    from rich.console import Console  # noqa: PLC0415  # these take 40 ms: not for a run, which prints no table
-    from rich.table import Table  # noqa: PLC0415
+def print_sentence(text: str) -> None:
+    """Print a text, on a terminal in lines that fit it."""
+    width = terminal_width()
+    click.echo("\n".join(_wrapped(text, width) if width else [text]))
+
+
+def terminal_width() -> int | None:
+    """Return the columns of the terminal that standard output is, or None when it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def print_table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Iterable[str] = (),
+    optional: Sequence[str] = (),
+    prose: str | None = None,
+) -> None:
+    """Print a table, on a terminal one that fits it; the columns named in ``right`` hold numbers.
+
+    Where it does not fit, the ``optional`` columns are left out, the first of them first; then the column ``prose``,
+    the last one unless another is named, goes on in further lines. In a pipe nothing is left out, and a row is a line.
+    """
+    from rich.console import Console  # noqa: PLC0415  # this takes 40 ms: not for a run, which prints no table
+
+    console, width = Console(), terminal_width()
+    for line in table_lines(headings, list(rows), width, right=right, optional=optional, prose=prose):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def table_lines(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int | None,
+    *,
+    right: Iterable[str] = (),
+    optional: Sequence[str] = (),
+    prose: str | None = None,
+) -> Iterator[Text]:
+    """Yield the lines of a table, at most ``width`` characters each where that can be."""
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in set(right) else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(cell), style=STYLES.get(cell, "")) for cell in row))
-    console = Console()
-    (console if console.is_terminal else Console(width=WIDTH)).print(table)
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = {name: max([len(name), *(len(row[place]) for row in cells)]) for place, name in enumerate(headings)}
+    wrapped = prose or headings[-1]
+    if width is not None:
+        for name in optional:
+            if _total({**widths, wrapped: min(widths[wrapped], NARROWEST)}) > width:
+                del widths[name]
+        widths[wrapped] = max(min(widths[wrapped], NARROWEST), widths[wrapped] - max(0, _total(widths) - width))
+    rights = set(right)
+    styled = [[Text(name, "bold") for name in headings]]
+    styled += [[Text(cell, STYLES.get(cell, "")) for cell in row] for row in cells]
+    for row in styled:
+        shown = [(name, cell) for name, cell in zip(headings, row, strict=True) if name in widths]
+        parts = [_in_lines(cell, widths[name]) if name == wrapped else [cell] for name, cell in shown]
+        for line in zip_longest(*parts, fillvalue=Text()):
+            padded = [_padded(part, widths[name], name in rights) for part, (name, _) in zip(line, shown, strict=True)]
+            text = Text(GAP).join(padded)
+            text.rstrip()
+            yield text
+
+
+def _total(widths: Mapping[str, int]) -> int:
+    return sum(widths.values()) + len(GAP) * (len(widths) - 1)
+
+
+def _in_lines(cell: Text, width: int) -> list[Text]:
+    from rich.text import Text  # noqa: PLC0415
+
+    return [Text(line, cell.style) for line in _wrapped(cell.plain, width)]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return a text in lines; a word that is longer than a line goes on after a comma or a slash, if it has one."""
+    if len(text) <= width:
+        return [text]
+    lines = [""]
+    for word in text.split(" "):
+        parts = [word] if len(word) <= width else re.findall(rf".{{1,{width - 1}}}[,/]|.{{1,{width}}}", word)
+        joints = [" " if lines[-1] else "", *[""] * len(parts)]
+        for joint, part in zip(joints, parts, strict=False):
+            if len(lines[-1] + joint + part) <= width:
+                lines[-1] += joint + part
+            else:
+                lines.append(part)
+    return lines
+
+
+def _padded(cell: Text, width: int, is_right: bool) -> Text:
+    cell = cell.copy()
+    cell.align("right" if is_right else "left", width)
+    return cell
 
 
 def duration(seconds: float) -> str:

@@ -42,6 +42,7 @@ def command(**given: Any) -> None:
         ["date", "network", "step", "tables", "bytes", "rows", "why"],
         [row for item in found for row in _rows(item)],
         right=["bytes", "rows"],
+        optional=["rows", "bytes"],
     )
     click.echo(
         f"\n{_sum(item.bytes for item in found)} bytes to download, {_sum(item.rows for item in found)} rows to load"

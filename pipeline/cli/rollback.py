@@ -43,6 +43,7 @@ def _print_plan(planned: Rollback) -> None:
         ["publication", "published (UTC)", "action", "rows", "seen"],
         [_row(planned, publication) for publication in reversed(planned.past)],
         right=["rows"],
+        optional=["rows"],
     )
 
 

@@ -34,6 +34,7 @@ def _print(found: list[Status]) -> None:
         ["date", "network", "state", *stems, "published (UTC)", "manifest", "next step"],
         [_row(item) for item in newest_first],
         right=stems,
+        optional=["manifest", "published (UTC)", *reversed(stems)],
     )
 
 

@@ -27,3 +27,55 @@ def test_causes_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     step = StepRecord(snapshot, "LoadTable", "raw_alerts", "failed", moment, 1.0, error=HOSTILE, hint=HOSTILE)
     history._print_causes([Attempt((step,))])  # without a warehouse
     assert capsys.readouterr().out.splitlines()[2:] == [f"  {ESCAPED}"] * 2
+
+
+HEADINGS = ["date", "network", "state", "alerts", "features", "published (UTC)", "manifest", "next step"]
+ROWS = [
+    ["2025-08-02", "ethereum", "half done", "-", "-", "-", "-", "DownloadFile raw_alerts, raw_clusters"],
+    ["2025-08-01", "torus", "published", "4,000", "20,000", "2025-08-02 01:00", "fd5cdb1804e3", ""],
+]
+TABLES = {
+    80: """
+date        network   state      alerts  features  next step
+2025-08-02  ethereum  half done       -         -  DownloadFile raw_alerts,
+                                                   raw_clusters
+2025-08-01  torus     published   4,000    20,000
+""",
+    100: """
+date        network   state      alerts  features  published (UTC)   manifest      next step
+2025-08-02  ethereum  half done       -         -  -                 -             DownloadFile
+                                                                                   raw_alerts,
+                                                                                   raw_clusters
+2025-08-01  torus     published   4,000    20,000  2025-08-02 01:00  fd5cdb1804e3
+""",
+    200: """
+date        network   state      alerts  features  published (UTC)   manifest      next step
+2025-08-02  ethereum  half done       -         -  -                 -             DownloadFile raw_alerts, raw_clusters
+2025-08-01  torus     published   4,000    20,000  2025-08-02 01:00  fd5cdb1804e3
+""",
+}
+
+
+@pytest.mark.parametrize("width", TABLES)
+def test_a_table_fits_the_terminal(width: int) -> None:
+    """Less important columns go first, then prose goes on in the next line; no date or word is broken."""
+    optional = ["manifest", "published (UTC)"]
+    lines = output.table_lines(HEADINGS, ROWS, width, right=["alerts", "features"], optional=optional)
+    shown = [line.plain for line in lines]
+    assert shown == TABLES[width].strip("\n").splitlines()
+    assert max(map(len, shown)) <= width
+
+
+def test_in_a_pipe_a_row_is_a_line() -> None:
+    """With every column, and nothing is wrapped."""
+    rows = [[*ROWS[0][:-1], "word " * 100], ROWS[1]]
+    lines = [line.plain for line in output.table_lines(HEADINGS, rows, None, optional=["manifest"])]
+    assert len(lines) == 3
+    assert lines[1].endswith(("word " * 100).rstrip())
+
+
+def test_a_long_word_goes_on_after_a_comma_or_a_slash() -> None:
+    """Where it has none it is cut: it would not fit any line."""
+    text = "see file:///var/lib/sot-ingest/work,raw_alerts xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+    lines = [line.plain for line in output.table_lines(["found"], [[text]], 20)][1:]
+    assert lines == ["see file:///var/lib/", "sot-ingest/work,", "raw_alerts", "x" * 20, "x" * 10]
