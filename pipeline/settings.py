@@ -29,7 +29,7 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_HINT = "see the configuration table in README.md"
+_HINT = "docs/configuration.md has every variable"
 
 
 HostSetting = Annotated[Host, BeforeValidator(Host.parse)]

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 @click.command(epilog="\b\nExample:\n  sot-ingest doctor")
 @click.option("--offline", is_flag=True, help="Ask no service: look at this host only.")
+@click.option("--settings", "with_settings", is_flag=True, help="Show all settings, too.")
 @options.as_json
-def command(*, offline: bool, as_json: bool) -> None:
+def command(*, offline: bool, with_settings: bool, as_json: bool) -> None:
     """Look at the source, the warehouse, luigid, clocks, the work directory, luigi.cfg and the names of variables.
 
-    Shows all settings. Exits with 0, with 2 when something has to be set right, or with 35 when something does not
-    answer. Changes nothing, and shows no secret.
+    Ends with a verdict, and exits with 0, with 2 when something has to be set right, or with 35 when something does
+    not answer. Changes nothing, and shows no secret.
     """
     from pipeline.graph.context import get_context  # noqa: PLC0415
     from pipeline.operations import doctor  # noqa: PLC0415  # luigi, drivers and all: not for --help
@@ -43,15 +44,25 @@ def command(*, offline: bool, as_json: bool) -> None:
     findings = doctor.examine(get_context(), here if offline else {**asked, **here})
     shown = doctor.shown_settings(chosen)
     if as_json:
-        output.print_json({"findings": [finding.as_dict() for finding in findings], "settings": shown})
+        output.print_json(
+            {
+                "verdict": doctor.verdict(findings),
+                "findings": [finding.as_dict() for finding in findings],
+                "settings": shown,
+            }
+        )
     else:
+        if with_settings:
+            output.print_table(["setting", "value"], [[name, value or "–"] for name, value in shown.items()])
+            click.echo()
         output.print_table(["check", "state", "found"], [row for finding in findings for row in _rows(finding)])
         click.echo()
-        output.print_table(["setting", "value"], [[name, value or "–"] for name, value in shown.items()])
+        output.print_sentence(doctor.verdict(findings))
     sys.exit(doctor.exit_code(findings))
 
 
 def _rows(finding: CheckResult) -> Iterator[list[str]]:
-    yield [finding.check, finding.state, finding.text]
-    if finding.hint:
-        yield ["", "", f"→ {finding.hint}"]
+    """Yield what was found and what to do about it, each line of them in a row."""
+    lines = [*finding.text.splitlines(), *(f"→ {line}" for line in finding.hint.splitlines())]
+    for number, line in enumerate(lines):
+        yield ["", "", line] if number else [finding.check, finding.state, line]

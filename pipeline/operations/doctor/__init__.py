@@ -95,6 +95,20 @@ def exit_code(findings: list[CheckResult]) -> int:
     return min(codes, default=0)
 
 
+def verdict(findings: list[CheckResult]) -> str:
+    """Return in one sentence what the findings come to."""
+    failures = [finding for finding in findings if finding.state == "failed"]
+    names = ", ".join(dict.fromkeys(finding.check for finding in failures))
+    warnings = sum(finding.state == "warning" for finding in findings)
+    also = f"{warnings} warning{'' if warnings == 1 else 's'}" if warnings else ""
+    if not failures:
+        return f"Ready: runs can work, with {also}." if also else "Ready: all is well."
+    more = f"; {also} beside it" if also else ""
+    if exit_code(findings) == UNREACHABLE:
+        return f"Not ready: no answer for {names}{more}. Bring back what does not answer, then ask again."
+    return f"Not ready: {names} must be set right{more}. Do what the hints say, then ask again."
+
+
 def shown_settings(chosen: Settings) -> dict[str, str]:
     """Return every variable and its value as one would write it; a secret that is set is masked, unset is ''."""
     secrets = secret_variables()
