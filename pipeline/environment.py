@@ -138,6 +138,23 @@ def log_format() -> Literal["text", "json"]:
     return "json" if os.environ.get("LOG_FORMAT") == "json" else "text"
 
 
+def wants_colour() -> bool:
+    """Tell whether a terminal is to show colours; https://no-color.org says how one that is not tells it."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def terminal_columns(descriptor: int) -> int:
+    """Return how wide the terminal behind a standard stream is; 80 where it does not tell."""
+    try:
+        return int(os.environ.get("COLUMNS", "")) or 80
+    except ValueError:
+        pass
+    try:
+        return os.get_terminal_size(descriptor).columns or 80
+    except OSError:
+        return 80
+
+
 def misspelt(names: Collection[str], secrets: Collection[str], networks: Collection[str]) -> dict[str, str | None]:
     """Return the variables that are set and look like one of these and are none, each with the one it is most like.
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -12,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.logs import printable
+from pipeline import environment
+from pipeline.logs import printable, wrapped
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -36,12 +35,12 @@ def print_json(value: Any) -> None:
 def print_sentence(text: str) -> None:
     """Print a text, on a terminal in lines that fit it."""
     width = terminal_width()
-    click.echo("\n".join(_wrapped(text, width) if width else [text]))
+    click.echo("\n".join(wrapped(text, width) if width else [text]))
 
 
 def terminal_width() -> int | None:
     """Return the columns of the terminal that standard output is, or None when it is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return environment.terminal_columns(1) if sys.stdout.isatty() else None
 
 
 def print_table(
@@ -104,23 +103,7 @@ def _total(widths: Mapping[str, int]) -> int:
 def _in_lines(cell: Text, width: int) -> list[Text]:
     from rich.text import Text  # noqa: PLC0415
 
-    return [Text(line, cell.style) for line in _wrapped(cell.plain, width)]
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """Return a text in lines; a word that is longer than a line goes on after a comma or a slash, if it has one."""
-    if len(text) <= width:
-        return [text]
-    lines = [""]
-    for word in text.split(" "):
-        parts = [word] if len(word) <= width else re.findall(rf".{{1,{width - 1}}}[,/]|.{{1,{width}}}", word)
-        joints = [" " if lines[-1] else "", *[""] * len(parts)]
-        for joint, part in zip(joints, parts, strict=False):
-            if len(lines[-1] + joint + part) <= width:
-                lines[-1] += joint + part
-            else:
-                lines.append(part)
-    return lines
+    return [Text(line, cell.style) for line in wrapped(cell.plain, width)]
 
 
 def _padded(cell: Text, width: int, is_right: bool) -> Text:

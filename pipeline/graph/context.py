@@ -8,6 +8,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from pipeline import logs
 from pipeline.clickhouse import ANSWER_SECONDS, ClickHouse
 from pipeline.files.workspace import Workspace
 from pipeline.graph.answers import Answers
@@ -143,4 +144,4 @@ class Context:
 @cache
 def get_context() -> Context:
     """Return the context of this process. Raises ConfigError."""
-    return Context(get_settings())
+    return Context(get_settings(), run_id=logs.run_id())

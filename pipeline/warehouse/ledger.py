@@ -7,9 +7,9 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import date, datetime
-from importlib.metadata import version
 from typing import Literal
 
+from pipeline.logs import VERSION
 from pipeline.retry import retry_call
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS
@@ -19,7 +19,7 @@ from pipeline.warehouse.rows import micros, read_row
 LoadState = Literal["started", "loaded", "failed", "forgotten", "compared", "collected"]
 
 HOST = socket.gethostname()
-PIPELINE_VERSION = version("sot-ingest")
+PIPELINE_VERSION = VERSION
 
 
 @dataclass(frozen=True)
