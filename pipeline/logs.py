@@ -44,7 +44,7 @@ _UNSEEN = frozenset({"window", "file", "logger"})
 _MACHINES = re.compile(r"[0-9a-f]{32,}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[a-z0-9+]+://.*|\d{4}-\d\d-\d\dT.*")
 
 #: Lists of which the text forms show the first, and how many more there are.
-_MOST = 10
+_MOST, _MOST_ON_TERMINAL = 10, 3
 
 _SHORT = 24  #: characters of a figure that is not broken at the end of a line
 
@@ -135,15 +135,15 @@ def _message(record: Record) -> str:
 
 def _text(value: object) -> str:
     if isinstance(value, list):
-        value = _listed(value)
+        value = _listed(value, _MOST)
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
     quoted = not text or any(c in ' "=' or not c.isprintable() for c in text)
     return printable(json.dumps(text, ensure_ascii=False) if quoted else text)
 
 
-def _listed(values: list[object]) -> str:
-    more = len(values) - _MOST
-    return ", ".join([*map(str, values[:_MOST]), *([f"and {more} more"] if more > 0 else [])]) or "none"
+def _listed(values: list[object], most: int) -> str:
+    more = len(values) - most
+    return ", ".join([*map(str, values[:most]), *([f"and {more} more"] if more > 0 else [])]) or "none"
 
 
 def _on_terminal(record: Record) -> str:
@@ -178,7 +178,7 @@ def _figure(name: str, value: Any) -> str:
         case "seconds", float():
             return f"{value:,.1f} s"
         case _, list():
-            return f"{words} {_listed(value)}" if value else ""
+            return f"{words} {_listed(value, _MOST_ON_TERMINAL)}" if value else ""
         case _, dict() | datetime():
             return ""
         case _:

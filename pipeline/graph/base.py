@@ -15,6 +15,7 @@ from loguru import logger
 from pipeline.errors import PipelineError
 from pipeline.graph import interrupts, luigid_page, parameters, progress, step_records, steps
 from pipeline.graph.context import get_context
+from pipeline.graph.progress import Progress
 from pipeline.retry import PostponedError, retry_step
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, Table
@@ -68,7 +69,7 @@ class SnapshotTask(luigi.Task):
     @property
     def reporter(self) -> Any:
         """What a step calls with bytes done and in all."""
-        return progress.reporter(str(self.snapshot), self.step, self.report)
+        return progress.reporter(self.snapshot.label, self.step, self.report)
 
     def _attempts(self, call: Callable[[], Any]) -> Any:
         settings = get_context().settings
@@ -101,6 +102,7 @@ class SnapshotTask(luigi.Task):
         step = (self.task_family, getattr(self, "table", ""))
         record = step_records.record_of(get_context(), self.snapshot, step, state, started, facts, error)
         step_records.record_step(get_context(), record)
+        progress.send(Progress(self.snapshot.label, record.title, state))
 
 
 class StepTask(SnapshotTask):
@@ -116,6 +118,7 @@ class StepTask(SnapshotTask):
                 return
             luigid_page.link(self, get_context().settings.report_url, self.snapshot)
             started = time.monotonic()
+            progress.send(Progress(self.snapshot.label, self.step, "running"))
             with get_context().answers.asked_anew() if self.writes_rows else nullcontext():
                 facts = self._attempts(self.work)
             logger.bind(**facts, seconds=round(time.monotonic() - started, 3)).info(self.done)

@@ -13,6 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.warehouse.step_log import StepState
 
 _SECONDS_BETWEEN = 0.1
 
@@ -23,10 +26,11 @@ _pipe: int | None = None
 class Progress:
     """How far one step is."""
 
-    snapshot: str
-    step: str
-    done: int  #: bytes
-    total: int | None  #: bytes, None when not known
+    snapshot: str  #: as people call it
+    step: str  #: with its table, where it is about one
+    state: Literal["running"] | StepState
+    done: int = 0  #: bytes
+    total: int | None = None  #: bytes, None when not known
     note: str = ""
 
 
@@ -74,7 +78,7 @@ def reporter(snapshot: str, step: str, also: Callable[[int, int | None, str], No
         if (total is None or done < total) and time.monotonic() < next_at:
             return
         next_at = time.monotonic() + _SECONDS_BETWEEN
-        send(Progress(snapshot, step, done, total, note))
+        send(Progress(snapshot, step, "running", done, total, note))
         also(done, total, note)
 
     return report

@@ -195,7 +195,10 @@ def _rows_told(file: ProvenFile, report: Report) -> Callable[[int], None]:
         nonlocal sent
         sent += count
         done, rows = min(sent, file.bytes), file.footer.rows
-        report(done, file.bytes, f"{rows * done // max(file.bytes, 1):,} of {rows:,} rows")
+        if done < file.bytes:
+            report(done, file.bytes, f"{rows * done // file.bytes:,} of {rows:,} rows")
+        else:
+            report(done, file.bytes, f"counting {rows:,} rows")
 
     return add
 

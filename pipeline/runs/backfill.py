@@ -75,7 +75,7 @@ def _ingest_missing(shared: Context, wanted: Backfill) -> BackfillResult:
     for snapshot in to_do:
         step_records.add_requested(snapshot)
     code = 0
-    with display.bars(shared.settings):
+    with display.shown(shared.settings, len(to_do)):
         for part in parts(to_do, reverse=wanted.reverse):
             code = max(code, run_task(shared, _task(part, wanted), wanted.workers, wanted.scheduler))
             if code in {exit_codes.UNKNOWN, exit_codes.LUIGI}:

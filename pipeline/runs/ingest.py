@@ -51,7 +51,7 @@ def _ingest(
     shared = get_context()
     for snapshot in snapshots:
         step_records.add_requested(snapshot)
-    with ExitStack() as stack, display.bars(shared.settings):
+    with ExitStack() as stack, display.shown(shared.settings, len(snapshots)):
         free, code = _lock_snapshots(shared, snapshots, stack, claim=bool(force_tables))
         if force_tables and (failed := max((_forget(shared, each, force_tables) for each in free), default=0)):
             return max(code, failed)
