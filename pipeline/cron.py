@@ -28,7 +28,7 @@ import click
 from cronsim import CronSim, CronSimError
 from loguru import logger
 
-from pipeline import logs
+from pipeline import environment, exit_codes, logs
 from pipeline.errors import ConfigError
 from pipeline.settings import get_settings
 
@@ -146,11 +146,13 @@ def _comes(stop: Stop, seconds: float) -> bool:
 def main(crontab: Path, heartbeat: Path | None) -> None:
     """Run the commands of CRONTAB once and then at their times, which are UTC, until TERM."""
     logs.protect_streams()
+    logs.configure(environment.log_format(), "INFO")
     try:
         chosen, lines = get_settings(), parse(crontab.read_text("utf-8"))
     except ConfigError as error:
-        click.echo(f"{error}\n{error.hint}", err=True)
-        sys.exit(2)
+        for mistake in str(error).splitlines():
+            logger.bind(hint=error.hint).error("{}", mistake)
+        sys.exit(exit_codes.CONFIG)
     logs.configure(chosen.log_format, chosen.log_level)
     stop: Stop = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):

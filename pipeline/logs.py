@@ -37,6 +37,9 @@ _LUIGI = ("luigi", "luigi-interface", "luigi.scheduler")
 #: In messages of luigi's about what an event of our own has reported: a traceback of our errors, a missing snapshot.
 _TOLD = ("\npipeline.", "The task is an external data dependency", "Failed pinging scheduler")
 
+#: Fields that are for programs: the text forms leave them out.
+_PROGRAMS = frozenset({"run_id", "version", "host", "dates", "publication_ids", "manifest_sha256s", "failed_step"})
+
 #: Fields that a person at a terminal knows from the sentence, or does not need.
 _UNSEEN = frozenset({"window", "file", "logger"})
 
@@ -123,8 +126,8 @@ def _facts(record: Record) -> dict[str, Any]:
 
 
 def _as_text(record: Record) -> str:
-    shown = {name: value for name, value in _facts(record).items() if not isinstance(value, dict)}
-    facts = " ".join(f"{name}={_text(value)}" for name, value in shown.items())
+    shown = {name: value for name, value in _facts(record).items() if name not in _PROGRAMS}
+    facts = " ".join(f"{name}={_text(value)}" for name, value in shown.items() if not isinstance(value, dict))
     record["extra"]["line"] = f"{record['level'].name:<7} {_message(record)}" + (f"  {facts}" if facts else "")
     return "{time:YYYY-MM-DDTHH:mm:ss.SSS!UTC}Z {extra[line]}\n{exception}"
 
@@ -153,7 +156,7 @@ def _on_terminal(record: Record) -> str:
     names = ("network", "date", "table") if level == "INFO" else ("network", "date", "step", "table")
     where = [printable(str(facts[name]).removeprefix("raw_")) for name in names if name in facts]
     message = f"{_message(record):<19}" if where and level == "INFO" else _message(record)
-    unseen = {*_UNSEEN, "network", "date", "step", "table"}
+    unseen = {*_PROGRAMS, *_UNSEEN, "network", "date", "step", "table"}
     figures = [
         printable(text) for name, value in facts.items() if name not in unseen and (text := _figure(name, value))
     ]

@@ -61,11 +61,14 @@ def main() -> None:
     logs.configure(environment.log_format(), "INFO")
     try:
         sot_ingest.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
     except click.ClickException as error:
-        if not _is_run():
+        if not (_is_run() or _is_json() or environment.log_format() == "json"):
             error.show()
             sys.exit(error.exit_code)
-        sys.exit(_end(RequestError(_problem(error), hint=f"sot-ingest {sys.argv[1]} --help shows what it takes")))
+        sys.exit(_end(RequestError(_problem(error), hint=f"sot-ingest {_verb()}--help shows what it takes")))
     except click.Abort:
         sys.exit(_end(RequestError("Nothing was done", hint="")))
     except PipelineError as error:
@@ -74,15 +77,28 @@ def main() -> None:
         logs.report_lost_output()
 
 
+def _verb() -> str:
+    return f"{sys.argv[1]} " if sys.argv[1:] and sys.argv[1] in VERBS else ""
+
+
 def _is_run() -> bool:
     return bool(RUNS & set(sys.argv[1:2]))
 
 
+def _is_json() -> bool:
+    """Tell whether the answer is to be JSON, also where the command line cannot be understood."""
+    return "--json" in sys.argv[2:]
+
+
 def _end(error: PipelineError | interrupts.Interrupted) -> int:
-    """Log what ended the command, and return the exit code."""
+    """Log what ended the command, say it as JSON where that was asked for, and return the exit code."""
+    from pipeline.cli import output  # noqa: PLC0415
     from pipeline.runs import lifecycle  # noqa: PLC0415  # luigi, drivers and all: not for --help
 
-    return lifecycle.log_refusal(error) if _is_run() else lifecycle.log_error(error)
+    code = lifecycle.log_refusal(error) if _is_run() else lifecycle.log_error(error)
+    if _is_json():
+        output.print_error(code, *lifecycle.texts_of(error))
+    return code
 
 
 def _problem(error: click.ClickException) -> str:

@@ -50,11 +50,15 @@ def command(first: date | None, span: relativedelta | None, last: date | None, a
     result = run_backfill(Backfill(snapshots, **given))
     if result.exit_code not in {exit_codes.UNKNOWN, exit_codes.LUIGI}:
         _print(len(snapshots), result, as_json=as_json)
+    elif as_json:
+        output.print_error(result.exit_code, [exit_codes.MEANINGS[result.exit_code]], "the log's ERROR lines say more")
     sys.exit(result.exit_code)
 
 
 def _print(asked: int, result: Any, *, as_json: bool) -> None:
     counts = {
+        "exit_code": result.exit_code,
+        "meaning": exit_codes.MEANINGS[result.exit_code],
         "asked": asked,
         "published_before": result.published_before,
         "published_now": result.published_now,

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from pipeline import environment, exit_codes, logs
+from pipeline import environment, exit_codes
 from pipeline.errors import ConfigError
 
 _URLS = "NOTIFY_URLS"
@@ -22,7 +22,6 @@ def command(title: str) -> None:
     from pipeline.runs.notify import Message, send_message  # noqa: PLC0415  # luigi, drivers and all: not for --help
     from pipeline.warehouse.ledger import HOST  # noqa: PLC0415
 
-    logs.configure("text", "INFO")
     found = environment.read([_URLS], [_URLS])
     if found.mistakes or _URLS not in found.values:
         raise ConfigError("\n".join(found.mistakes) or f"{_URLS}: not set", hint="see docs/monitoring.md")

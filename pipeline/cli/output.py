@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline import environment
+from pipeline import environment, exit_codes
 from pipeline.logs import printable, wrapped
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ GAP, NARROWEST = "  ", 16
 def print_json(value: Any) -> None:
     """Print a value as JSON; what JSON does not know becomes its text."""
     click.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_error(code: int, messages: Sequence[str], hint: str = "") -> None:
+    """Print as JSON why there is no answer: an exit code with its meaning, what was wrong, what to do."""
+    meaning = exit_codes.MEANINGS.get(code, "unknown")
+    print_json({"exit_code": code, "meaning": meaning, "errors": list(messages), "hint": hint or None})
 
 
 def print_sentence(text: str) -> None:

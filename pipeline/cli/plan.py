@@ -34,6 +34,8 @@ def command(**given: Any) -> None:
         found = [make_plan(get_context(), Snapshot(network, day, window)) for network in networks]
     except PipelineError as error:
         logger.bind(hint=error.hint).error("Could not tell what is to be done: {}", error)
+        if given["as_json"]:
+            output.print_error(exit_codes.UNKNOWN, [f"Could not tell what is to be done: {error}"], error.hint)
         sys.exit(exit_codes.UNKNOWN)
     if given["as_json"]:
         output.print_json([item.as_dict() for item in found])

@@ -49,6 +49,8 @@ def command(
                 found += verify_publications(get_context(), [network], first, last, window_days, deep=deep)
             except PipelineError as error:
                 logger.bind(hint=error.hint).error("Could not verify: {}", error)
+                if as_json:
+                    output.print_error(exit_codes.UNKNOWN, [f"Could not verify: {error}"], error.hint)
                 inspection.add(network, [f"  cause: {error}", f"  hint: {error.hint}"], exit_codes.UNKNOWN)
                 return exit_codes.UNKNOWN
             inspection.add(network, [], exit_codes.UNKNOWN)

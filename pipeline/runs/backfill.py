@@ -53,7 +53,7 @@ def run_backfill(wanted: Backfill) -> BackfillResult:
     """Ingest what is missing; of a run that did not come to its end only the exit code is known."""
     results: list[BackfillResult] = []
     days = [snapshot.processing_date.isoformat() for snapshot in (wanted.snapshots[0], wanted.snapshots[-1])]
-    facts: dict[str, Any] = {"first": days[0], "last": days[1], "networks": ",".join(_networks(wanted.snapshots))}
+    facts: dict[str, Any] = {"first": days[0], "last": days[1], "networks": _networks(wanted.snapshots)}
 
     def work() -> int:
         try:

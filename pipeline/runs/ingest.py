@@ -40,7 +40,7 @@ def ingest_snapshots(
     Tables named in ``force_tables`` are loaded whether or not that is proven. ``wait`` is how many seconds to wait for
     snapshots that are not at the source.
     """
-    networks = ",".join(snapshot.network for snapshot in snapshots)
+    networks = [snapshot.network for snapshot in snapshots]
     facts = {"date": snapshots[0].processing_date.isoformat(), "networks": networks}
     return lifecycle.run_with_lifecycle(lambda: _ingest(snapshots, workers, scheduler, force_tables, wait), facts)
 

@@ -22,13 +22,12 @@ from pipeline.graph import interrupts, step_records
 from pipeline.graph.context import Context, get_context
 from pipeline.runs import inspection, metrics, notify, ping
 from pipeline.runs.inspection import Inspection
-from pipeline.runs.outcome import Outcome, outcome_of, with_history
+from pipeline.runs.outcome import Outcome, outcome_of, refusal, with_history
 from pipeline.settings import Settings, ignored_variables
 
 T = TypeVar("T")
 
 SECONDS = 30.0  #: that an action may take
-MOST = 10  #: snapshots and steps that the last line names
 
 _GOES_ON = "a rerun goes on from here"
 
@@ -58,7 +57,7 @@ def run_with_lifecycle(work: Callable[[], int], facts: Mapping[str, Any]) -> int
     if step_records.is_open():
         return work()
     shared, started_at = get_context(), datetime.now(UTC)
-    networks = facts["networks"].split(",")
+    networks = facts["networks"]
     with step_records.open_run(shared) as run:
         code = _exit_code_of(work, shared, run, networks)
         outcome = outcome_of(shared, run, code, started_at, networks)
@@ -67,7 +66,7 @@ def run_with_lifecycle(work: Callable[[], int], facts: Mapping[str, Any]) -> int
         except interrupts.Interrupted as interrupt:
             cause, hint = f"ended by {interrupt} after its work", "what it did is done; who is to know may not know"
             outcome = replace(outcome, exit_code=interrupt.exit_code, cause=cause, hint=hint)
-        _log_end(outcome.exit_code, {**facts, **_facts(outcome)})
+        _log_end(outcome, facts)
     return outcome.exit_code
 
 
@@ -95,11 +94,11 @@ def _exit_code_of(
 
 def log_error(error: PipelineError | interrupts.Interrupted) -> int:
     """Log what ends a command, each mistake of several on a line of its own, and return the exit code."""
+    messages, hint = texts_of(error)
+    for message in messages:
+        logger.bind(hint=hint or None).error("{}", message)
     if isinstance(error, interrupts.Interrupted):
-        logger.bind(hint=_GOES_ON).error("Ended by {}", error)
         return error.exit_code
-    for line in str(error).splitlines() if isinstance(error, ConfigError) else [str(error)]:
-        logger.bind(hint=error.hint or None).error("{}", line)
     if isinstance(error, ConfigError | RequestError):
         return exit_codes.CONFIG
     if isinstance(error, WorkDirectoryError):
@@ -107,10 +106,17 @@ def log_error(error: PipelineError | interrupts.Interrupted) -> int:
     return exit_codes.LUIGI if isinstance(error, SchedulerError) else exit_codes.TASK_FAILED
 
 
+def texts_of(error: PipelineError | interrupts.Interrupted) -> tuple[list[str], str]:
+    """Return what ended a command, where the configuration has several mistakes each of them, and the hint."""
+    if isinstance(error, interrupts.Interrupted):
+        return [f"Ended by {error}"], _GOES_ON
+    return str(error).splitlines() if isinstance(error, ConfigError) else [str(error)], error.hint
+
+
 def log_refusal(error: PipelineError | interrupts.Interrupted) -> int:
     """Log why no run was started, then what every run's last line says; return the exit code."""
     code = log_error(error)
-    _log_end(code, {"published": [], "failed": [], "seconds": 0.0})
+    _log_end(refusal(code), {})
     return code
 
 
@@ -122,32 +128,12 @@ def _report(shared: Context, outcome: Outcome) -> None:
         _bounded(name, lambda action=action: action(shared.settings, outcome))  # type: ignore[misc]  # bound at once
 
 
-def _log_end(code: int, facts: Mapping[str, Any]) -> None:
+def _log_end(outcome: Outcome, facts: Mapping[str, Any]) -> None:
     """Log the last line of a run."""
-    level = "INFO" if code == 0 else "ERROR"
-    fields = {"exit_code": code, **facts, "hint": facts.get("hint", exit_codes.HINTS.get(code))}
-    logger.bind(**fields).log(level, "Run ended: {}", exit_codes.MEANINGS[code])
+    fields, code = outcome.as_dict(), outcome.exit_code
+    known = logger.bind(exit_code=code, **facts).bind(**fields)
+    known.log("INFO" if code == 0 else "ERROR", "Run ended: {}", exit_codes.MEANINGS[code])
     sys.stderr.flush()
-
-
-def _facts(outcome: Outcome) -> dict[str, Any]:
-    """Return what the last line says of what the run did."""
-    last = {(record.snapshot, record.title): record.state for record in outcome.records}
-    failed = [f"{title} of {snapshot.label}" for (snapshot, title), state in last.items() if state == "failed"]
-    missing = [snapshot.label for (snapshot, _), state in last.items() if state == "missing"]
-    return {
-        "published": _some([record.snapshot.label for record in outcome.published]),
-        "failed": _some(failed),
-        **({"missing": _some(missing)} if missing else {}),
-        **({"cause": outcome.cause, "hint": outcome.hint} if outcome.cause else {}),
-        "seconds": outcome.seconds,
-    }
-
-
-def _some(names: Sequence[str]) -> list[str]:
-    """Return the first of some names, and how many more there are."""
-    more = len(names) - MOST
-    return [*names[:MOST], *([f"and {more} more"] if more > 0 else [])]
 
 
 def run_inspection(networks: Sequence[str], inspect: Callable[[Inspection], int]) -> int:

@@ -50,7 +50,7 @@ def facts(task: luigi.Task) -> dict[str, Any]:
     networks = getattr(task, "networks", None) or [given.pop("network", "")]
     names = {"processing_date": "date", "first": "first", "last": "last"}
     days = {name: given[parameter] for parameter, name in names.items() if parameter in given}
-    return {"task": task.task_family, **days, "networks": ",".join(networks)}
+    return {"task": task.task_family, **days, "networks": list(networks)}
 
 
 def _name_of_task(arguments: Sequence[str]) -> str:

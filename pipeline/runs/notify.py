@@ -29,6 +29,7 @@ class Message:
     kind: Kind
     title: str
     body: str
+    run: Mapping[str, Any] | None = None  #: what a program is told of the run: the fields of the log's last event
 
 
 def message_about(outcome: Outcome, *, on_success: bool, when_missing: bool) -> Message | None:
@@ -48,7 +49,7 @@ def message_about(outcome: Outcome, *, on_success: bool, when_missing: bool) -> 
     about = outcome.recovered if kind == "success" else [record.snapshot for record in outcome.troubles]
     named = _named(about or outcome.asked)
     title = f"sot-ingest {what}: {named}" if named else f"sot-ingest {what}"
-    return Message(kind, title, "\n".join([*_lines(outcome), "", _footer(outcome)]))
+    return Message(kind, title, "\n".join([*_lines(outcome), "", _footer(outcome)]), outcome.as_dict())
 
 
 def _named(snapshots: Sequence[Snapshot]) -> str:
@@ -123,6 +124,7 @@ def send_message(urls: str, message: Message) -> list[str]:
     URLs hold tokens, and what Apprise logs holds URLs: neither is logged.
     """
     from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType  # noqa: PLC0415  # 0.5 s
+    from apprise.plugins.custom_json import NotifyJSON  # noqa: PLC0415
     from apprise.utils.parse import parse_urls  # noqa: PLC0415
 
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
@@ -131,6 +133,9 @@ def send_message(urls: str, message: Message) -> list[str]:
     for number, url in enumerate(parse_urls(urls), start=1):
         service = Apprise(asset=asset)
         known = service.add(url)
+        for program in service:
+            if isinstance(program, NotifyJSON) and message.run is not None:
+                program.payload_extras["run"] = dict(message.run)
         name = f"service {number} of NOTIFY_URLS ({url.partition('://')[0]})"
         taken = known and service.notify(
             body=message.body, title=message.title, notify_type=NotifyType(message.kind), body_format=NotifyFormat.TEXT

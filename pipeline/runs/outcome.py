@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from loguru import logger
 
-from pipeline import exit_codes
+from pipeline import exit_codes, logs
 from pipeline.errors import PipelineError
 from pipeline.graph import step_records
 from pipeline.graph.context import QUICK_SECONDS, Context
 from pipeline.graph.step_records import RunRecords
+from pipeline.logs import VERSION
 from pipeline.snapshot import Snapshot
+from pipeline.tables import BY_NAME
 from pipeline.warehouse import step_log
 from pipeline.warehouse.ledger import HOST
 from pipeline.warehouse.publish import Publication, newest_date_publication
@@ -64,10 +68,41 @@ class Outcome:
             return 0
         return None if self.exit_code == exit_codes.ALREADY_RUNNING else self.exit_code
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return what programs are told of the run's end, by the log and by messages: docs/json/run-ended.json."""
+        last = {(record.snapshot, record.title): record for record in self.records}
+        failed = [record for record in last.values() if record.state == "failed"]
+        rows: Counter[str] = Counter()
+        for record in self.published:
+            rows.update({name: count for name, count in record.facts.items() if name in BY_NAME})
+        return {
+            "exit_code": self.exit_code,
+            "run_id": self.run_id,
+            "version": VERSION,
+            "host": self.host,
+            "networks": list(self.about),
+            "dates": sorted({snapshot.processing_date.isoformat() for snapshot in self.asked}),
+            "published": [record.snapshot.label for record in self.published],
+            "publication_ids": [record.facts.get("publication_id") for record in self.published],
+            "manifest_sha256s": [record.facts.get("manifest_sha256") for record in self.published],
+            "rows": dict(rows),
+            "failed": [f"{record.title} of {record.snapshot.label}" for record in failed],
+            "failed_step": failed[0].title if failed else None,
+            "missing": [record.snapshot.label for record in last.values() if record.state == "missing"] or None,
+            "cause": self.cause or None,
+            "hint": (self.hint if self.cause else exit_codes.HINTS.get(self.exit_code)) or None,
+            "seconds": self.seconds,
+        }
+
     def codes(self) -> dict[str, int]:
         """Return the exit code of each network that the command was about."""
         codes = {network: self.code_of(network) for network in self.about}
         return {network: self.exit_code if code is None else code for network, code in codes.items()}
+
+
+def refusal(exit_code: int) -> Outcome:
+    """Return the end of a run that was not started."""
+    return Outcome(exit_code, logs.run_id(), datetime.now(UTC), seconds=0.0, asked=(), records=())
 
 
 def outcome_of(

@@ -157,6 +157,21 @@ def test_a_message_tells_the_cause_of_a_step_in_a_forked_worker(week: Week) -> N
     assert lines[-1].startswith(f"host {HOST}, exit code 30 (a step failed), ")
 
 
+def test_programs_are_told_the_same_by_the_log_and_by_messages(week: Week) -> None:
+    """Each field of a message to json:// is one of the log's last event: what was published, and which step failed."""
+    for name in ("bad file", "mended", "missing", "dead warehouse"):
+        result, (message,), _ = week.ended[name]
+        end = result.log()[-1]
+        assert {field: end.get(field) for field in message["run"]} == message["run"], name
+    bad, mended = (week.ended[name][1][0]["run"] for name in ("bad file", "mended"))
+    assert (bad["exit_code"], bad["failed_step"]) == (30, "DownloadFile raw_alerts")
+    (published,) = week.deployment.publications(week.files.snapshot)
+    assert (mended["networks"], mended["dates"]) == (["torus"], ["2025-08-01"])
+    assert mended["publication_ids"] == [published["publication_id"]]
+    assert mended["manifest_sha256s"] == [published["manifest_sha256"]]
+    assert mended["rows"] == published["row_counts"]
+
+
 def test_a_message_tells_the_cause_when_the_warehouse_is_dead(week: Week) -> None:
     """What cannot be recorded is told all the same, and recorded when the warehouse is alive again."""
     result, (message,), _ = week.ended["dead warehouse"]

@@ -204,5 +204,5 @@ def test_a_wrong_crontab_is_refused_at_once(tmp_path: Path) -> None:
     environment = {**os.environ, "SOT_PATH": str(tmp_path), "WAREHOUSE_PATH": str(tmp_path / "warehouse")}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("line 2: ")
+    assert " ERROR   line 2: " in done.stderr
     assert sorted(each.name for each in tmp_path.iterdir()) == ["crontab"]

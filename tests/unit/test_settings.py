@@ -340,7 +340,7 @@ def test_every_command_refuses_a_wrong_configuration(arguments: tuple[str, ...],
         "LOG_LEVEL",
         "SOT_S3_BUCKET or SOT_PATH or SOT_HOST",
     ]
-    assert all("README.md" in event["hint"] for event in mistakes)
+    assert all("docs/configuration.md" in event["hint"] for event in mistakes)
     assert SECRET not in result.stdout + result.stderr
     assert list(tmp_path.iterdir()) == []
 

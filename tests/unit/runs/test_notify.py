@@ -11,7 +11,7 @@ import pytest
 from loguru import logger
 
 from pipeline.runs.notify import Message, message_about, send_message
-from pipeline.runs.outcome import Outcome, last_states
+from pipeline.runs.outcome import Outcome, last_states, refusal
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse.step_log import StepRecord
 from tests.support.receiver import Receiver
@@ -147,6 +147,20 @@ def test_the_newest_run_decides_whether_there_was_a_failure() -> None:
     assert last_states([before, PUBLISHED]) == {"done"}
     assert last_states([before, PUBLISHED, FAILED]) == {"done", "failed"}
     assert last_states([FAILED, again, PUBLISHED]) == {"done"}
+
+
+def test_programs_are_told_what_people_are() -> None:
+    """What was published, by its ids, and the first step that failed; of a run that started nothing the same fields."""
+    other = replace(
+        PUBLISHED, snapshot=BITCOIN, facts={"raw_alerts": 5, "publication_id": "id", "manifest_sha256": "cd"}
+    )
+    run = message(replace(WELL, exit_code=30, about=("bitcoin", "torus"), records=(other, FAILED))).run
+    assert run is not None
+    assert (run["networks"], run["dates"]) == (["bitcoin", "torus"], ["2025-08-01"])
+    assert (run["published"], run["publication_ids"]) == (["bitcoin 2025-08-01"], ["id"])
+    assert (run["manifest_sha256s"], run["rows"]) == (["cd"], {"raw_alerts": 5})
+    assert (run["failed"], run["failed_step"]) == (["LoadTable raw_alerts of torus 2025-08-01"], "LoadTable raw_alerts")
+    assert refusal(2).as_dict().keys() == run.keys()
 
 
 @pytest.fixture
