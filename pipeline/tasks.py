@@ -243,6 +243,13 @@ class IngestSnapshot(luigi.WrapperTask, SnapshotTask):
         return [keys[snapshot] for snapshot in remaining.up_to_date(get_context(), keys)]
 
 
+class PublishedSnapshot(luigi.ExternalTask, SnapshotTask):
+    """For the graphs of others: readers see the snapshot. Our own runs publish it."""
+
+    def output(self) -> luigi.Target:
+        return targets.VisibleSnapshot(get_context(), self.snapshot)
+
+
 class IngestDaily(luigi.WrapperTask):
     """A day of all configured networks."""
 

@@ -14,8 +14,8 @@ from pipeline.graph import interrupts
 
 #: The verbs, in the order of --help.
 VERBS = (
-    *("run", "plan", "backfill", "rerun", "rollback"),
-    *("status", "history", "report", "diff", "verify", "check", "gc", "unblock", "notify", "doctor"),
+    *("run", "plan", "backfill", "rerun", "rollback", "wait"),
+    *("status", "history", "report", "diff", "verify", "check", "gc", "unblock", "schedule", "notify", "doctor"),
 )
 
 #: The verbs that are runs: however one of them ends, the log's last line says it.

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 @click.command(epilog="\b\nExample:\n  sot-ingest doctor")
 @click.option("--offline", is_flag=True, help="Ask no service: look at this host only.")
 @click.option("--settings", "with_settings", is_flag=True, help="Show all settings, too.")
+@click.option("--notify", "with_trial", is_flag=True, help="Try NOTIFY_URLS with a message, and PING_URL.")
 @options.as_json
-def command(*, offline: bool, with_settings: bool, as_json: bool) -> None:
+def command(*, offline: bool, with_settings: bool, with_trial: bool, as_json: bool) -> None:
     """Look at the source, the warehouse, luigid, clocks, the work directory, luigi.cfg and the names of variables.
 
     Ends with a verdict, and exits with 0, with 2 when something has to be set right, or with 35 when something does
@@ -27,6 +28,7 @@ def command(*, offline: bool, with_settings: bool, as_json: bool) -> None:
     from pipeline.graph.context import get_context  # noqa: PLC0415
     from pipeline.operations import doctor  # noqa: PLC0415  # luigi, drivers and all: not for --help
     from pipeline.operations.doctor import local, services  # noqa: PLC0415
+    from pipeline.runs import trial  # noqa: PLC0415
 
     chosen = options.load_settings()
     here = {
@@ -41,7 +43,8 @@ def command(*, offline: bool, with_settings: bool, as_json: bool) -> None:
         "luigid": services.check_luigid,
         "clock": services.check_clock,
     }
-    findings = doctor.examine(get_context(), here if offline else {**asked, **here})
+    tried = {"messages": trial.check_messages, "pings": trial.check_pings} if with_trial else {}
+    findings = doctor.examine(get_context(), {**({} if offline else asked), **here, **tried})
     shown = doctor.shown_settings(chosen)
     if as_json:
         output.print_json(

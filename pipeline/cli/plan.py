@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from datetime import date
 from typing import Any
 
 import click
@@ -14,24 +15,33 @@ from pipeline.cli import options, output
 from pipeline.dates import yesterday
 from pipeline.errors import PipelineError
 from pipeline.settings import get_settings
-from pipeline.snapshot import Snapshot
 
 
-@click.command(epilog="\b\nExample:\n  sot-ingest plan --date 2025-08-01 --network torus")
+@click.command(
+    epilog="\b\nExamples:\n  sot-ingest plan --date 2025-08-01 --network torus\n"
+    "  sot-ingest plan --from 2025-07-01 --to 2025-08-01"
+)
 @options.day("UTC day that the run would be about.  [default: yesterday]")
+@click.option("--from", "first", type=options.DateType(), help="UTC day to begin with, of a backfill.")
+@click.option("--to", "last", type=options.DateType(), help="UTC day to end with.  [default: yesterday]")
 @options.networks
 @options.window_days
 @options.as_json
 def command(**given: Any) -> None:
-    """Show what a run would do and why: its steps, bytes to download, rows to load. Does nothing."""
+    """Show what a run would do and why: its steps, bytes to download, rows to load. Does nothing.
+
+    With --from and --to what a backfill would do, which costs requests for each day; backfill --dry-run counts only.
+    """
     from pipeline.graph.context import get_context  # noqa: PLC0415  # drivers and all: not for --help
+    from pipeline.graph.remaining import snapshots_in_range  # noqa: PLC0415
     from pipeline.operations.plan import make_plan  # noqa: PLC0415
 
     chosen = options.load_settings()
-    day, window = given["day"] or yesterday(), given["window_days"]
+    days = _days(given["day"], given["first"], given["last"])
     networks = options.chosen_networks(chosen, given["networks"])
+    snapshots = snapshots_in_range(networks, *days, given["window_days"])
     try:
-        found = [make_plan(get_context(), Snapshot(network, day, window)) for network in networks]
+        found = [make_plan(get_context(), snapshot) for snapshot in snapshots]
     except PipelineError as error:
         logger.bind(hint=error.hint).error("Could not tell what is to be done: {}", error)
         if given["as_json"]:
@@ -49,6 +59,20 @@ def command(**given: Any) -> None:
     click.echo(
         f"\n{_sum(item.bytes for item in found)} bytes to download, {_sum(item.rows for item in found)} rows to load"
     )
+
+
+def _days(day: date | None, first: date | None, last: date | None) -> tuple[date, date]:
+    """Return the first and the last day that are asked about."""
+    if first is None:
+        if last is not None:
+            raise click.UsageError("say with --from where the range begins that --to ends")
+        return day or yesterday(), day or yesterday()
+    if day is not None:
+        raise click.UsageError("say either --date or --from")
+    last = last or yesterday()
+    if last < first:
+        raise click.BadParameter(f"{last} is before {first}", param_hint="--to")
+    return first, last
 
 
 def _rows(item: Any) -> Iterator[list[str]]:

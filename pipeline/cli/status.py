@@ -12,15 +12,16 @@ from pipeline.operations.status import Status, collect
 from pipeline.tables import TABLES
 
 
-@click.command(epilog="\b\nExample:\n  sot-ingest status --days 3")
+@click.command(epilog="\b\nExample:\n  sot-ingest status --days 3 --network torus")
 @click.option("--days", type=click.IntRange(1, 3_660), default=7, show_default=True, help="Days back from yesterday.")
 @options.day("Last day to show.  [default: yesterday]")
+@options.networks
 @options.window_days
 @options.as_json
-def command(days: int, day: date | None, window_days: int, as_json: bool) -> None:
+def command(days: int, day: date | None, networks: tuple[str, ...], window_days: int, as_json: bool) -> None:
     """Show networks and days: what is published or rolled back, half done and at which step, or missing."""
-    options.load_settings()
-    found = collect(days=days, last=day or yesterday(), window_days=window_days)
+    named = options.chosen_networks(options.load_settings(), networks)
+    found = collect(named, days=days, last=day or yesterday(), window_days=window_days)
     if as_json:
         output.print_json([item.as_dict() for item in found])
     else:

@@ -10,9 +10,13 @@ from typing import NoReturn
 
 
 def is_luigi_command() -> bool:
-    """Tell whether this process was started as ``luigi`` or ``python -m luigi``."""
+    """Tell whether this process was started as ``luigi`` or ``python -m luigi``, for a task of ours.
+
+    Another module may import ours for its own graph: that run is not ours.
+    """
     program = Path(sys.argv[0])
-    return program.name == "luigi" or program.parts[-2:] == ("luigi", "__main__.py")
+    is_luigi = program.name == "luigi" or program.parts[-2:] == ("luigi", "__main__.py")
+    return is_luigi and any(word.removeprefix("--module=") == "pipeline.tasks" for word in sys.argv[1:])
 
 
 def reexec_luigi() -> NoReturn:

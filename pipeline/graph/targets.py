@@ -15,7 +15,7 @@ from pipeline.graph.retained import is_ready, retained_loads
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
 from pipeline.warehouse import ledger
-from pipeline.warehouse.publish import effective_publications
+from pipeline.warehouse.publish import Publication, effective_publications, newest_publication
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,20 @@ class PublishedSnapshot(SnapshotTarget):
             return on_disk is not None and any(each.is_of(on_disk.uri, on_disk.sha256) for each in published)
         known = {publication.source: publication.manifest_sha256 for publication in published}
         return self.context.source.is_current(self.snapshot, known)
+
+
+class VisibleSnapshot(SnapshotTarget):
+    """Readers see all tables of the snapshot, whichever manifest they are of."""
+
+    def exists(self) -> bool:
+        """Ask the warehouse. Raises WarehouseError."""
+        return self.publication() is not None
+
+    def publication(self) -> Publication | None:
+        """Return what readers see, unless tables are missing in it. Raises WarehouseError."""
+        seen = newest_publication(self.context.warehouse(self.snapshot.network), self.snapshot)
+        is_whole = seen and seen.action != "retire" and seen.covers(self.context.settings.table_names)
+        return seen if is_whole else None
 
 
 class CleanedUp(SnapshotTarget):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -41,8 +42,8 @@ class Status:
         }
 
 
-def collect(*, days: int, last: date, window_days: int) -> list[Status]:
-    """Return the status of each configured network and of ``days`` days up to ``last``, the newest first.
+def collect(networks: Iterable[str], *, days: int, last: date, window_days: int) -> list[Status]:
+    """Return the status of each network and of ``days`` days up to ``last``, the newest first.
 
     Two queries a network, and what the targets of days that are half done ask. Raises WarehouseError, also when rows
     are hidden that would say another thing.
@@ -50,7 +51,7 @@ def collect(*, days: int, last: date, window_days: int) -> list[Status]:
     shared = get_context()
     wanted = last_days(days, last)
     found = []
-    for network in shared.settings.networks:
+    for network in networks:
         require_all_rows(shared.warehouse(network))
         seen = {
             day: past[-1]

@@ -37,6 +37,7 @@ class Backfill:
     scheduler: Scheduler
     reverse: bool
     check_source: bool
+    limit: int | None = None  #: days that are not published, at most
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,18 @@ class BackfillResult:
     published_before: int
     published_now: int
     left: Sequence[RemainingSnapshot]
+    beyond_limit: int = 0  #: snapshots that are not published and were left for another time
+
+
+def chosen_snapshots(shared: Context, wanted: Backfill) -> tuple[list[Snapshot], int]:
+    """Return what a backfill would ingest, and how many snapshots more are not published but beyond its limit.
+
+    Raises WarehouseError, and SourceError when the source is asked.
+    """
+    to_do = remaining_snapshots(shared, wanted.snapshots, check_source=wanted.check_source)
+    days = sorted({snapshot.processing_date for snapshot in to_do}, reverse=wanted.reverse)
+    chosen = [snapshot for snapshot in to_do if snapshot.processing_date in days[: wanted.limit]]
+    return chosen, len(to_do) - len(chosen)
 
 
 def run_backfill(wanted: Backfill) -> BackfillResult:
@@ -70,8 +83,8 @@ def run_backfill(wanted: Backfill) -> BackfillResult:
 
 
 def _ingest_missing(shared: Context, wanted: Backfill) -> BackfillResult:
-    to_do = remaining_snapshots(shared, wanted.snapshots, check_source=wanted.check_source)
-    before = len(wanted.snapshots) - len(to_do)
+    to_do, beyond = chosen_snapshots(shared, wanted)
+    before = len(wanted.snapshots) - len(to_do) - beyond
     for snapshot in to_do:
         step_records.add_requested(snapshot)
     code = 0
@@ -82,7 +95,7 @@ def _ingest_missing(shared: Context, wanted: Backfill) -> BackfillResult:
                 break  # a service does not answer, and would not for the next part either
     still = remaining_snapshots(shared, to_do, check_source=wanted.check_source) if to_do else []
     left = explain_remaining(shared, still, ended=code in _ENDED)
-    return BackfillResult(_exit_code(code, left), before, len(to_do) - len(still), left)
+    return BackfillResult(_exit_code(code, left), before, len(to_do) - len(still), left, beyond)
 
 
 def parts(to_do: Sequence[Snapshot], *, reverse: bool) -> Iterator[list[Snapshot]]:

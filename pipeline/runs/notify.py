@@ -119,7 +119,19 @@ def send(settings: Settings, outcome: Outcome) -> None:
 
 
 def send_message(urls: str, message: Message) -> list[str]:
-    """Send a message to each service and return the names of those that did not take it, with a warning for each.
+    """Send a message to each service and return the names of those that did not take it, with a warning for each."""
+    failed = []
+    for name, problem in try_services(urls, message):
+        if problem:
+            logger.bind(hint=problem).warning("Could not send the message to {}", name)
+            failed.append(name)
+    if not failed:
+        logger.bind(kind=message.kind).info("Sent a message: {}", message.title)
+    return failed
+
+
+def try_services(urls: str, message: Message) -> Iterator[tuple[str, str]]:
+    """Send a message to each service; yield its name, and what is wrong when it does not take it, else ''.
 
     URLs hold tokens, and what Apprise logs holds URLs: neither is logged.
     """
@@ -129,7 +141,6 @@ def send_message(urls: str, message: Message) -> list[str]:
 
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     asset = AppriseAsset(app_id="sot-ingest", app_desc="sot-ingest")
-    failed = []
     for number, url in enumerate(parse_urls(urls), start=1):
         service = Apprise(asset=asset)
         known = service.add(url)
@@ -140,10 +151,5 @@ def send_message(urls: str, message: Message) -> list[str]:
         taken = known and service.notify(
             body=message.body, title=message.title, notify_type=NotifyType(message.kind), body_format=NotifyFormat.TEXT
         )
-        if not taken:
-            hint = "it is down, or refuses the URL's token" if known else "the URL is not of a form that Apprise knows"
-            logger.bind(hint=hint).warning("Could not send the message to {}", name)
-            failed.append(name)
-    if not failed:
-        logger.bind(kind=message.kind).info("Sent a message: {}", message.title)
-    return failed
+        problem = "it is down, or refuses the URL's token" if known else "the URL is not of a form that Apprise knows"
+        yield name, "" if taken else problem

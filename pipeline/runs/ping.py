@@ -36,18 +36,33 @@ def command() -> str:
 
 
 def _ping_all(settings: Settings, what: str, by_network: Mapping[str, str]) -> None:
-    """Ping the URL with ``what``, or the URL of each network with its own, all at once."""
+    """Ping the URL with ``what``, or the URL of each network with its own, all at once; a failure is a warning."""
+    for _, path, problem in _pinged(settings, what, by_network):
+        if problem:
+            hint = "the monitor does not learn of this run: see PING_URL"
+            logger.bind(hint=hint).warning("Could not ping /{}: {}", path, problem)
+
+
+def try_all(settings: Settings, networks: Iterable[str]) -> list[tuple[str, str]]:
+    """Ask the monitor to note that it was asked; return for each URL its network, or '', and what is wrong, or ''.
+
+    ``{PING_URL}/log`` is no sign of life: the alarm is raised as if it had not been asked for.
+    """
+    return [(name, problem) for name, _, problem in _pinged(settings, "log", dict.fromkeys(networks, "log"))]
+
+
+def _pinged(settings: Settings, what: str, by_network: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Ping; return for each URL its network, or '', what it was pinged with, and what is wrong, or ''."""
     if not (base := settings.ping_url.get_secret_value().replace("{command}", command())):
-        return
-    pings = [(base, what)]
-    if "{network}" in base:
-        pings = [(base.replace("{network}", network), own) for network, own in by_network.items()]
+        return []
+    pings = {"": what} if "{network}" not in base else by_network
     with ThreadPoolExecutor(len(pings) or 1) as pool:
-        list(pool.map(_ping, *zip(*pings, strict=True)))
+        problems = pool.map(lambda name: _ping(base.replace("{network}", name), pings[name]), pings)
+        return [(name, path, problem) for (name, path), problem in zip(pings.items(), problems, strict=True)]
 
 
-def _ping(base: str, what: str) -> None:
-    """Ask for the URL, a few times; a failure is a warning."""
+def _ping(base: str, what: str) -> str:
+    """Ask for the URL, a few times; return what is wrong, or ''."""
     import urllib3  # noqa: PLC0415
 
     parts = urlsplit(base)
@@ -56,12 +71,8 @@ def _ping(base: str, what: str) -> None:
     try:
         with urllib3.PoolManager(timeout=SECONDS, retries=retries) as http:
             answer = http.request("GET", url)
-        problem = "" if answer.status < 400 else f"HTTP {answer.status}"
     except urllib3.exceptions.MaxRetryError as error:
-        problem = type(error.reason).__name__  # its text holds the URL
+        return type(error.reason).__name__  # its text holds the URL
     except urllib3.exceptions.HTTPError as error:
-        problem = type(error).__name__
-    if problem:
-        logger.bind(hint="the monitor does not learn of this run: see PING_URL").warning(
-            "Could not ping /{}: {}", what, problem
-        )
+        return type(error).__name__
+    return "" if answer.status < 400 else f"HTTP {answer.status}"

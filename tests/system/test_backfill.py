@@ -109,8 +109,29 @@ def test_the_last_days_are_a_range(deployment: Deployment, tmp_path: Path) -> No
     files = [Bucket(tmp_path / "bucket").snapshot("torus", FIRST + timedelta(days=after)) for after in range(3)]
     command = ["backfill", "--last", "2d", "--to", str(FIRST + timedelta(days=2)), "--network", "torus", "--json"]
     result = deployment.command("sot-ingest", *command, "--scheduler", "local")
-    assert json.loads(result.stdout) == {"asked": 2, "published_before": 0, "published_now": 2, "left": []}
+    said = json.loads(result.stdout)
+    assert said["exit_code"] == 0
+    assert (said["asked"], said["published_before"], said["published_now"], said["left"]) == (2, 0, 2, [])
     assert [len(deployment.publications(each.snapshot)) for each in files] == [0, 1, 1]
+
+
+def test_a_limit_takes_the_first_days_of_the_range(deployment: Deployment, tmp_path: Path) -> None:
+    """Or with --reverse the last; --dry-run says which, and does nothing; what is beyond the limit is no failure."""
+    days = [FIRST + timedelta(days=after) for after in range(3)]
+    files = [Bucket(tmp_path / "bucket").snapshot("torus", day) for day in days]
+    command = ["sot-ingest", "backfill", "--from", str(days[0]), "--to", str(days[2]), "--network", "torus"]
+    limited = [*command, "--reverse", "--limit", "1", "--scheduler", "local"]
+    dry = deployment.command(*limited, "--dry-run", "--json")
+    assert (dry.exit_code, dry.stderr) == (0, "")
+    said = json.loads(dry.stdout)
+    assert ([each["processing_date"] for each in said["to_do"]], said["beyond_limit"]) == ([str(days[2])], 2)
+    shown = deployment.command(*command, "--dry-run").stdout.splitlines()
+    assert [line.split() for line in shown[1:-1]] == [[str(day), "torus"] for day in days]
+    assert shown[-1] == "3 of 3 snapshots would be ingested."
+    assert not any(deployment.publications(each.snapshot) for each in files)
+    done = deployment.command(*limited, "--json")
+    assert (done.exit_code, json.loads(done.stdout)["beyond_limit"]) == (0, 2)
+    assert [len(deployment.publications(each.snapshot)) for each in files] == [0, 0, 1]
 
 
 class CountingWarehouse:

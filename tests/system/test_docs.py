@@ -253,6 +253,8 @@ def every_verb(date: str = "2025-08-01") -> dict[str, list[str]]:
         "report": ["report", "--json", "--days", "3000"],
         "check": ["check"],
         "unblock": ["unblock"],
+        "wait": ["wait", "--date", date],
+        "schedule": ["schedule", "--crontab", str(ROOT / "docker" / "crontab")],
         "notify": ["notify", "a title"],
         "doctor": ["doctor", "--json"],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,6 +116,28 @@ def test_each_network_and_command_has_a_switch_of_its_own(site: Site) -> None:
     assert site.pings(*run_of(files.snapshot)) == expected("run", torus=0)
     backfill = ("sot-ingest", "backfill", "--from", day, "--to", day, "--network", "torus", "--scheduler", "local")
     assert site.pings(*backfill) == expected("backfill", torus=0)
+
+
+def test_doctor_tries_messages_and_pings(tmp_path: Path) -> None:
+    """With --notify only: a message to each service, and a note to the monitor that is no sign of life."""
+    with Receiver().running() as receiver:
+        variables = {**receiver.environment, "INGESTION_NETWORKS": "torus"}
+        deployment = Deployment(
+            in_directory(tmp_path), EmbeddedReader(tmp_path / "warehouse"), tmp_path / "run", variables
+        )
+        doctor = ("sot-ingest", "doctor", "--offline", "--json")
+        assert deployment.command(*doctor).exit_code == 0
+        assert receiver.received == []
+        tried = deployment.command(*doctor, "--notify")
+        found = {each["check"]: each["state"] for each in json.loads(tried.stdout)["findings"]}
+        assert (tried.exit_code, found["messages"], found["pings"]) == (0, "ok", "ok")
+        assert [sent["title"] for sent in receiver.messages] == ["sot-ingest doctor: a trial"]
+        assert receiver.pings == ["/log"]
+        receiver.status = 403
+        refused = deployment.command(*doctor, "--notify")
+        found = {each["check"]: each["state"] for each in json.loads(refused.stdout)["findings"]}
+        assert (refused.exit_code, found["messages"], found["pings"]) == (2, "failed", "failed")
+        assert "secret" not in tried.stdout + refused.stdout + tried.stderr + refused.stderr
 
 
 def test_a_message_needs_nothing_but_its_address(tmp_path: Path) -> None:

@@ -43,6 +43,19 @@ def names(found: dict[str, Any]) -> list[str]:
     return [step["step"] for step in found["steps"]]
 
 
+def test_a_plan_of_a_range_is_one_of_each_day(deployment: Deployment, bucket: Bucket) -> None:
+    """The oldest first, all networks of a day together; a range that ends before it begins is a mistake."""
+    bucket.snapshot()
+    command = ["sot-ingest", "plan", "--from", "2025-07-31", "--to", "2025-08-01"]
+    found = json.loads(deployment.command(*command, "--json").stdout)
+    days = [(item["processing_date"], item["network"], bool(item["steps"])) for item in found]
+    before, day = "2025-07-31", "2025-08-01"
+    expected = [(before, "torus", False), (before, "bitcoin", False), (day, "torus", True), (day, "bitcoin", False)]
+    assert days == expected
+    for wrong in (["--to", "2025-07-30"], ["--date", "2025-08-01"]):
+        assert deployment.command(*command, *wrong).exit_code == 2
+
+
 def test_a_plan_follows_a_day_from_the_first_look_to_a_new_manifest(deployment: Deployment, bucket: Bucket) -> None:
     """All steps with bytes and rows; after a bad file what is left; after a run nothing; then only what is new."""
     files = bucket.snapshot()

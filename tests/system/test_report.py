@@ -290,4 +290,7 @@ def test_the_command_writes_what_was_done(tmp_path: Path) -> None:
     assert list(Page(result.stdout).root.all("main"))
     said = json.loads(deployment.command("sot-ingest", "report", "--json", "--days", "2").stdout)
     assert [day["state"] for day in said] == ["published", "failed"]
+    other = ("--window-days", "30", "--network", "torus")
+    said = json.loads(deployment.command("sot-ingest", "report", "--json", "--days", "2", *other).stdout)
+    assert [(day["network"], day["window_days"], day["state"]) for day in said] == [("torus", 30, "missing")] * 2
     assert deployment.command("sot-ingest", "report").exit_code == 2

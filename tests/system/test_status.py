@@ -67,6 +67,14 @@ def test_a_killed_load_is_half_done_even_without_the_work_directory(
     assert status(elsewhere, "--days", "2")[1]["state"] == "half done"
 
 
+def test_networks_can_be_named(deployment: Deployment) -> None:
+    """Each once; others are left out."""
+    deployment.variables["INGESTION_NETWORKS"] = "torus,bitcoin"
+    assert [day["network"] for day in status(deployment, "--days", "1")] == ["torus", "bitcoin"]
+    found = status(deployment, "--days", "1", "--network", "bitcoin", "--network", "bitcoin")
+    assert [day["network"] for day in found] == ["bitcoin"]
+
+
 def test_a_person_reads_a_table(deployment: Deployment, files: SnapshotFiles) -> None:
     """One line a day and network, whole without a terminal."""
     assert deployment.run(files.snapshot).exit_code == 0

@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "warehouse": frozenset({"files", "clickhouse"}),
     "graph": frozenset({"files", "clickhouse", "sources", "warehouse"}),
     "tasks": frozenset({"files", "clickhouse", "sources", "warehouse", "graph"}),
-    "operations": frozenset({"files", "clickhouse", "sources", "warehouse", "graph"}),
+    "operations": frozenset({"cron", "files", "clickhouse", "sources", "warehouse", "graph"}),
     "runs": frozenset({"files", "clickhouse", "sources", "warehouse", "graph", "tasks", "operations"}),
     "cli": frozenset({"files", "clickhouse", "sources", "warehouse", "graph", "tasks", "operations", "runs"}),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def render(report: Report) -> str:
     return environment.get_template("page.html.j2").render(facts)
 
 
-def collected(shared: Context, *, days: int, last: date) -> Report:
-    """Return what the page is about. Raises WarehouseError."""
-    return collect(shared, days=days, last=last, now=datetime.now(UTC))
+def collected(shared: Context, *, days: int, last: date, networks: Sequence[str] = (), window_days: int = 0) -> Report:
+    """Return what the page is about, all configured networks and their window by default. Raises WarehouseError."""
+    now = datetime.now(UTC)
+    return collect(shared, days=days, last=last, now=now, networks=networks, window_days=window_days)

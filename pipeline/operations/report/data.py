@@ -142,16 +142,18 @@ class Report:
         }
 
 
-def collect(shared: Context, *, days: int, last: date, now: datetime) -> Report:
-    """Read what the warehouse knows of the configured networks and of ``days`` days up to ``last``.
+def collect(
+    shared: Context, *, days: int, last: date, now: datetime, networks: Sequence[str] = (), window_days: int = 0
+) -> Report:
+    """Read what the warehouse knows of networks, by default those configured, and of ``days`` days up to ``last``.
 
     Raises WarehouseError.
     """
-    wanted, window_days = last_days(days, last), shared.settings.window_days
+    wanted, window_days = last_days(days, last), window_days or shared.settings.window_days
     first = wanted[0]
     by_network: dict[str, list[ReportDay]] = {}
     all_records: list[StepRecord] = []
-    for network in shared.settings.networks:
+    for network in networks or shared.settings.networks:
         warehouse = shared.warehouse(network)
         past = publications_by_date(warehouse, first, last, window_days)
         begun = ledger.attempted_dates(warehouse, first, last, window_days)
