@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shlex
 import shutil
@@ -25,8 +26,9 @@ from pipeline.tables import CLAIMS, LEDGER, STEPS, SUMMARIES, TABLE_VIEWS, schem
 from pipeline.warehouse.schema import ensure_schema
 from tests.support import configuration
 from tests.support.clickhouse import ClickHouseError, OwnClickHouse, User
-from tests.support.deployment import COMMANDS, Deployment, ServerReader, a_day, in_directory, selection
+from tests.support.deployment import COMMANDS, Deployment, Result, ServerReader, a_day, in_directory, selection
 from tests.support.inprocess import in_process, ingest
+from tests.support.json_schemas import mistakes, schemas
 from tests.support.snapshots import SnapshotFiles
 
 ROOT = Path(__file__).parents[2]
@@ -274,20 +276,41 @@ def test_the_grants_are_enough(warehouse: Callable[..., Warehouse]) -> None:
     commands = every_verb()
     deployment = made.deployment("granted")
     deployment.variables["INGESTION_NETWORKS"] = NETWORK
-    ended = {name: deployment.command("sot-ingest", *command) for name, command in commands.items()}
+    ended = {name: deployment.command("sot-ingest", *in_json(command)) for name, command in commands.items()}
     assert {command[0] for command in commands.values()} == set(VERBS)
     assert {name: result.exit_code for name, result in ended.items() if result.exit_code} == {
         "run, refused": exit_codes.TASK_FAILED,
         "backfill": exit_codes.MISSING,
         "check": exit_codes.FINDINGS,
+        "wait": exit_codes.MISSING,
         "unblock": exit_codes.LUIGI,
         "notify": exit_codes.CONFIG,
     }
+    for name, result in ended.items():
+        assert_documented(name, result)
     assert "repeat a key" in ended["run, refused"].errors()[0]["message"]
     count = f"SELECT count() FROM {NETWORK}.raw_features_loads"
     assert made.server.http(f"{count} WHERE processing_date = '{OTHER_DAY.processing_date}'") == "0\n"
     assert made.server.http(f"SELECT uniqExact(step) > 5 FROM {NETWORK}.sot_steps") == "1\n"
     assert made.server.http("SELECT sum(value) FROM system.errors WHERE name = 'ACCESS_DENIED'") == "0\n"
+
+
+def in_json(command: list[str]) -> list[str]:
+    """Return a verb's command with --json, if it knows that."""
+    return [*command, "--json"] if f"{command[0]}.json" in schemas() and "--json" not in command else command
+
+
+def assert_documented(command: str, result: Result) -> None:
+    """Compare what a verb prints and logs with docs/json."""
+    verb = command.partition(",")[0]
+    for event in result.log():
+        assert mistakes("log", event) == [], command
+        if event["message"].startswith("Run ended"):
+            assert mistakes("run-ended", event) == [], command
+    if f"{verb}.json" in schemas():
+        printed = json.loads(result.stdout)
+        schema = "error" if isinstance(printed, dict) and "errors" in printed else verb
+        assert mistakes(schema, printed) == [], command
 
 
 def test_no_grant_is_too_many(warehouse: Callable[..., Warehouse]) -> None:
