@@ -85,10 +85,7 @@ def table_lines(
     widths = {name: max([len(name), *(len(row[place]) for row in cells)]) for place, name in enumerate(headings)}
     wrapped = prose or headings[-1]
     if width is not None:
-        for name in optional:
-            if _total({**widths, wrapped: min(widths[wrapped], NARROWEST)}) > width:
-                del widths[name]
-        widths[wrapped] = max(min(widths[wrapped], NARROWEST), widths[wrapped] - max(0, _total(widths) - width))
+        widths = _fitted(widths, width, wrapped, optional)
     rights = set(right)
     styled = [[Text(name, "bold") for name in headings]]
     styled += [[Text(cell, STYLES.get(cell, "")) for cell in row] for row in cells]
@@ -100,6 +97,18 @@ def table_lines(
             text = Text(GAP).join(padded)
             text.rstrip()
             yield text
+
+
+def _fitted(widths: dict[str, int], width: int, wrapped: str, optional: Sequence[str]) -> dict[str, int]:
+    """Return the widths of the columns that are left when the whole has so many characters at the most."""
+    fitted = dict(widths)
+    narrow = min(widths[wrapped], NARROWEST)
+    for name in optional:
+        if _total({**fitted, **({wrapped: narrow} if wrapped in fitted else {})}) > width:
+            del fitted[name]
+    if wrapped in fitted:
+        fitted[wrapped] = max(narrow, fitted[wrapped] - max(0, _total(fitted) - width))
+    return fitted
 
 
 def _total(widths: Mapping[str, int]) -> int:

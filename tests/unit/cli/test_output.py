@@ -79,3 +79,10 @@ def test_a_long_word_goes_on_after_a_comma_or_a_slash() -> None:
     text = "see file:///var/lib/sot-ingest/work,raw_alerts xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
     lines = [line.plain for line in output.table_lines(["found"], [[text]], 20)][1:]
     assert lines == ["see file:///var/lib/", "sot-ingest/work,", "raw_alerts", "x" * 20, "x" * 10]
+
+
+def test_the_last_column_can_be_one_that_goes() -> None:
+    """Then nothing is wrapped."""
+    headings, row = ["load", "rows", "host"], ["01a22120-4fc5-7646-96a8-687c3a879493", "4,000", "db1.example.org"]
+    lines = [line.plain for line in output.table_lines(headings, [row], 50, right=["rows"], optional=["host"])]
+    assert lines == [f"load{' ' * 32}   rows", f"{row[0]}  4,000"]
