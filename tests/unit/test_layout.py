@@ -27,11 +27,12 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "cron": frozenset(),
     "sources": frozenset({"files", "clickhouse"}),
     "warehouse": frozenset({"files", "clickhouse"}),
-    "graph": frozenset({"files", "clickhouse", "sources", "warehouse"}),
-    "tasks": frozenset({"files", "clickhouse", "sources", "warehouse", "graph"}),
-    "operations": frozenset({"cron", "files", "clickhouse", "sources", "warehouse", "graph"}),
-    "runs": frozenset({"files", "clickhouse", "sources", "warehouse", "graph", "tasks", "operations"}),
-    "cli": frozenset({"files", "clickhouse", "sources", "warehouse", "graph", "tasks", "operations", "runs"}),
+    "audits": frozenset({"warehouse"}),
+    "graph": frozenset({"files", "clickhouse", "sources", "warehouse", "audits"}),
+    "tasks": frozenset({"files", "clickhouse", "sources", "warehouse", "audits", "graph"}),
+    "operations": frozenset({"cron", "files", "clickhouse", "sources", "warehouse", "audits", "graph"}),
+    "runs": frozenset({"files", "clickhouse", "sources", "warehouse", "audits", "graph", "tasks", "operations"}),
+    "cli": frozenset({"files", "clickhouse", "sources", "warehouse", "audits", "graph", "tasks", "operations", "runs"}),
 }
 
 #: Slow to import, or tied to luigi: the words know none of them, and a file format or driver waits for its first use.

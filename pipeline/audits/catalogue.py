@@ -1,0 +1,164 @@
+"""Which audits there are, and how each is configured for a network: the packaged ones and the operator's own.
+
+``audits.toml`` beside the operator's files changes levels and thresholds of both:
+
+    [empty_table]
+    level = "warn"
+
+    [network.torus.row_counts]
+    ratio = 0.2
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pipeline.audits import HINT, LEVELS, Audit, Level, parse_audit
+from pipeline.errors import ConfigError, did_you_mean
+
+CHANGES = "audits.toml"
+_MOST_BYTES = 1_000_000  #: of a file
+
+
+@dataclass(frozen=True)
+class ChosenAudit:
+    """An audit as it is configured for a network."""
+
+    audit: Audit
+    level: Level
+    parameters: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        """The audit's name."""
+        return self.audit.name
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All audits, and what an operator changed."""
+
+    audits: Mapping[str, Audit] = field(default_factory=dict)  #: by name
+    changes: Mapping[str, Any] = field(default_factory=dict)  #: of all networks, by audit
+    of_networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  #: by network, then by audit
+    own: frozenset[str] = frozenset()  #: the names of the operator's own
+
+    def chosen(self, network: str) -> list[ChosenAudit]:
+        """Return the audits of a network, in the order of their names, without those that are switched off."""
+        found = []
+        for name, audit in sorted(self.audits.items()):
+            changed = {**self.changes.get(name, {}), **self.of_networks.get(network, {}).get(name, {})}
+            level = changed.pop("level", audit.level)
+            if level != "off":
+                values = {parameter: float(value) for parameter, value in changed.items()}
+                found.append(ChosenAudit(audit, level, {**audit.parameters, **values}))
+        return found
+
+
+def load_catalogue(directory: Path | None, networks: Sequence[str]) -> Catalogue:
+    """Read all files. Raises ConfigError that lists every mistake, one a line."""
+    mistakes: list[str] = []
+    packaged = _packaged()
+    own: dict[str, Audit] = {}
+    changes: dict[str, Any] = {}
+    if directory is not None:
+        for path in _files(directory, mistakes):
+            try:
+                own[path.stem] = parse_audit(path.stem, str(path), _read(path))
+                if path.stem in packaged:
+                    mistakes.append(f"{path}: there is a packaged audit {path.stem}: change that in {CHANGES}")
+            except ConfigError as error:
+                mistakes += str(error).splitlines()
+        changes = _changes(directory / CHANGES, mistakes)
+    audits = {**packaged, **own}
+    of_networks = changes.pop("network", {})
+    mistakes += _mistakes_of(directory, audits, changes, of_networks, networks)
+    if mistakes:
+        raise ConfigError("\n".join(mistakes), hint=HINT)
+    return Catalogue(audits, changes, of_networks, frozenset(own))
+
+
+def _packaged() -> dict[str, Audit]:
+    folder = resources.files("pipeline") / "audits"
+    files = sorted(item.name for item in folder.iterdir() if item.name.endswith(".sql"))
+    names = [name.removesuffix(".sql") for name in files]
+    return {name: parse_audit(name, name, (folder / f"{name}.sql").read_text("utf-8")) for name in names}
+
+
+def _files(directory: Path, mistakes: list[str]) -> list[Path]:
+    try:
+        return sorted(path for path in directory.iterdir() if path.suffix.lower() == ".sql")
+    except OSError as error:
+        mistakes.append(f"INGESTION_AUDITS_PATH: {directory} cannot be read: {error.strerror}")
+        return []
+
+
+def _read(path: Path) -> str:
+    """Return a file's text. Raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise ConfigError(f"{path}: has more than {_MOST_BYTES:,} bytes", hint=HINT)
+        return data.decode()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}", hint=HINT) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text", hint=HINT) from error
+
+
+def _changes(path: Path, mistakes: list[str]) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return tomllib.loads(_read(path))
+    except tomllib.TOMLDecodeError as error:
+        mistakes.append(f"{path}: is not TOML: {error}")
+    except ConfigError as error:
+        mistakes.append(str(error))
+    return {}
+
+
+def _mistakes_of(
+    directory: Path | None,
+    audits: Mapping[str, Audit],
+    changes: Mapping[str, Any],
+    of_networks: Any,
+    networks: Sequence[str],
+) -> Iterator[str]:
+    place = f"{directory}/{CHANGES}"
+    for name, changed in changes.items():
+        yield from _mistakes_in(f"{place}: [{name}]", name, changed, audits)
+    if not isinstance(of_networks, dict):
+        yield f"{place}: network: expected [network.NAME.AUDIT]"
+        return
+    for network, each in of_networks.items():
+        if network not in networks or not isinstance(each, dict):
+            yield f"{place}: [network.{network}]: expected a network and an audit {did_you_mean(network, networks)}"
+            continue
+        for name, changed in each.items():
+            yield from _mistakes_in(f"{place}: [network.{network}.{name}]", name, changed, audits)
+
+
+def _mistakes_in(place: str, name: str, changed: Any, audits: Mapping[str, Audit]) -> Iterator[str]:
+    """Yield what is wrong with what was changed of one audit."""
+    if name not in audits:
+        yield f"{place}: there is no audit {name} {did_you_mean(name, audits)}"
+        return
+    if not isinstance(changed, dict):
+        yield f"{place}: expected a table with level or parameters, found {changed!r}"
+        return
+    known = audits[name].parameters
+    for key, value in changed.items():
+        if key == "level":
+            if value not in LEVELS:
+                yield f"{place}: level: expected {', '.join(LEVELS)}, found {value!r}"
+        elif key not in known:
+            yield f"{place}: {name} has no parameter {key} {did_you_mean(key, ['level', *known])}"
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
+            yield f"{place}: {key}: expected a number, found {value!r}"

@@ -1,0 +1,203 @@
+"""Ask audits: each is one SELECT over the candidate's rows and those of the days that it is compared with."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from pipeline.audits import IN_MESSAGE, Audit
+from pipeline.audits.catalogue import ChosenAudit
+from pipeline.errors import WarehouseError
+from pipeline.snapshot import Snapshot
+from pipeline.tables import BY_NAME, Table
+from pipeline.warehouse import Warehouse
+from pipeline.warehouse.dictionary import quoted
+from pipeline.warehouse.ledger import PARTITION_FILTER, snapshot_params
+from pipeline.warehouse.nearest import PublishedDay
+
+DAYS = 7  #: that a snapshot is compared with, at the most
+MOST = 20  #: rows of an audit's answer
+
+#: Settings that the meaning of an audit rests on, beside those that are pinned for every statement.
+SETTINGS: dict[str, int | str] = {
+    "readonly": 1,
+    "join_use_nulls": 0,
+    "transform_null_in": 0,
+    "max_rows_to_group_by": 0,
+    "session_timezone": "UTC",
+    "output_format_json_quote_64bit_integers": 0,
+    "output_format_json_quote_64bit_floats": 0,
+    "output_format_json_quote_decimals": 0,
+    "output_format_json_quote_denormals": 0,
+}
+_SETTINGS = ", ".join(f"{name} = {value!r}" for name, value in SETTINGS.items())
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The loads that are about to be published, or are."""
+
+    snapshot: Snapshot
+    load_ids: Mapping[str, str]  #: by table name
+    row_counts: Mapping[str, int]  #: by table name
+    days: Sequence[PublishedDay]  #: what it is compared with, the nearest first
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What an audit found."""
+
+    chosen: ChosenAudit
+    figures: list[dict[str, Any]] = field(default_factory=list)  #: rows of its answer, the wrong ones first
+
+    @property
+    def wrong(self) -> list[dict[str, Any]]:
+        """The rows that are wrong."""
+        return [row for row in self.figures if row.get("wrong", 1)]
+
+    @property
+    def messages(self) -> list[str]:
+        """What is wrong, in the audit's words."""
+        return [fill_message(self.chosen.audit.message, row) for row in self.wrong]
+
+
+def fill_message(message: str, row: Mapping[str, Any]) -> str:
+    """Return a message with the figures of a row in it."""
+    return IN_MESSAGE.sub(lambda match: shown(row[match[1]]), message)
+
+
+def shown(value: Any) -> str:
+    """Return a figure for people."""
+    match value:
+        case None:
+            return "none"
+        case bool() | str():
+            return str(value)
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+        case list():
+            return ", ".join(map(shown, value))
+    return str(value)
+
+
+def ask_audits(warehouse: Warehouse, candidate: Candidate, chosen: Sequence[ChosenAudit]) -> Iterator[AuditResult]:
+    """Yield what each audit finds. Raises WarehouseError that names the audit whose SELECT fails."""
+    for each in chosen:
+        if each.audit.tables <= candidate.load_ids.keys():
+            try:
+                yield AuditResult(each, _ask(warehouse, candidate, each))
+            except WarehouseError as error:
+                raise type(error)(f"audit {each.name}: {error}", hint=_hint_of(each, error)) from error
+
+
+def _hint_of(each: ChosenAudit, error: WarehouseError) -> str:
+    if error.transient:
+        return error.hint
+    return f"correct {each.audit.place}, or switch the audit off in audits.toml; nothing was published"
+
+
+def _ask(warehouse: Warehouse, candidate: Candidate, each: ChosenAudit) -> list[dict[str, Any]]:
+    select = _fill(each.audit, _rows_of)
+    parameters = {**_thresholds(each), **_facts(candidate)}
+    order = "ORDER BY wrong DESC" if "wrong" in _columns(warehouse, select, parameters) else ""
+    found = warehouse.query(
+        f"SELECT formatRow('JSONEachRow', *) FROM (\n{select}\n) {order} LIMIT {MOST} SETTINGS {_SETTINGS}",
+        **parameters,
+    )
+    return [json.loads(row) for (row,) in found]
+
+
+def _columns(warehouse: Warehouse, select: str, parameters: Mapping[str, Any]) -> list[str]:
+    """Return the names of the columns of an answer; nothing is read."""
+    return [str(name) for name, *_ in warehouse.query(f"DESCRIBE (\n{select}\n) SETTINGS {_SETTINGS}", **parameters)]
+
+
+def _fill(audit: Audit, rows_of: Callable[[Table], Mapping[str, str]]) -> str:
+    """Return an audit's SELECT with subqueries for its placeholders; ``rows_of`` gives those of a table."""
+    given = {**_COUNTS}
+    for name in audit.tables:
+        given |= rows_of(BY_NAME[name])
+    return re.sub(r"\{\s*(\w+)\s*\}", lambda match: f"({given[match[1]]})", audit.sql)
+
+
+#: Rows that are known from publications.
+_COUNTS = {
+    "row_counts": """
+        SELECT row.1 AS table, row.2 AS rows
+        FROM (SELECT arrayJoin(JSONExtract({_row_counts:String}, 'Array(Tuple(String, UInt64))')) AS row)
+    """,
+    "row_counts_before": """
+        SELECT toDate(row.1) AS processing_date, row.2 AS table, row.3 AS rows
+        FROM (SELECT arrayJoin(JSONExtract({_row_counts_before:String}, 'Array(Tuple(String, String, UInt64))')) AS row)
+    """,
+    "days_before": """
+        SELECT toDate(arrayJoin(JSONExtract({_days_before:String}, 'Array(String)'))) AS processing_date
+    """,
+}
+
+
+def _rows_of(table: Table) -> dict[str, str]:
+    """Return the rows of a table for its placeholders: exactly those of the loads, whose partitions alone are read."""
+    columns = f"SELECT {', '.join(column.name for column in table.columns)} FROM {{database}}.{table.loads} WHERE"
+    own = PARTITION_FILTER.replace("{load_id:UUID}", f"{{_{table.name}:UUID}}")
+    among = "load_id IN (SELECT arrayJoin(JSONExtract({{_{}:String}}, 'Array(UUID)')))"
+    others = (f"{table.name}_before", f"{table.name}_nearest")
+    return {table.name: f"{columns} {own}", **{name: f"{columns} {among.format(name)}" for name in others}}
+
+
+def _facts(candidate: Candidate) -> dict[str, Any]:
+    """Return the parameters that say what an audit is about."""
+    loads = {
+        f"_{name}{suffix}": json.dumps([day.load_ids[name] for day in days if name in day.load_ids])
+        for name in BY_NAME
+        for suffix, days in (("_before", candidate.days), ("_nearest", candidate.days[:1]))
+    }
+    counts = [
+        (day.processing_date.isoformat(), name, rows) for day in candidate.days for name, rows in day.row_counts.items()
+    ]
+    return {
+        **snapshot_params(candidate.snapshot),
+        "network": candidate.snapshot.network,
+        **{f"_{name}": load_id for name, load_id in candidate.load_ids.items()},
+        **loads,
+        "_row_counts": json.dumps(list(candidate.row_counts.items())),
+        "_row_counts_before": json.dumps(counts),
+        "_days_before": json.dumps([day.processing_date.isoformat() for day in candidate.days]),
+    }
+
+
+def _thresholds(each: ChosenAudit) -> dict[str, int | float]:
+    """Return an audit's parameters; a whole number can be wanted in a type of whole numbers."""
+    return {name: int(value) if value.is_integer() else value for name, value in each.parameters.items()}
+
+
+def check_audits(warehouse: Warehouse, chosen: Sequence[ChosenAudit]) -> Iterator[str]:
+    """Yield what ClickHouse finds wrong with audits, and messages that name a column which the answer lacks.
+
+    Nothing is read, and no table need be there. Raises WarehouseError when ClickHouse does not answer.
+    """
+    warehouse.query("SELECT 1")  # an error from here on is the audit's
+    nothing = Candidate(Snapshot("network", date(2025, 1, 1), 1), {}, {}, [])
+    for each in chosen:
+        try:
+            columns = _columns(warehouse, _fill(each.audit, _no_rows), {**_thresholds(each), **_facts(nothing)})
+        except WarehouseError as error:
+            if error.transient:
+                raise
+            yield f"{each.audit.place}: {error}"
+            continue
+        for name in IN_MESSAGE.findall(each.audit.message):
+            if name not in columns:
+                yield f"{each.audit.place}: message: the answer has no column {name!r} ({', '.join(columns)})"
+
+
+def _no_rows(table: Table) -> dict[str, str]:
+    """Return the same without a row, for a server that may not have the tables yet."""
+    columns = [f"defaultValueOfTypeName({quoted(column.type)}) AS {column.name}" for column in table.columns]
+    return dict.fromkeys(_rows_of(table), f"SELECT {', '.join(columns)} WHERE 0")

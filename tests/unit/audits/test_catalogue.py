@@ -1,0 +1,101 @@
+"""Which audits there are, and what ``audits.toml`` changes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.audits.catalogue import Catalogue, load_catalogue
+from pipeline.errors import ConfigError
+
+OWN = "-- Mine.\n-- level: hold\n-- message: {x}\n-- parameter least = 1\nSELECT {least:Float64} AS x"
+
+
+def load(path: Path, changes: str = "", **files: str) -> Catalogue:
+    """Return the audits with an operator's directory."""
+    (path / "audits.toml").write_text(changes)
+    for name, text in files.items():
+        (path / f"{name}.sql").write_text(text)
+    return load_catalogue(path, ["torus", "bitcoin"])
+
+
+def levels(catalogue: Catalogue, network: str) -> dict[str, str]:
+    """Return the level of each audit of a network."""
+    return {each.name: each.level for each in catalogue.chosen(network)}
+
+
+def test_the_packaged_audits_are_there_without_a_directory() -> None:
+    """Each says what it checks."""
+    catalogue = load_catalogue(None, ["torus"])
+    assert "empty_table" in levels(catalogue, "torus")
+    assert all(audit.text.endswith(".") for audit in catalogue.audits.values())
+    assert catalogue.own == frozenset()
+
+
+def test_levels_and_thresholds_are_changed_for_all_or_one_network(tmp_path: Path) -> None:
+    """What is said of one network goes before what is said of all."""
+    changes = """
+        [mine]
+        level = "warn"
+        least = 2
+        [empty_table]
+        level = "off"
+        [network.torus.mine]
+        least = 0.5
+        [network.torus.empty_table]
+        level = "warn"
+    """
+    catalogue = load(tmp_path, changes, mine=OWN)
+    assert catalogue.own == {"mine"}
+    torus, bitcoin = levels(catalogue, "torus"), levels(catalogue, "bitcoin")
+    assert (torus["mine"], torus["empty_table"]) == ("warn", "warn")
+    assert (bitcoin["mine"], bitcoin.get("empty_table")) == ("warn", None)
+    least = {
+        network: each.parameters["least"]
+        for network in ("torus", "bitcoin")
+        for each in catalogue.chosen(network)
+        if each.name == "mine"
+    }
+    assert least == {"torus": 0.5, "bitcoin": 2}
+
+
+MISTAKES = {
+    '[meine]\nlevel = "off"': "[meine]: there is no audit meine (did you mean mine?)",
+    '[mine]\nlevel = "of"': "[mine]: level: expected hold, warn, off, found 'of'",
+    "[mine]\nleast = true": "[mine]: least: expected a number, found True",
+    "[mine]\nleast = nan": "[mine]: least: expected a number, found nan",
+    "[mine]\nlast = 1": "[mine]: mine has no parameter last (did you mean least?)",
+    "mine = 1": "[mine]: expected a table",
+    "[network.toru.mine]\nleast = 1": "[network.toru]: expected a network and an audit (did you mean torus?)",
+    "[network.torus.meine]\nleast = 1": "[network.torus.meine]: there is no audit",
+    "network = 1": "network: expected [network.NAME.AUDIT]",
+    "[mine": "is not TOML",
+}
+
+
+@pytest.mark.parametrize("changes", MISTAKES)
+def test_a_mistake_in_audits_toml_is_named(tmp_path: Path, changes: str) -> None:
+    """With the file and the place in it."""
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, changes, mine=OWN)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{tmp_path}/audits.toml: ")
+    assert MISTAKES[changes] in line
+
+
+def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
+    """In files and in what is changed; a packaged audit's name is taken."""
+    (tmp_path / "latin.sql").write_bytes(b"-- \xe4")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, "[nothing]", mine=OWN.replace("hold", "stop"), empty_table=OWN)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 4
+    assert "latin.sql: is not UTF-8" in lines[1]
+    assert "there is a packaged audit empty_table" in lines[0]
+
+
+def test_a_directory_that_cannot_be_read_is_a_mistake(tmp_path: Path) -> None:
+    """As is a file instead of one."""
+    with pytest.raises(ConfigError, match=r"INGESTION_AUDITS_PATH: .*/none cannot be read"):
+        load_catalogue(tmp_path / "none", ["torus"])
