@@ -9,10 +9,11 @@ The flow, one luigi task a line; each leaves a proof, and a rerun does only what
     ValidateFile ×4     Parquet, columns, rows
     ValidateChecksum ×4 SHA-256 of the file on disk
     LoadTable ×4        rows under a new load_id, counted and compared, invisible to readers
+    AuditSnapshot       what is loaded, compared with what is usual; an audit may hold it
     PublishSnapshot     one single-row INSERT: readers see all tables
     CleanUp             work files gone
 
-Each file goes its way by itself, the features first; PublishSnapshot needs them all. With the SOT ClickHouse as the
+Each file goes its way by itself, the features first; AuditSnapshot needs them all. With the SOT ClickHouse as the
 source there is no META.json before its tables are in files, so two more steps come after FindSnapshot, which asks there
 whether all tables have rows that do not change any more:
 
@@ -39,6 +40,7 @@ A walk from the command to the publication, to read file by file; each is used b
     files/workspace.py       files and proofs on disk
     files/checks.py          a Parquet file's columns and rows
     files/conversion.py      from a file's types to a column's: exact, or refused
+    graph/auditing.py        what audits find, judged and recorded
     warehouse/schema.py      tables and views, created or compared
     warehouse/load.py        rows under a new load_id
     warehouse/compare.py     the rows stored, counted and compared with the file's

@@ -23,6 +23,11 @@ class PipelineError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    @property
+    def lines(self) -> list[str]:
+        """What it says, a line of the log each."""
+        return [str(self)]
+
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the hint when luigi sends the error from a worker process to its parent."""
         return _rebuild, (type(self), str(self), self.hint)
@@ -34,6 +39,20 @@ def _rebuild(kind: type[PipelineError], message: str, hint: str) -> PipelineErro
 
 class ConfigError(PipelineError):
     """The environment does not describe a usable configuration; lists every mistake, one per line."""
+
+    @property
+    def lines(self) -> list[str]:
+        """Every mistake."""
+        return str(self).splitlines()
+
+
+class HeldError(PipelineError):
+    """An audit holds the snapshot: it is loaded, and not published; of several audits, one a line."""
+
+    @property
+    def lines(self) -> list[str]:
+        """What each audit found."""
+        return str(self).splitlines()
 
 
 class RequestError(PipelineError):

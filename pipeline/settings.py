@@ -102,6 +102,11 @@ class Settings(BaseModel):
     ignore_extra_columns: bool = Field(
         False, alias="INGESTION_IGNORE_EXTRA_COLUMNS", description="load files without their unknown columns"
     )
+    audits_path: Path | None = Field(
+        None,
+        alias="INGESTION_AUDITS_PATH",
+        description="directory with your own audits, `….sql`, and `audits.toml`, which changes levels and thresholds",
+    )
     work_path: Path = Field(
         Path("work"), alias="WORK_PATH", description="directory for downloads and proofs; one a deployment"
     )

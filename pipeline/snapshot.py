@@ -37,6 +37,11 @@ class Snapshot:
         return dict(zip(("network", "date", "window"), self.as_dict().values(), strict=True))
 
     @property
+    def options(self) -> str:
+        """What names it on the command line of a verb."""
+        return f"--date {self.processing_date.isoformat()} --network {self.network} --window-days {self.window_days}"
+
+    @property
     def label(self) -> str:
         """What people call it: ``torus 2025-08-01``."""
         return f"{self.network} {self.processing_date.isoformat()}"

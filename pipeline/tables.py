@@ -151,7 +151,8 @@ TABLE_VIEWS: dict[str, tuple[Table, str]] = {
     for table in TABLES
 }
 
-PUBLICATIONS, LEDGER, STEPS, CLAIMS = "sot_publications", "sot_table_loads", "sot_steps", "sot_claims"
+PUBLICATIONS, LEDGER, AUDITS = "sot_publications", "sot_table_loads", "sot_audits"
+STEPS, CLAIMS = "sot_steps", "sot_claims"
 
 #: Views of the publications, a row a snapshot and a row a window.
 SUMMARIES = ("sot_snapshots", "sot_freshness")

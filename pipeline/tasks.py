@@ -16,7 +16,7 @@ import luigi
 from loguru import logger
 
 from pipeline.errors import SourceUnavailableError
-from pipeline.graph import luigi_program, parameters, remaining, steps, targets
+from pipeline.graph import auditing, luigi_program, parameters, remaining, steps, targets
 from pipeline.graph.base import SnapshotTask, StepTask, TableTask
 from pipeline.graph.context import get_context
 from pipeline.graph.retained import wait_until_ready
@@ -187,14 +187,29 @@ class LoadTable(TableTask):
         return steps.load_table(get_context(), self.snapshot, self.table_facts, self.reporter)
 
 
+class AuditSnapshot(StepTask):
+    """The loads of all tables, compared with what is true of a good snapshot and with the days published before."""
+
+    done = "Audited snapshot"
+
+    def requires(self) -> list[luigi.Task]:
+        return [self.clone(LoadTable, table=table.name) for table in get_context().settings.tables]
+
+    def output(self) -> luigi.Target:
+        return targets.AuditedLoads(get_context(), self.snapshot)
+
+    def work(self) -> steps.Facts:
+        return auditing.audit_snapshot(get_context(), self.snapshot)
+
+
 class PublishSnapshot(StepTask):
     """One single-row INSERT: readers see all tables."""
 
     done = "Published snapshot"
     writes_rows = True
 
-    def requires(self) -> list[luigi.Task]:
-        return [self.clone(LoadTable, table=table.name) for table in get_context().settings.tables]
+    def requires(self) -> luigi.Task:
+        return self.clone(AuditSnapshot)
 
     def output(self) -> luigi.Target:
         return targets.PublishedSnapshot(get_context(), self.snapshot)

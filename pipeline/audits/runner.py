@@ -46,6 +46,11 @@ class Candidate:
     row_counts: Mapping[str, int]  #: by table name
     days: Sequence[PublishedDay]  #: what it is compared with, the nearest first
 
+    @property
+    def dates(self) -> list[str]:
+        """The days that it is compared with, as they are recorded."""
+        return [day.processing_date.isoformat() for day in self.days]
+
 
 @dataclass(frozen=True)
 class AuditResult:
@@ -53,6 +58,11 @@ class AuditResult:
 
     chosen: ChosenAudit
     figures: list[dict[str, Any]] = field(default_factory=list)  #: rows of its answer, the wrong ones first
+
+    @property
+    def name(self) -> str:
+        """The audit's name."""
+        return self.chosen.name
 
     @property
     def wrong(self) -> list[dict[str, Any]]:
@@ -168,7 +178,7 @@ def _facts(candidate: Candidate) -> dict[str, Any]:
         **loads,
         "_row_counts": json.dumps(list(candidate.row_counts.items())),
         "_row_counts_before": json.dumps(counts),
-        "_days_before": json.dumps([day.processing_date.isoformat() for day in candidate.days]),
+        "_days_before": json.dumps(candidate.dates),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import luigi
 from loguru import logger
 
-from pipeline.errors import PipelineError
+from pipeline.errors import HeldError, PipelineError
 from pipeline.graph import interrupts, luigid_page, parameters, progress, step_records, steps
 from pipeline.graph.context import get_context
 from pipeline.graph.progress import Progress
@@ -89,8 +89,9 @@ class SnapshotTask(luigi.Task):
                 if not getattr(error, "is_reported", False):
                     error.is_reported = True  # type: ignore[attr-defined]  # check() inside run() passes here twice
                     if isinstance(error, PipelineError):
-                        logger.bind(hint=error.hint).error("{}: {}", what, error)
-                    self.record("failed", started, error=error)
+                        for line in error.lines:
+                            logger.bind(hint=error.hint).error("{}: {}", what, line)
+                    self.record("held" if isinstance(error, HeldError) else "failed", started, error=error)
                 if isinstance(error, KeyboardInterrupt) and interrupts.is_worker():
                     interrupts.end_worker(error)
                 raise

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from pipeline import logs
+from pipeline.audits.catalogue import Catalogue, load_catalogue
 from pipeline.clickhouse import ANSWER_SECONDS, ClickHouse
 from pipeline.files.workspace import Workspace
 from pipeline.graph.answers import Answers
@@ -80,6 +81,11 @@ class Context:
             settle_seconds=chosen.sot_settle_seconds,
             may_be_empty=chosen.sot_may_be_empty,
         )
+
+    @cached_property
+    def audits(self) -> Catalogue:
+        """What is asked of a snapshot before it is published. Raises ConfigError."""
+        return load_catalogue(self.settings.audits_path, self.settings.networks)
 
     @property
     def is_embedded(self) -> bool:

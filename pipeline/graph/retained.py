@@ -25,6 +25,20 @@ def retained_loads(context: Context, snapshot: Snapshot, uri: str, sha256: str) 
     )
 
 
+def loads_to_publish(context: Context, snapshot: Snapshot) -> dict[str, tuple[str, int]]:
+    """Return ``(load_id, row count)`` by name of the tables that have a load to be published with the manifest on disk.
+
+    That is the published one, where it is retained, else the one of the file on disk. Raises WarehouseError.
+    """
+    workspace = context.workspace(snapshot)
+    if (manifest := workspace.downloaded_manifest()) is None:
+        return {}
+    retained = retained_loads(context, snapshot, manifest.uri, manifest.sha256)
+    wanted = [table for table in workspace.tables if table.name not in retained]
+    files = {table.name: file.sha256 for table in wanted if (file := workspace.downloaded_file(table))}
+    return {**ledger.find_proven_loads(context.warehouse(snapshot.network), snapshot, files), **retained}
+
+
 def lacks_files(context: Context, snapshot: Snapshot, text: ManifestText, forgotten: Collection[str] = ()) -> bool:
     """Tell whether a file is not at the source that the manifest lists and a run needs: one of no retained load.
 

@@ -21,6 +21,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.sources import Report, download
 from pipeline.tables import BY_NAME, Table
 from pipeline.warehouse import ledger
+from pipeline.warehouse.audit_log import audit_rows, is_cleared
 from pipeline.warehouse.load import ProvenFile, load_file
 from pipeline.warehouse.publish import publish_loads
 from pipeline.warehouse.schema import ensure_schema
@@ -211,6 +212,8 @@ def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
     workspace, warehouse = context.workspace(snapshot), context.warehouse(snapshot.network)
     manifest = manifest_on_disk(workspace)
     loads = proven_loads(context, snapshot)
+    if not is_cleared(audit_rows(warehouse, snapshot), {name: load_id for name, (load_id, _) in loads.items()}):
+        raise WarehouseError(f"{snapshot}: its loads have not passed the audits", hint="run again: they are audited")
     publication = publish_loads(
         warehouse,
         snapshot,

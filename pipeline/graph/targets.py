@@ -11,10 +11,11 @@ import luigi
 from pipeline.errors import SourceUnavailableError, WarehouseUnavailableError
 from pipeline.files.workspace import Workspace
 from pipeline.graph.context import Context
-from pipeline.graph.retained import is_ready, retained_loads
+from pipeline.graph.retained import is_ready, loads_to_publish, retained_loads
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
 from pipeline.warehouse import ledger
+from pipeline.warehouse.audit_log import audit_rows, is_cleared
 from pipeline.warehouse.publish import Publication, effective_publications, newest_publication
 
 
@@ -154,6 +155,24 @@ class TableLoad(ProofOfTable):
         warehouse, question = self.context.warehouse(self.snapshot.network), (self.snapshot, *sha256s.items())
         found = self.context.answers.ask(question, lambda: ledger.find_proven_loads(warehouse, self.snapshot, sha256s))
         return self.table.name in found
+
+
+class AuditedLoads(ProofOnDisk):
+    """The audits passed, or were accepted, for exactly the loads that are about to be published.
+
+    Audits that are written or changed later ask nothing of them any more.
+    """
+
+    def is_proven(self) -> bool:
+        """Look for the loads, then for what came of their audits."""
+        return bool(self.context.answers.ask((self.snapshot, "audits"), self._are_cleared))
+
+    def _are_cleared(self) -> bool:
+        loads = loads_to_publish(self.context, self.snapshot)
+        if not loads.keys() >= set(self.context.settings.table_names):
+            return False
+        rows = audit_rows(self.context.warehouse(self.snapshot.network), self.snapshot)
+        return is_cleared(rows, {name: load_id for name, (load_id, _) in loads.items()})
 
 
 class PublishedSnapshot(SnapshotTarget):

@@ -27,5 +27,4 @@ def rerun_command(snapshot: Snapshot, table: str = "") -> str:
 
 def command_for(verb: str, snapshot: Snapshot) -> str:
     """Return the command that does something with one snapshot."""
-    day, window = snapshot.processing_date.isoformat(), snapshot.window_days
-    return f"sot-ingest {verb} --date {day} --network {snapshot.network} --window-days {window}"
+    return f"sot-ingest {verb} {snapshot.options}"

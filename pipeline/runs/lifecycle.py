@@ -18,7 +18,7 @@ from loguru import logger
 
 from pipeline import exit_codes
 from pipeline.errors import ConfigError, PipelineError, RequestError, SchedulerError, WorkDirectoryError
-from pipeline.graph import interrupts, step_records
+from pipeline.graph import auditing, interrupts, step_records
 from pipeline.graph.context import Context, get_context
 from pipeline.runs import inspection, metrics, notify, ping
 from pipeline.runs.inspection import Inspection
@@ -78,6 +78,7 @@ def _exit_code_of(
         for line in ignored_variables(shared.settings):
             logger.bind(hint="it changes nothing: correct or remove it").warning("{}", line)
         _bounded("ping PING_URL", lambda: ping.start(shared.settings, networks))
+        auditing.require_right_audits(shared, networks)
         with run.sending():
             return work()
     except interrupts.Interrupted as interrupt:
@@ -107,10 +108,10 @@ def log_error(error: PipelineError | interrupts.Interrupted) -> int:
 
 
 def texts_of(error: PipelineError | interrupts.Interrupted) -> tuple[list[str], str]:
-    """Return what ended a command, where the configuration has several mistakes each of them, and the hint."""
+    """Return what ended a command, where that is several mistakes each of them, and the hint."""
     if isinstance(error, interrupts.Interrupted):
         return [f"Ended by {error}"], _GOES_ON
-    return str(error).splitlines() if isinstance(error, ConfigError) else [str(error)], error.hint
+    return error.lines, error.hint
 
 
 def log_refusal(error: PipelineError | interrupts.Interrupted) -> int:

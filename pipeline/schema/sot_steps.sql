@@ -1,6 +1,6 @@
 -- One row a step that did something, or could not. Append-only, written best effort: a log, and no proof of anything.
--- state: done, failed, missing (FindSnapshot: no snapshot at the source). table_name is empty when the step is about
--- the whole snapshot; facts is the JSON object of the step's log event.
+-- state: done, failed, held (AuditSnapshot: an audit found something), missing (FindSnapshot: no snapshot at the source).
+-- table_name is empty when the step is about the whole snapshot; facts is the JSON object of the step's log event.
 CREATE TABLE IF NOT EXISTS {database}.sot_steps
 (
     processing_date Date,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.tables import (
+    AUDITS,
     BY_NAME,
     CLAIMS,
     LEDGER,
@@ -24,7 +25,7 @@ from pipeline.warehouse import Warehouse
 from pipeline.warehouse.dictionary import view_columns
 
 #: Views come last: they read the tables.
-OBJECTS = (LEDGER, PUBLICATIONS, STEPS, CLAIMS, *(table.loads for table in TABLES), *TABLE_VIEWS, *SUMMARIES)
+OBJECTS = (LEDGER, PUBLICATIONS, AUDITS, STEPS, CLAIMS, *(table.loads for table in TABLES), *TABLE_VIEWS, *SUMMARIES)
 
 #: Those that keep every row: a Replacing or Summing one would make others of them.
 _ENGINES = {"MergeTree", "ReplicatedMergeTree", "SharedMergeTree"}

@@ -17,7 +17,7 @@ from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION
 from pipeline.warehouse.rows import micros, read_row
 from pipeline.warehouse.schema import ensure_table
 
-StepState = Literal["done", "failed", "missing"]
+StepState = Literal["done", "failed", "held", "missing"]
 
 LONGEST = 2_000  #: characters of an error or a hint
 
@@ -29,7 +29,7 @@ class StepRecord:
     snapshot: Snapshot
     step: str  #: the task's name, for example LoadTable
     table: str  #: empty when the step is about the snapshot
-    state: StepState  #: missing: the source has no such snapshot
+    state: StepState  #: held: an audit found something; missing: the source has no such snapshot
     started_at: datetime  #: UTC
     seconds: float
     facts: dict[str, Any] = field(default_factory=dict)  #: of its log event

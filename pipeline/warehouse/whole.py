@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.errors import WarehouseError
-from pipeline.tables import CLAIMS, LEDGER, PUBLICATIONS, STEPS, TABLES
+from pipeline.tables import AUDITS, CLAIMS, LEDGER, PUBLICATIONS, STEPS, TABLES
 from pipeline.warehouse import Warehouse
 
 #: The tables whose rows are decided by.
-_DECIDED_BY = (LEDGER, PUBLICATIONS, CLAIMS, STEPS, *(table.loads for table in TABLES))
+_DECIDED_BY = (LEDGER, PUBLICATIONS, AUDITS, CLAIMS, STEPS, *(table.loads for table in TABLES))
 
 #: Rows that come and go while they are counted explain a difference once, not every time.
 _LOOKS = 3

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.graph import steps
+from pipeline.graph import auditing, steps
 from pipeline.graph.context import Context
 from pipeline.settings import Settings
 from pipeline.snapshot import Snapshot
@@ -51,5 +51,6 @@ def _in_order(context: Context, snapshot: Snapshot) -> Iterator[tuple[str, str |
         yield "ValidateFile", table.name, partial(steps.validate_file, *of_table)
         yield "ValidateChecksum", table.name, partial(steps.validate_checksum, *of_table, lambda *_: None)
         yield "LoadTable", table.name, partial(steps.load_table, *of_table, lambda *_: None)
+    yield "AuditSnapshot", None, lambda: auditing.audit_snapshot(context, snapshot)
     yield "PublishSnapshot", None, lambda: steps.publish_snapshot(context, snapshot)
     yield "CleanUp", None, lambda: steps.clean_up(context, snapshot)

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import pyarrow.parquet as pq
 import urllib3
 
-from pipeline.graph import steps, targets
+from pipeline.graph import auditing, steps, targets
 from pipeline.graph.context import Context
 from pipeline.settings import load_settings
 from pipeline.snapshot import Snapshot
@@ -194,6 +194,7 @@ def ingest(deployment: Deployment, snapshot: Snapshot, before: Callable[[str], o
     for table in context.settings.tables:
         target = targets.TableLoad(context, snapshot, table)
         step(f"LoadTable {table.name}", target, steps.load_table, table, unheard)
+    step("AuditSnapshot", targets.AuditedLoads(context, snapshot), auditing.audit_snapshot)
     step("PublishSnapshot", targets.PublishedSnapshot(context, snapshot), steps.publish_snapshot)
     step("CleanUp", targets.CleanedUp(context, snapshot), steps.clean_up)
     return done

@@ -128,6 +128,7 @@ STOPS: dict[str, tuple[str, Callable[[SnapshotFiles, Path], None]]] = {
     "before the manifest": ("DownloadManifest", nothing),
     "before the files": ("DownloadFile raw_alerts", nothing),
     "before a load": ("LoadTable raw_features", nothing),
+    "before the audits": ("AuditSnapshot", nothing),
     "before the publication": ("PublishSnapshot", nothing),
     "before CleanUp": ("CleanUp", nothing),
     "republished before the publication": ("PublishSnapshot", republish),

@@ -82,7 +82,7 @@ def test_luigid_runs_three_networks_with_two_workers(deployment: Deployment, sam
     result = deployment.command(*command)
     assert result.exit_code == 0, result.stderr
     done = tasks(luigid, "DONE")
-    steps = {"DownloadManifest": 3, "DownloadFile": 12, "LoadTable": 12, "PublishSnapshot": 3, "CleanUp": 3}
+    steps = {"DownloadManifest": 3, "DownloadFile": 12, "LoadTable": 12, "AuditSnapshot": 3, "CleanUp": 3}
     assert {name: done.count(name) for name in steps} == steps
     assert tasks(luigid, "FAILED") == []
     with urllib.request.urlopen(f"http://127.0.0.1:{luigid}/metrics", timeout=SECONDS) as answer:

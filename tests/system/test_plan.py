@@ -62,7 +62,7 @@ def test_a_plan_follows_a_day_from_the_first_look_to_a_new_manifest(deployment: 
     sizes = {name: files.path(name).stat().st_size for name in BY_NAME}
     found = plan(deployment)
     assert (found["bitcoin"]["steps"], found["bitcoin"]["reason"]) == ([], "snapshot not at the source")
-    assert names(found["torus"]) == [*STEPS, "LoadTable", "PublishSnapshot", "CleanUp"]
+    assert names(found["torus"]) == [*STEPS, "LoadTable", "AuditSnapshot", "PublishSnapshot", "CleanUp"]
     assert {step["reason"] for step in found["torus"]["steps"]} == {"no proof"}
     assert (found["torus"]["bytes"], found["torus"]["rows"]) == (sum(sizes.values()), ROWS)
 
@@ -70,7 +70,7 @@ def test_a_plan_follows_a_day_from_the_first_look_to_a_new_manifest(deployment: 
     files.corrupt("raw_clusters", 100)
     assert deployment.run(files.snapshot).exit_code == 30
     half = plan(deployment)["torus"]
-    assert names(half) == [*STEPS[2:], "LoadTable", "PublishSnapshot", "CleanUp"]
+    assert names(half) == [*STEPS[2:], "LoadTable", "AuditSnapshot", "PublishSnapshot", "CleanUp"]
     assert half["steps"][0]["tables"] == ["raw_clusters"]
     assert half["bytes"] == sizes["raw_clusters"]
 
@@ -82,7 +82,7 @@ def test_a_plan_follows_a_day_from_the_first_look_to_a_new_manifest(deployment: 
     files.delete_row("raw_alerts")
     changed = plan(deployment)["torus"]
     assert changed["reason"] == "manifest changed upstream"
-    assert names(changed) == [*STEPS, "LoadTable", "PublishSnapshot", "CleanUp"]
+    assert names(changed) == [*STEPS, "LoadTable", "AuditSnapshot", "PublishSnapshot", "CleanUp"]
     (load,) = (step for step in changed["steps"] if step["step"] == "LoadTable")
     assert (load["tables"], load["rows"]) == (["raw_alerts"], SMALL.alerts - 1)
     done = [event.partition(" raw_")[0] for event in deployment.run(files.snapshot).done]
