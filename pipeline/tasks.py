@@ -191,6 +191,7 @@ class AuditSnapshot(StepTask):
     """The loads of all tables, compared with what is true of a good snapshot and with the days published before."""
 
     done = "Audited snapshot"
+    writes_rows = True
 
     def requires(self) -> list[luigi.Task]:
         return [self.clone(LoadTable, table=table.name) for table in get_context().settings.tables]

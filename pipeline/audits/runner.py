@@ -187,7 +187,7 @@ def _thresholds(each: ChosenAudit) -> dict[str, int | float]:
     return {name: int(value) if value.is_integer() else value for name, value in each.parameters.items()}
 
 
-def check_audits(warehouse: Warehouse, chosen: Sequence[ChosenAudit]) -> Iterator[str]:
+def find_mistakes(warehouse: Warehouse, chosen: Sequence[ChosenAudit]) -> Iterator[str]:
     """Yield what ClickHouse finds wrong with audits, and messages that name a column which the answer lacks.
 
     Nothing is read, and no table need be there. Raises WarehouseError when ClickHouse does not answer.

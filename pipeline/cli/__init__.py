@@ -14,12 +14,12 @@ from pipeline.graph import interrupts
 
 #: The verbs, in the order of --help.
 VERBS = (
-    *("run", "plan", "backfill", "rerun", "rollback", "wait"),
-    *("status", "history", "report", "diff", "verify", "check", "gc", "unblock", "schedule", "notify", "doctor"),
+    *("run", "plan", "backfill", "rerun", "accept", "rollback", "wait"),
+    *("status", "history", "report", "diff", "verify", "audit", "check", "gc", "unblock", "schedule", "notify", "doctor"),
 )
 
 #: The verbs that are runs: however one of them ends, the log's last line says it.
-RUNS = frozenset({"run", "backfill", "rerun"})
+RUNS = frozenset({"run", "backfill", "rerun", "accept"})
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in exit_codes.MEANINGS.items())
 

@@ -33,6 +33,7 @@ def command(*, offline: bool, with_settings: bool, with_trial: bool, as_json: bo
     chosen = options.load_settings()
     here = {
         "environment": local.check_environment,
+        "audits": local.check_audits if offline else services.check_audits,
         "luigi.cfg": local.check_luigi_cfg,
         "work directory": local.check_work_directory,
         "disk space": local.check_disk_space,

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 STYLES = {
-    **dict.fromkeys(("published", "done", "in order", "fresh", "loaded", "ok"), "green"),
+    **dict.fromkeys(("published", "done", "in order", "fresh", "loaded", "ok", "passed"), "green"),
     "rolled back": "magenta",
-    **dict.fromkeys(("half done", "unknown", "started", "warning"), "yellow"),
-    **dict.fromkeys(("failed", "missing", "too old", "nothing"), "red"),
+    **dict.fromkeys(("half done", "unknown", "started", "warning", "warned", "accepted"), "yellow"),
+    **dict.fromkeys(("failed", "held", "missing", "too old", "nothing"), "red"),
 }
 
 #: Between two columns, and the least characters that a column of prose is wrapped to.

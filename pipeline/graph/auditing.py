@@ -9,7 +9,7 @@ from dataclasses import replace
 from loguru import logger
 
 from pipeline.audits import HINT
-from pipeline.audits.runner import DAYS, AuditResult, Candidate, ask_audits, check_audits
+from pipeline.audits.runner import DAYS, AuditResult, Candidate, ask_audits, find_mistakes
 from pipeline.errors import ConfigError, HeldError, WarehouseError
 from pipeline.graph import steps
 from pipeline.graph.context import Context
@@ -30,13 +30,7 @@ def audit_snapshot(context: Context, snapshot: Snapshot) -> steps.Facts:
     warehouse = context.warehouse(snapshot.network)
     ensure_schema(warehouse)
     manifest = steps.manifest_on_disk(context.workspace(snapshot))
-    loads = steps.proven_loads(context, snapshot)
-    candidate = candidate_of(
-        context,
-        snapshot,
-        {name: load_id for name, (load_id, _) in loads.items()},
-        {name: rows for name, (_, rows) in loads.items()},
-    )
+    candidate = candidate_of(context, snapshot, steps.proven_loads(context, snapshot))
     accepted = accepted_audits(audit_rows(warehouse, snapshot), candidate.load_ids)
     results = list(ask_audits(warehouse, candidate, context.audits.chosen(snapshot.network)))
     found: dict[Outcome, list[AuditResult]] = {"passed": [], "accepted": [], "warned": [], "held": []}
@@ -69,12 +63,14 @@ def audit_snapshot(context: Context, snapshot: Snapshot) -> steps.Facts:
     }
 
 
-def candidate_of(
-    context: Context, snapshot: Snapshot, load_ids: Mapping[str, str], row_counts: Mapping[str, int]
-) -> Candidate:
-    """Return loads with the days that they are compared with. Raises WarehouseError."""
+def candidate_of(context: Context, snapshot: Snapshot, loads: Mapping[str, tuple[str, int]]) -> Candidate:
+    """Return loads, ``(load_id, row count)`` by table name, with the days that they are compared with.
+
+    Raises WarehouseError.
+    """
     days = nearest_days(context.warehouse(snapshot.network), snapshot, DAYS)
-    return Candidate(snapshot, load_ids, row_counts, days)
+    ids, counts = {name: id_ for name, (id_, _) in loads.items()}, {name: rows for name, (_, rows) in loads.items()}
+    return Candidate(snapshot, ids, counts, days)
 
 
 def outcome_of(result: AuditResult, accepted: set[str]) -> Outcome:
@@ -139,4 +135,4 @@ def require_right_audits(context: Context, networks: Sequence[str]) -> None:
 def mistakes_in(context: Context, network: str) -> Iterator[str]:
     """Yield what ClickHouse finds wrong with the operator's own audits. Raises ConfigError, WarehouseError."""
     if own := [each for each in context.audits.chosen(network) if each.name in context.audits.own]:
-        yield from check_audits(context.warehouse(network), own)
+        yield from find_mistakes(context.warehouse(network), own)

@@ -13,9 +13,10 @@ from pipeline.graph.context import Context
 from pipeline.graph.retained import lacks_files
 from pipeline.graph.walk import pending_steps
 from pipeline.snapshot import Snapshot
+from pipeline.warehouse.audit_log import held_snapshots
 from pipeline.warehouse.publish import Publication, effective_publications, publications_by_date
 
-NO_SNAPSHOT, FAILED, UNFINISHED = "not at the source", "failed", "not finished"
+NO_SNAPSHOT, HELD, FAILED, UNFINISHED = "not at the source", "held by an audit", "failed", "not finished"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ def _is_current(shared: Context, snapshot: Snapshot, published: Sequence[Publica
     return shared.source.is_current(snapshot, known)
 
 
+def _is_held(shared: Context, snapshot: Snapshot) -> bool:
+    day = snapshot.processing_date
+    return bool(held_snapshots(shared.warehouse(snapshot.network), snapshot.network, day, day, snapshot.window_days))
+
+
 def explain_remaining(shared: Context, snapshots: Iterable[Snapshot], *, ended: bool) -> list[RemainingSnapshot]:
     """Tell why each is not published after a run, which ``ended`` by itself or not. Raises SourceError."""
     left = []
@@ -89,5 +95,6 @@ def explain_remaining(shared: Context, snapshots: Iterable[Snapshot], *, ended: 
             left.append(RemainingSnapshot(snapshot, NO_SNAPSHOT, "FindSnapshot"))
             continue
         step = next(map(str, pending_steps(snapshot)), "")
-        left.append(RemainingSnapshot(snapshot, FAILED if ended else UNFINISHED, step))
+        reason = HELD if step == "AuditSnapshot" and _is_held(shared, snapshot) else FAILED
+        left.append(RemainingSnapshot(snapshot, reason if ended else UNFINISHED, step))
     return left

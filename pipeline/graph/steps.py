@@ -23,7 +23,7 @@ from pipeline.tables import BY_NAME, Table
 from pipeline.warehouse import ledger
 from pipeline.warehouse.audit_log import audit_rows, is_cleared
 from pipeline.warehouse.load import ProvenFile, load_file
-from pipeline.warehouse.publish import publish_loads
+from pipeline.warehouse.publish import Publication, publish_loads
 from pipeline.warehouse.schema import ensure_schema
 
 if TYPE_CHECKING:
@@ -225,6 +225,11 @@ def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
     )
     if not publication.is_of(manifest.uri, manifest.sha256):
         workspace.discard_manifest()
+    return publication_facts(context, publication)
+
+
+def publication_facts(context: Context, publication: Publication) -> Facts:
+    """Return what the log says of a publication."""
     return {
         **({} if publication.run_id == context.run_id else {"by_another_run": True}),
         "publication_id": publication.publication_id,

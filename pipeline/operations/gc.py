@@ -1,5 +1,8 @@
 """What may be removed and why: loads that no publication to be kept names, days past their retention, work files.
 
+A load that an audit holds is kept as long as it is the newest of its snapshot that was audited, and nothing was
+published since: it may be accepted. Where days past their retention are removed it goes with its day.
+
 A load goes in four moves, so that nothing removed can be published meanwhile: its snapshot is claimed, which keeps runs
 out; the ledger says that it is collected, after which no publication can name it; after a pause that outlasts any
 publication already under way everything is looked at again; then its partition is dropped.
@@ -8,7 +11,7 @@ publication already under way everything is looked at again; then its partition 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -20,8 +23,10 @@ from pipeline.graph.context import Context
 from pipeline.operations import work_files
 from pipeline.operations.work_files import WorkFile
 from pipeline.snapshot import Snapshot
-from pipeline.warehouse import collect
+from pipeline.warehouse import Warehouse, collect
+from pipeline.warehouse.audit_log import awaits_publication, newest_verdicts
 from pipeline.warehouse.collect import PublishedLoads, StoredLoad
+from pipeline.warehouse.publish import ALL_DAYS
 from pipeline.warehouse.retire import retire_snapshot
 
 #: A proven load that was not published yet saves a rerun the loading for so long.
@@ -79,13 +84,26 @@ def _of_network(context: Context, network: str, policy: Policy) -> tuple[list[Ga
     loads = collect.stored_loads(warehouse, network)  # before the publications: these name no load that is newer
     published = collect.all_publications(warehouse, network)
     retired = [snapshot for snapshot, past in published.items() if past[-1].load_ids and _is_past(snapshot, policy)]
-    return list(choose(loads, published, policy)), retired
+    return list(choose(loads, published, policy, _audited(warehouse, network, published))), retired
+
+
+def _audited(warehouse: Warehouse, network: str, published: Mapping[Snapshot, Sequence[PublishedLoads]]) -> set[str]:
+    """Return the loads that were audited and may still be published."""
+    found: set[str] = set()
+    for snapshot, verdict in newest_verdicts(warehouse, network, *ALL_DAYS).items():
+        past = published.get(snapshot)
+        if awaits_publication(verdict, past[-1].published_at if past else None):
+            found.update(verdict.load_ids.values())
+    return found
 
 
 def choose(
-    loads: Sequence[StoredLoad], published: dict[Snapshot, list[PublishedLoads]], policy: Policy
+    loads: Sequence[StoredLoad],
+    published: dict[Snapshot, list[PublishedLoads]],
+    policy: Policy,
+    audited: Collection[str] = (),
 ) -> Iterator[GarbageLoad]:
-    """Yield the loads that may be removed, each with the reason."""
+    """Yield the loads that may be removed, each with the reason; ``audited`` are those that may still be published."""
     for load in loads:
         past = published.get(load.snapshot, [])
         if _is_past(load.snapshot, policy):
@@ -94,7 +112,7 @@ def choose(
             continue
         elif any(load.load_id in publication.load_ids for publication in past):
             yield GarbageLoad(load, "superseded")
-        elif _is_dead(load, past, policy):
+        elif load.load_id not in audited and _is_dead(load, past, policy):
             yield GarbageLoad(load, "unpublished")
 
 

@@ -16,6 +16,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.sources.download import locate
 from pipeline.tables import BY_NAME
 from pipeline.warehouse import ledger
+from pipeline.warehouse.audit_log import held_snapshots
 from pipeline.warehouse.publish import Publication, newest_publication
 
 NO_SNAPSHOT = "snapshot not at the source"
@@ -122,6 +123,11 @@ def _foreseen(shared: Context, snapshot: Snapshot, manifest: Manifest, planned: 
     or by another host, is not loaded again. None is a step with nothing to do.
     """
     files = {name: _digest_on_disk(shared, snapshot, manifest.files[name]) for name in planned.tables}
+    if planned.step == "AuditSnapshot":
+        day, warehouse = snapshot.processing_date, shared.warehouse(snapshot.network)
+        verdict = held_snapshots(warehouse, snapshot.network, day, day, snapshot.window_days).get(snapshot)
+        is_same = verdict is not None and verdict.manifest_sha256 == manifest.sha256
+        return replace(planned, reason=f"held by {verdict.message}") if verdict and is_same else planned
     if planned.step == "DownloadFile":
         tables = tuple(name for name, digest in files.items() if digest is None)
         size = total(_size(shared, snapshot, manifest, name) for name in tables)

@@ -1,4 +1,4 @@
-"""What is published, rolled back, half done or missing: networks × days."""
+"""What is published, rolled back, held, half done or missing: networks × days."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pipeline.graph.context import Context, get_context
 from pipeline.graph.walk import pending_steps
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import ledger
+from pipeline.warehouse.audit_log import AuditRow, is_held, newest_verdicts
 from pipeline.warehouse.publish import Publication, publications_by_date
 from pipeline.warehouse.whole import require_all_rows
 
@@ -22,8 +23,8 @@ class Status:
     """One network's day."""
 
     snapshot: Snapshot
-    state: str  #: published, rolled back, retired, half done or missing
-    step: str | None  #: the step that a rerun starts with, when half done
+    state: str  #: published, rolled back, retired, held, half done or missing
+    step: str | None  #: the step that a rerun starts with, when half done; when held, the audits
     publication: Publication | None  #: what readers see
 
     def as_dict(self) -> dict[str, Any]:
@@ -45,7 +46,7 @@ class Status:
 def collect(networks: Iterable[str], *, days: int, last: date, window_days: int) -> list[Status]:
     """Return the status of each network and of ``days`` days up to ``last``, the newest first.
 
-    Two queries a network, and what the targets of days that are half done ask. Raises WarehouseError, also when rows
+    Three queries a network, and what the targets of days that are half done ask. Raises WarehouseError, also when rows
     are hidden that would say another thing.
     """
     shared = get_context()
@@ -58,14 +59,19 @@ def collect(networks: Iterable[str], *, days: int, last: date, window_days: int)
             for day, past in publications_by_date(shared.warehouse(network), wanted[0], last, window_days).items()
         }
         begun = ledger.attempted_dates(shared.warehouse(network), wanted[0], last, window_days)
+        verdicts = newest_verdicts(shared.warehouse(network), network, wanted[0], last)
         for day in reversed(wanted):
             snapshot = Snapshot(network, day, window_days)
-            found.append(status_of(shared, snapshot, seen.get(day), begun=day in begun))
+            found.append(status_of(shared, snapshot, seen.get(day), verdicts.get(snapshot), begun=day in begun))
     return found
 
 
-def status_of(shared: Context, snapshot: Snapshot, publication: Publication | None, *, begun: bool) -> Status:
-    """Tell the state from what is published, and from what is begun: in a work directory here, or in the ledger."""
+def status_of(
+    shared: Context, snapshot: Snapshot, publication: Publication | None, verdict: AuditRow | None, *, begun: bool
+) -> Status:
+    """Tell the state from what is published, audited and begun: in a work directory here, or in the ledger."""
+    if verdict is not None and is_held(verdict, publication.published_at if publication else None):
+        return Status(snapshot, "held", ", ".join(verdict.names), publication)
     if publication and publication.action == "retire":
         return Status(snapshot, "retired", None, None)
     tables = shared.settings.table_names

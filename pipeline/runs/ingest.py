@@ -66,11 +66,11 @@ def _lock_snapshots(
     Other runs of this deployment are kept from them, with ``claim`` those of others too, before the first step.
     """
     stack.callback(shared.ownership.release, *snapshots)
-    codes = {each: _lock(shared, each, claim=claim) for each in snapshots}
+    codes = {each: lock_snapshot(shared, each, claim=claim) for each in snapshots}
     return [each for each, code in codes.items() if not code], max(codes.values())
 
 
-def _lock(shared: Context, snapshot: Snapshot, *, claim: bool) -> int:
+def lock_snapshot(shared: Context, snapshot: Snapshot, *, claim: bool) -> int:
     """Return 0 when the snapshot is this run's alone, else the exit code; an error is told as a step's."""
     own = shared.ownership
     try:

@@ -24,6 +24,7 @@ METRICS = {
     "sot_ingest_newest_day_end_timestamp_seconds": "End of the newest published processing date.",
     "sot_ingest_newest_publication_timestamp_seconds": "When that date was last published.",
     "sot_ingest_newest_rows": "Rows of that publication.",
+    "sot_ingest_held_days": "Days that an audit holds.",
 }
 
 
@@ -36,8 +37,10 @@ def write(settings: Settings, outcome: Outcome) -> None:
             ended = {"timestamp_seconds": datetime.now(UTC).timestamp(), "seconds": outcome.seconds, "exit_code": code}
             gauges = {(f"sot_ingest_last_run_{name}", ""): value for name, value in ended.items()}
             _write_file(settings.metrics_path, network, "run", gauges)
-    for network, publication in outcome.published_networks.items():
-        _write_file(settings.metrics_path, network, "published", _gauges_of(publication))
+    for network, held in outcome.held_days.items():
+        publication = outcome.published_networks.get(network)
+        gauges = {("sot_ingest_held_days", ""): held, **(_gauges_of(publication) if publication else {})}
+        _write_file(settings.metrics_path, network, "published", gauges)
 
 
 def _gauges_of(publication: Publication) -> dict[tuple[str, str], float]:

@@ -45,7 +45,8 @@ def message_about(outcome: Outcome, *, on_success: bool, when_missing: bool) -> 
         return None
     kind: Kind = "success" if code in {0, *quiet} else "warning" if code == exit_codes.MISSING else "failure"
     good = "recovered" if outcome.recovered else "done"
-    what = {"success": good, "warning": "found no snapshot", "failure": "failed"}[kind]
+    bad = "held" if {record.state for record in outcome.troubles} == {"held"} else "failed"
+    what = {"success": good, "warning": "found no snapshot", "failure": bad}[kind]
     about = outcome.recovered if kind == "success" else [record.snapshot for record in outcome.troubles]
     named = _named(about or outcome.asked)
     title = f"sot-ingest {what}: {named}" if named else f"sot-ingest {what}"
@@ -65,7 +66,8 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     groups = _by_cause(outcome.troubles)
     for records in groups[:MOST]:
         first = records[0]
-        what = "no snapshot" if first.state == "missing" else f"{first.title} failed after {first.seconds:,.1f} s"
+        failed = f"{first.title} failed after {first.seconds:,.1f} s"
+        what = {"missing": "no snapshot", "held": "loaded, and held by an audit"}.get(first.state, failed)
         if len(records) > 1:
             what += f", {len(records)} alike, here that of {_named([first.snapshot])}"
         yield f"{_named([record.snapshot for record in records])}: {what}"

@@ -19,8 +19,9 @@ from pipeline.logs import VERSION
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME
 from pipeline.warehouse import step_log
+from pipeline.warehouse.audit_log import held_snapshots
 from pipeline.warehouse.ledger import HOST
-from pipeline.warehouse.publish import Publication, newest_date_publication
+from pipeline.warehouse.publish import ALL_DAYS, Publication, newest_date_publication
 from pipeline.warehouse.step_log import StepRecord
 
 
@@ -39,6 +40,7 @@ class Outcome:
     hint: str = ""
     recovered: tuple[Snapshot, ...] = ()  #: in order now, after a run that failed or found nothing
     published_networks: Mapping[str, Publication] = field(default_factory=dict)  #: of the newest date
+    held_days: Mapping[str, int] = field(default_factory=dict)  #: by network, how many an audit holds
     host: str = HOST
 
     @property
@@ -59,7 +61,7 @@ class Outcome:
         """
         own = [record for record in self.records if record.snapshot.network == network]
         states = {record.state for record in self.troubles if record.snapshot.network == network}
-        if "failed" in states:
+        if states & {"failed", "held"}:
             return self.exit_code
         if self.exit_code in {exit_codes.MISSING, exit_codes.TASK_FAILED, exit_codes.UNKNOWN}:
             return exit_codes.MISSING if "missing" in states else 0 if self.troubles else self.exit_code
@@ -129,18 +131,21 @@ def with_history(context: Context, outcome: Outcome, networks: Iterable[str]) ->
 
     Sends the records of steps that wait. A network whose warehouse does not answer is left out, with a warning.
     """
-    recovered, published, wanted = [], {}, set(networks)
+    recovered, published, held, wanted = [], {}, {}, set(networks)
     for network in dict.fromkeys((*networks, *(snapshot.network for snapshot in outcome.asked))):
         try:
             warehouse = context.warehouse(network, timeout=QUICK_SECONDS)
             warehouse.execute("SELECT 1")  # asked once: a dead one is not waited for
             step_records.deliver(network)
             recovered += _recovered(context, outcome, network)
-            if network in wanted and (publication := newest_date_publication(warehouse, context.settings.window_days)):
+            if network not in wanted:
+                continue
+            held[network] = len(held_snapshots(warehouse, network, *ALL_DAYS, context.settings.window_days))
+            if publication := newest_date_publication(warehouse, context.settings.window_days):
                 published[network] = publication
         except PipelineError as error:
             logger.bind(network=network, hint=error.hint).warning("Could not read the history: {}", error)
-    return replace(outcome, recovered=tuple(recovered), published_networks=published)
+    return replace(outcome, recovered=tuple(recovered), published_networks=published, held_days=held)
 
 
 def _recovered(context: Context, outcome: Outcome, network: str) -> list[Snapshot]:
@@ -158,7 +163,7 @@ def _recovered(context: Context, outcome: Outcome, network: str) -> list[Snapsho
         for record in step_log.step_records(warehouse, network, first, last, asked[0].window_days)
         if record.run_id != outcome.run_id
     ]
-    states = {"failed", "missing"} if context.settings.notify_missing else {"failed"}
+    states = {"failed", "held", *(["missing"] if context.settings.notify_missing else [])}
     found = [
         snapshot for snapshot in asked if states & last_states([each for each in before if each.snapshot == snapshot])
     ]

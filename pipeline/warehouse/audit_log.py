@@ -16,6 +16,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.tables import AUDITS
 from pipeline.warehouse import MissingTableError, Warehouse
 from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, SNAPSHOT_FILTER, snapshot_params
+from pipeline.warehouse.publish import publications_by_date
 from pipeline.warehouse.rows import read_row
 
 Outcome = Literal["passed", "warned", "held", "accepted"]
@@ -130,6 +131,41 @@ def newest_verdicts(warehouse: Warehouse, network: str, first: date, last: date)
     except MissingTableError:
         return {}
     return {Snapshot(network, date.fromisoformat(day), window): read_row(AuditRow, row) for day, window, *row in rows}
+
+
+def is_held(verdict: AuditRow | None, published_at: datetime | None) -> bool:
+    """Tell whether the newest row about a snapshot holds it, given when it was last published, if it ever was."""
+    return verdict is not None and verdict.outcome == "held" and not _is_older(verdict, published_at)
+
+
+def awaits_publication(verdict: AuditRow, published_at: datetime | None) -> bool:
+    """Tell whether the loads of the newest row about a snapshot may still be published: they are held, or cleared."""
+    return not _is_older(verdict, published_at)
+
+
+def _is_older(verdict: AuditRow, published_at: datetime | None) -> bool:
+    return published_at is not None and verdict.recorded_at < published_at
+
+
+def held_snapshots(
+    warehouse: Warehouse, network: str, first: date, last: date, window_days: int
+) -> dict[Snapshot, AuditRow]:
+    """Return the snapshots of the dates from ``first`` to ``last`` that are held; two queries, where one is."""
+    held = {
+        snapshot: verdict
+        for snapshot, verdict in newest_verdicts(warehouse, network, first, last).items()
+        if verdict.outcome == "held" and snapshot.window_days == window_days
+    }
+    if not held:
+        return {}
+    days = [snapshot.processing_date for snapshot in held]
+    past = publications_by_date(warehouse, min(days), max(days), window_days)
+    published = {day: publications[-1].published_at for day, publications in past.items()}
+    return {
+        snapshot: verdict
+        for snapshot, verdict in held.items()
+        if is_held(verdict, published.get(snapshot.processing_date))
+    }
 
 
 def is_cleared(rows: Iterable[AuditRow], load_ids: Mapping[str, str]) -> bool:

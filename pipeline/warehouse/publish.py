@@ -24,6 +24,8 @@ from pipeline.warehouse.whole import require_all_rows
 
 Action = Literal["publish", "rollback", "retire"]
 
+ALL_DAYS = (date(1970, 1, 1), date(2149, 6, 6))  #: the first and the last that a Date holds
+
 #: How often to publish before giving up: another publication came first each time.
 _TRIES = 10
 
@@ -147,7 +149,7 @@ def effective_publications(past: Sequence[Publication], tables: Iterable[str]) -
 
 def newest_date_publication(warehouse: Warehouse, window_days: int) -> Publication | None:
     """Return what readers see of the newest date that is published, or None."""
-    return next(iter(visible_publications(warehouse, date(1970, 1, 1), date(2149, 6, 6), window_days)[-1:]), None)
+    return next(iter(visible_publications(warehouse, *ALL_DAYS, window_days)[-1:]), None)
 
 
 def publish_loads(

@@ -11,6 +11,7 @@ from pathlib import Path
 import luigi.configuration
 
 from pipeline import environment
+from pipeline.errors import ConfigError
 from pipeline.files import atomic
 from pipeline.graph import luigi_settings
 from pipeline.manifest import parse_manifest
@@ -51,6 +52,17 @@ def check_luigi_cfg(_: Examination) -> Iterator[CheckResult]:
         yield warning(f"{', '.join(loaded)}: {'; '.join(differing)}", hint)
     else:
         yield ok(", ".join(str(Path(path).absolute()) for path in loaded))
+
+
+def check_audits(examination: Examination) -> Iterator[CheckResult]:
+    """Whether every file of INGESTION_AUDITS_PATH says what an audit is, and audits.toml names what there is."""
+    try:
+        catalogue = examination.context.audits
+    except ConfigError as error:
+        yield from (failed(line, error.hint) for line in error.lines)
+        return
+    own = ", ".join(sorted(catalogue.own)) or "none"
+    yield ok(f"{len(catalogue.audits)} audits; of your own: {own}")
 
 
 def check_work_directory(examination: Examination) -> Iterator[CheckResult]:

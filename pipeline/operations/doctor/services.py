@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterable, Iterator
 from email.utils import parsedate_to_datetime
 
+from pipeline.audits import HINT
+from pipeline.audits.runner import SETTINGS, find_mistakes
 from pipeline.clickhouse import SERVER_NAME, ClickHouse
 from pipeline.dates import yesterday
 from pipeline.errors import SourceError, WarehouseError
 from pipeline.graph import luigid
-from pipeline.operations.doctor import CheckResult, Examination, failed, ok, warning
+from pipeline.operations.doctor import CheckResult, Examination, failed, local, ok, warning
 from pipeline.settings import ServerAddress, Settings
 from pipeline.snapshot import Snapshot
 from pipeline.sources.sot_tables import ROLE as SOT_ROLE
@@ -28,6 +30,7 @@ GRANTS = ("TABLE ENGINE ON MergeTree", "SELECT(query_id, user, query) ON system.
 WAREHOUSE_SETTINGS = (
     *ROLE.pinned.items(),
     *PARQUET_SETTINGS.items(),
+    *SETTINGS.items(),
     ("insert_deduplicate", 1),
     ("insert_deduplication_token", "doctor"),
     ("max_partitions_per_insert_block", 0),
@@ -164,6 +167,21 @@ def _grants(server: ClickHouse, rights: list[str], text: str) -> CheckResult:
     if missing:
         return failed(f"{server.where}: {server.user} lacks {', '.join(missing)}".replace("`", ""), _GRANT)
     return ok(text)
+
+
+def check_audits(examination: Examination) -> Iterator[CheckResult]:
+    """Whether every audit is also one that ClickHouse can be asked; no row is read."""
+    known = list(local.check_audits(examination))
+    yield from known
+    if any(each.state == "failed" for each in known):
+        return
+    asked = 0
+    for network in examination.settings.networks:
+        chosen = examination.context.audits.chosen(network)
+        mistakes = list(find_mistakes(examination.context.warehouse(network), chosen))
+        yield from (failed(f"{network}: {line}", HINT) for line in mistakes)
+        asked += len(chosen) - len(mistakes)
+    yield ok(f"ClickHouse can be asked {asked}")
 
 
 def check_luigid(_: Examination) -> Iterator[CheckResult]:

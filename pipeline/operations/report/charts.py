@@ -29,6 +29,7 @@ _STEPS = (
     "ValidateFile",
     "ValidateChecksum",
     "LoadTable",
+    "AuditSnapshot",
     "PublishSnapshot",
     "CleanUp",
 )

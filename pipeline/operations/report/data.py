@@ -1,6 +1,6 @@
 """What the report is about: each network and day with its publications, its rows, its failures and its drops.
 
-Four queries a network, however many days there are.
+Five queries a network, however many days there are.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pipeline.operations.status import Status, status_of
 from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES
 from pipeline.warehouse import ledger
+from pipeline.warehouse.audit_log import newest_verdicts
 from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION
 from pipeline.warehouse.publish import Publication, publications_by_date
 from pipeline.warehouse.step_log import StepRecord, step_records
@@ -25,6 +26,7 @@ from pipeline.warehouse.step_log import StepRecord, step_records
 #: A drop is unusual below this part of the median of so many published days before; with fewer there is no usual.
 DROP_BELOW, DAYS_BEFORE, FEWEST_BEFORE = 0.5, 7, 3
 
+TROUBLES = frozenset({"failed", "held"})  #: what becomes of steps that a person has to look at
 FAILURES = 8  #: the newest, shown with their hints
 
 
@@ -44,6 +46,7 @@ STATES = {
         DayState("superseded", "2", "published as often as the number says; readers see the newest"),
         DayState("rolled back", "↩", "an operator took readers back to an older publication"),
         DayState("failed", "!", "the newest attempt failed; readers see what they saw before"),
+        DayState("held", "‖", "loaded, and an audit holds it; readers see what they saw before; see sot-ingest accept"),
         DayState("half done", "½", "begun and not published; a run goes on from there"),
         DayState("missing", "–", "nothing was published, and nothing was begun"),
     )
@@ -68,7 +71,7 @@ class ReportDay:
     state: DayState
     status: Status
     publications: tuple[Publication, ...]  #: the oldest first
-    failure: StepRecord | None  #: the newest, unless something was published since
+    failure: StepRecord | None  #: the newest, or what an audit holds, unless something was published since
     seconds: float | None  #: of the steps of the run that published last
     drops: tuple[Drop, ...] = ()
 
@@ -131,7 +134,7 @@ class Report:
     @property
     def failures(self) -> list[StepRecord]:
         """The newest failures."""
-        return [record for record in reversed(self.records) if record.state == "failed"][:FAILURES]
+        return [record for record in reversed(self.records) if record.state in TROUBLES][:FAILURES]
 
     @property
     def newest(self) -> dict[str, ReportDay | None]:
@@ -157,6 +160,7 @@ def collect(
         warehouse = shared.warehouse(network)
         past = publications_by_date(warehouse, first, last, window_days)
         begun = ledger.attempted_dates(warehouse, first, last, window_days)
+        verdicts = newest_verdicts(warehouse, network, first, last)
         records = step_records(warehouse, network, first, last, window_days)
         by_day: dict[date, list[StepRecord]] = defaultdict(list)
         for record in records:
@@ -165,7 +169,8 @@ def collect(
         for day in wanted:
             publications = past.get(day, [])
             seen = publications[-1] if publications else None
-            status = status_of(shared, Snapshot(network, day, window_days), seen, begun=day in begun)
+            snapshot = Snapshot(network, day, window_days)
+            status = status_of(shared, snapshot, seen, verdicts.get(snapshot), begun=day in begun)
             entries.append(entry_of(status, publications, by_day[day]))
         by_network[network] = with_drops(entries)
         all_records += records
@@ -176,7 +181,7 @@ def collect(
 def entry_of(status: Status, publications: Sequence[Publication], records: Sequence[StepRecord]) -> ReportDay:
     """Return the entry of a day; ``records`` are those of its steps, the oldest first."""
     seen = publications[-1] if publications else None
-    failure = next((record for record in reversed(records) if record.state == "failed"), None)
+    failure = next((record for record in reversed(records) if record.state in TROUBLES), None)
     if failure and (_is_older(failure, seen) or _was_done_since(failure, records)):
         failure = None
     name = _state(status, publications, failure)
@@ -195,9 +200,9 @@ def _was_done_since(failure: StepRecord, records: Iterable[StepRecord]) -> bool:
 
 
 def _state(status: Status, publications: Sequence[Publication], failure: StepRecord | None) -> str:
-    if failure:
+    if failure and failure.state == "failed":
         return "failed"
-    if status.state == "half done" or not publications:
+    if status.state in {"half done", "held"} or not publications:
         return status.state
     if publications[-1].action == "rollback":
         return "rolled back"

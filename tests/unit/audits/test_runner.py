@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.audits import parse_audit
 from pipeline.audits.catalogue import ChosenAudit, load_catalogue
-from pipeline.audits.runner import Candidate, ask_audits, check_audits
+from pipeline.audits.runner import Candidate, ask_audits, find_mistakes
 from pipeline.errors import WarehouseError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME
@@ -126,7 +126,7 @@ MISTAKES = {
 def test_clickhouse_says_what_is_wrong_with_a_file(warehouse: Warehouse, mistake: str) -> None:
     """Without a row read, and with the file's name."""
     sql, said = MISTAKES[mistake]
-    (line,) = check_audits(warehouse, [chosen(sql)])
+    (line,) = find_mistakes(warehouse, [chosen(sql)])
     assert line.startswith("tried.sql: ")
     assert said in line
 
@@ -135,8 +135,8 @@ def test_the_packaged_audits_are_right(warehouse: Warehouse) -> None:
     """Each can be asked where there is no table yet."""
     audits: Mapping[str, Any] = load_catalogue(None, ["torus"]).audits
     assert (
-        list(check_audits(warehouse, [ChosenAudit(each, each.level, each.parameters) for each in audits.values()]))
+        list(find_mistakes(warehouse, [ChosenAudit(each, each.level, each.parameters) for each in audits.values()]))
         == []
     )
     everything = [f"SELECT * FROM {{{name}{suffix}}}" for name in BY_NAME for suffix in ("", "_before", "_nearest")]
-    assert list(check_audits(warehouse, [chosen(sql, "a message") for sql in everything])) == []
+    assert list(find_mistakes(warehouse, [chosen(sql, "a message") for sql in everything])) == []
