@@ -25,6 +25,8 @@ MOST = 20  #: rows of an audit's answer
 #: Settings that the meaning of an audit rests on, beside those that are pinned for every statement.
 SETTINGS: dict[str, int | str] = {
     "readonly": 1,
+    "enable_analyzer": 1,
+    "date_time_output_format": "simple",
     "join_use_nulls": 0,
     "transform_null_in": 0,
     "max_rows_to_group_by": 0,

@@ -72,4 +72,4 @@ def _figures(result: AuditResult) -> Iterator[str]:
         if row.get("wrong", 1):
             yield fill_message(result.chosen.audit.message, row)
         else:
-            yield ", ".join(f"{name} {shown(value)}" for name, value in row.items() if name != "wrong")
+            yield " ".join(f"{name}={shown(value)}" for name, value in row.items() if name != "wrong")

@@ -24,7 +24,7 @@ class Status:
 
     snapshot: Snapshot
     state: str  #: published, rolled back, retired, held, half done or missing
-    step: str | None  #: the step that a rerun starts with, when half done; when held, the audits
+    step: str | None  #: the step that a rerun starts with, when half done or held; with the audits that hold
     publication: Publication | None  #: what readers see
 
     def as_dict(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def status_of(
 ) -> Status:
     """Tell the state from what is published, audited and begun: in a work directory here, or in the ledger."""
     if verdict is not None and is_held(verdict, publication.published_at if publication else None):
-        return Status(snapshot, "held", ", ".join(verdict.names), publication)
+        return Status(snapshot, "held", f"AuditSnapshot {verdict.message}", publication)
     if publication and publication.action == "retire":
         return Status(snapshot, "retired", None, None)
     tables = shared.settings.table_names

@@ -129,4 +129,6 @@ def _clean_up(shared: Context, held: HeldSnapshot) -> None:
         return
     step, started = _step(CleanUp, held.snapshot), time.monotonic()
     with step.report_errors("Step failed"):
-        step.record("done", started, facts=steps.clean_up(shared, held.snapshot))
+        facts = steps.clean_up(shared, held.snapshot)
+        logger.bind(**facts).info(step.done)
+        step.record("done", started, facts=facts)

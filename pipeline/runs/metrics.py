@@ -37,9 +37,11 @@ def write(settings: Settings, outcome: Outcome) -> None:
             ended = {"timestamp_seconds": datetime.now(UTC).timestamp(), "seconds": outcome.seconds, "exit_code": code}
             gauges = {(f"sot_ingest_last_run_{name}", ""): value for name, value in ended.items()}
             _write_file(settings.metrics_path, network, "run", gauges)
-    for network, held in outcome.held_days.items():
+    for network in sorted({*outcome.held_days, *outcome.published_networks}):
         publication = outcome.published_networks.get(network)
-        gauges = {("sot_ingest_held_days", ""): held, **(_gauges_of(publication) if publication else {})}
+        gauges = _gauges_of(publication) if publication else {}
+        if network in outcome.held_days:
+            gauges["sot_ingest_held_days", ""] = outcome.held_days[network]
         _write_file(settings.metrics_path, network, "published", gauges)
 
 

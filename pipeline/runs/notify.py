@@ -94,7 +94,8 @@ def _by_cause(records: Sequence[StepRecord]) -> list[list[StepRecord]]:
 
 
 def _why(cause: str, hint: str) -> Iterator[str]:
-    yield f"  cause: {cause}"
+    for line in cause.splitlines():
+        yield f"  cause: {line}"
     if hint:
         yield f"  hint: {hint}"
 

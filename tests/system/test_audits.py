@@ -103,7 +103,10 @@ def test_an_absurd_day_is_held_until_it_is_accepted(deployment: Deployment, buck
     ]
     assert "sot-ingest accept --date 2025-08-01 --network torus" in held.errors()[0]["hint"]
     assert seen_alerts(deployment) == SMALL.alerts
-    assert (status(deployment)["state"], status(deployment)["step"]) == ("held", "few_alerts, few_clusters")
+    assert (status(deployment)["state"], status(deployment)["step"]) == (
+        "held",
+        "AuditSnapshot few_alerts, few_clusters",
+    )
     assert audited(deployment) == (3, "held", "held", "held")
     gauges = (tmp_path / "metrics" / "sot-torus-published.prom").read_text()
     assert 'sot_ingest_held_days{network="torus"} 1.0' in gauges
@@ -116,7 +119,7 @@ def test_an_absurd_day_is_held_until_it_is_accepted(deployment: Deployment, buck
     one = accept(deployment, "--audit", "few_alerts")
     assert one.exit_code == 30
     assert ["few_clusters" in event["message"] for event in one.errors()] == [True]
-    assert (seen_alerts(deployment), status(deployment)["step"]) == (SMALL.alerts, "few_clusters")
+    assert (seen_alerts(deployment), status(deployment)["step"]) == (SMALL.alerts, "AuditSnapshot few_clusters")
 
     result = accept(deployment, "--json")
     assert result.exit_code == 0, result.stderr

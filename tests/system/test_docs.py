@@ -247,6 +247,8 @@ def every_verb(date: str = "2025-08-01") -> dict[str, list[str]]:
         "rerun": ["rerun", *day, "--yes", "--table", "raw_clusters"],
         "verify": ["verify", "--date", date, "--deep"],
         "rollback": ["rollback", *day, "--yes"],
+        "audit": ["audit", "--date", date],
+        "accept": ["accept", *day, "--reason", "none"],
         "diff": ["diff", *day],
         "gc": ["gc", "--keep-versions", "1", "--keep-days", "1", "--yes"],
         "backfill": ["backfill", "--from", "2025-07-31", "--to", "2025-07-31"],
@@ -281,6 +283,7 @@ def test_the_grants_are_enough(warehouse: Callable[..., Warehouse]) -> None:
     assert {name: result.exit_code for name, result in ended.items() if result.exit_code} == {
         "run, refused": exit_codes.TASK_FAILED,
         "backfill": exit_codes.MISSING,
+        "accept": exit_codes.CONFIG,
         "check": exit_codes.FINDINGS,
         "wait": exit_codes.MISSING,
         "unblock": exit_codes.LUIGI,

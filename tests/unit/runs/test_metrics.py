@@ -61,10 +61,19 @@ def samples(path: Path) -> dict[tuple[str, ...], float]:
     }
 
 
+def test_days_that_are_held_are_counted_also_before_anything_is_published(chosen: Settings, tmp_path: Path) -> None:
+    """A gauge that is 0 when none is, so that its alarm ends."""
+    held = {"torus": 1, "bitcoin": 0}
+    metrics.write(chosen, replace(outcome(30), held_days=held, published_networks={"bitcoin": publication(BITCOIN)}))
+    for network, days in held.items():
+        found = samples(tmp_path / "metrics" / f"sot-{network}-published.prom")
+        assert found["sot_ingest_held_days", network] == days
+
+
 def test_a_network_has_files_of_its_own(chosen: Settings, tmp_path: Path) -> None:
     """How its run ended and what its warehouse holds; a run about one network leaves another's as they are."""
     both = {snapshot.network: publication(snapshot) for snapshot in (TORUS, BITCOIN)}
-    metrics.write(chosen, replace(outcome(0), published_networks=both))
+    metrics.write(chosen, replace(outcome(0), published_networks=both, held_days=dict.fromkeys(both, 0)))
     files = {path.name: path for path in (tmp_path / "metrics").iterdir()}
     assert sorted(files) == [
         f"sot-{name}.prom" for name in (*("bitcoin-published", "bitcoin-run"), *("torus-published", "torus-run"))
