@@ -7,8 +7,8 @@ An audit is a file ``NAME.sql``. It begins with lines of comment: first what it 
     -- parameter ratio = 0.5            a threshold and its default; one line each
 
 then one SELECT. Each row of its answer is one thing that is wrong, told with the message's words, where ``{column}`` is
-a column of that row; no row says that all is well. With a column ``wrong``, rows where it is 0 are figures that passed:
-``sot-ingest audit`` shows them. A line that is indented by three spaces or more continues the line before it.
+a column of that row; no row says that all is well. With a column ``… AS wrong``, rows where it is 0 are figures that
+passed: ``sot-ingest audit`` shows them. A line that is indented by three spaces or more continues the line before it.
 
 In the SELECT stand for
 
@@ -53,6 +53,7 @@ _HEADER = re.compile(r"(level|message)\s*:\s*(.*)|(parameter)\s+(\w+)\s*=\s*(.*)
 _ALMOST = re.compile(r"(level|message)\s*=|parameter\s+\w+\s*:|parameter\s*[:=]")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?")
 _USE = re.compile(r"\{\s*(\w+)\s*(:[^{}]*)?\}")
+_WRONG = re.compile(r"\bAS\s+wrong\b", re.IGNORECASE)
 IN_MESSAGE = re.compile(r"\{(\w*)\}")
 
 
@@ -72,6 +73,11 @@ class Audit:
     def placeholders(self) -> set[str]:
         """What stands for rows in its SELECT."""
         return {name for name, kind in _USE.findall(self.sql) if not kind}
+
+    @property
+    def has_figures(self) -> bool:
+        """Whether rows of its answer can be figures that passed: those that are not ``wrong``."""
+        return bool(_WRONG.search(self.sql))
 
     @property
     def tables(self) -> set[str]:

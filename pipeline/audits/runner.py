@@ -116,18 +116,13 @@ def _hint_of(each: ChosenAudit, error: WarehouseError) -> str:
 
 def _ask(warehouse: Warehouse, candidate: Candidate, each: ChosenAudit) -> list[dict[str, Any]]:
     select = _fill(each.audit, _rows_of)
-    parameters = {**_thresholds(each), **_facts(candidate)}
-    order = "ORDER BY wrong DESC" if "wrong" in _columns(warehouse, select, parameters) else ""
+    order = "ORDER BY wrong DESC" if each.audit.has_figures else ""
     found = warehouse.query(
         f"SELECT formatRow('JSONEachRow', *) FROM (\n{select}\n) {order} LIMIT {MOST} SETTINGS {_SETTINGS}",
-        **parameters,
+        **_thresholds(each),
+        **_facts(candidate),
     )
     return [json.loads(row) for (row,) in found]
-
-
-def _columns(warehouse: Warehouse, select: str, parameters: Mapping[str, Any]) -> list[str]:
-    """Return the names of the columns of an answer; nothing is read."""
-    return [str(name) for name, *_ in warehouse.query(f"DESCRIBE (\n{select}\n) SETTINGS {_SETTINGS}", **parameters)]
 
 
 def _fill(audit: Audit, rows_of: Callable[[Table], Mapping[str, str]]) -> str:
@@ -197,16 +192,24 @@ def find_mistakes(warehouse: Warehouse, chosen: Sequence[ChosenAudit]) -> Iterat
     warehouse.query("SELECT 1")  # an error from here on is the audit's
     nothing = Candidate(Snapshot("network", date(2025, 1, 1), 1), {}, {}, [])
     for each in chosen:
+        statement = f"DESCRIBE (\n{_fill(each.audit, _no_rows)}\n) SETTINGS {_SETTINGS}"
         try:
-            columns = _columns(warehouse, _fill(each.audit, _no_rows), {**_thresholds(each), **_facts(nothing)})
+            found = warehouse.query(statement, **_thresholds(each), **_facts(nothing))
         except WarehouseError as error:
             if error.transient:
                 raise
             yield f"{each.audit.place}: {error}"
-            continue
-        for name in IN_MESSAGE.findall(each.audit.message):
-            if name not in columns:
-                yield f"{each.audit.place}: message: the answer has no column {name!r} ({', '.join(columns)})"
+        else:
+            yield from _mistakes_of_answer(each.audit, [str(name) for name, *_ in found])
+
+
+def _mistakes_of_answer(audit: Audit, columns: Sequence[str]) -> Iterator[str]:
+    """Yield what the columns of an answer lack."""
+    for name in IN_MESSAGE.findall(audit.message):
+        if name not in columns:
+            yield f"{audit.place}: message: the answer has no column {name!r} ({', '.join(columns)})"
+    if audit.has_figures != ("wrong" in columns):
+        yield f"{audit.place}: expected the column wrong as `… AS wrong` in the outermost SELECT, or nowhere"
 
 
 def _no_rows(table: Table) -> dict[str, str]:

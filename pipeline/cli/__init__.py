@@ -15,7 +15,8 @@ from pipeline.graph import interrupts
 #: The verbs, in the order of --help.
 VERBS = (
     *("run", "plan", "backfill", "rerun", "accept", "rollback", "wait"),
-    *("status", "history", "report", "diff", "verify", "audit", "check", "gc", "unblock", "schedule", "notify", "doctor"),
+    *("status", "history", "report", "diff", "verify", "audit", "check"),
+    *("gc", "unblock", "schedule", "notify", "doctor"),
 )
 
 #: The verbs that are runs: however one of them ends, the log's last line says it.

@@ -41,8 +41,11 @@ def command(day: date | None, networks: tuple[str, ...], window_days: int, as_js
         try:
             audited = ask_again(get_context(), snapshot)
         except PipelineError as error:
+            code = exit_codes.UNKNOWN if error.transient else exit_codes.TASK_FAILED
             logger.bind(**snapshot.log_fields, hint=error.hint).error("Could not audit: {}", error)
-            sys.exit(exit_codes.UNKNOWN if error.transient else exit_codes.TASK_FAILED)
+            if as_json:
+                output.print_error(code, [f"Could not audit: {error}"], error.hint)
+            sys.exit(code)
         if audited:
             found.append(audited)
         elif not as_json:

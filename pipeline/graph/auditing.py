@@ -16,7 +16,6 @@ from pipeline.graph.context import Context
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse.audit_log import AuditRow, Outcome, accepted_audits, audit_rows, record_audits
 from pipeline.warehouse.nearest import nearest_days
-from pipeline.warehouse.schema import ensure_schema
 
 TOLD = 3  #: rows of an audit's answer that its line of the log tells
 LONGEST = 4_000  #: characters of what is recorded of an audit
@@ -28,7 +27,6 @@ def audit_snapshot(context: Context, snapshot: Snapshot) -> steps.Facts:
     Raises HeldError when one of them holds the snapshot and was not accepted for exactly these loads.
     """
     warehouse = context.warehouse(snapshot.network)
-    ensure_schema(warehouse)
     manifest = steps.manifest_on_disk(context.workspace(snapshot))
     candidate = candidate_of(context, snapshot, steps.proven_loads(context, snapshot))
     accepted = accepted_audits(audit_rows(warehouse, snapshot), candidate.load_ids)

@@ -62,7 +62,7 @@ class Board:
                 self.downloaded += last.last.done
             self._done[event.snapshot] += event.state == "done"
             name = event.step.partition(" ")[0]
-            ended = {"failed": "failed", "missing": "not at the source"}.get(event.state)
+            ended = {"failed": "failed", "held": "held", "missing": "not at the source"}.get(event.state)
             if ended or name == "PublishSnapshot":
                 self.states[event.snapshot] = ended or "published"
             else:

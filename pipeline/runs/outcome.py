@@ -90,6 +90,7 @@ class Outcome:
             "rows": dict(rows),
             "failed": [f"{record.title} of {record.snapshot.label}" for record in failed],
             "failed_step": failed[0].title if failed else None,
+            "held": [record.snapshot.label for record in last.values() if record.state == "held"] or None,
             "missing": [record.snapshot.label for record in last.values() if record.state == "missing"] or None,
             "cause": self.cause or None,
             "hint": (self.hint if self.cause else exit_codes.HINTS.get(self.exit_code)) or None,

@@ -18,6 +18,7 @@ from pipeline.warehouse import MissingTableError, Warehouse
 from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, SNAPSHOT_FILTER, snapshot_params
 from pipeline.warehouse.publish import publications_by_date
 from pipeline.warehouse.rows import read_row
+from pipeline.warehouse.schema import ensure_table
 
 Outcome = Literal["passed", "warned", "held", "accepted"]
 
@@ -82,10 +83,17 @@ _RECORD = f"""
 
 
 def record_audits(warehouse: Warehouse, snapshot: Snapshot, rows: Iterable[AuditRow]) -> None:
-    """Append rows with one INSERT: all of them are there, or none. Twice the same does no harm."""
+    """Append rows with one INSERT: all of them are there, or none. Twice the same does no harm.
+
+    The table is made when an earlier version loaded the snapshot. Raises WarehouseError.
+    """
     text = json.dumps([{name: getattr(row, name) for name in _BROUGHT} for row in rows])
     values = {**snapshot_params(snapshot), "rows": text, "version": PIPELINE_VERSION}
-    retry_call(lambda: warehouse.execute(_RECORD, **values))
+    try:
+        retry_call(lambda: warehouse.execute(_RECORD, **values))
+    except MissingTableError:
+        ensure_table(warehouse, AUDITS)
+        retry_call(lambda: warehouse.execute(_RECORD, **values))
 
 
 _READ = {

@@ -118,6 +118,7 @@ MISTAKES = {
     "an INSERT": ("INSERT INTO {row_counts} VALUES (1)", "Syntax error"),
     "DDL": ("DROP DATABASE default", "Syntax error"),
     "a message's column": ("SELECT 1 AS other", "message: the answer has no column 'what' (other)"),
+    "a column wrong that the answer lacks": ("SELECT what FROM (SELECT 1 AS what, 0 AS wrong)", "as `… AS wrong`"),
     "another type": (f"SELECT sum(address) AS what FROM {{{TABLE}}} AS l", "Illegal type"),
 }
 
