@@ -57,8 +57,8 @@ class Measured:
 
 def written(cache: Path, *options: str) -> Path:
     """Return a demo bucket below ``cache``; written once, and again when what writes it has changed."""
-    told = "\0".join(options).encode()
-    path = cache / hashlib.sha256(Path(bucket.__file__).read_bytes() + told).hexdigest()[:16]
+    writer = b"".join(path.read_bytes() for path in sorted(Path(bucket.__file__).parent.glob("*.py")))
+    path = cache / hashlib.sha256(writer + "\0".join(options).encode()).hexdigest()[:16]
     if not (path / "complete").exists():
         click.echo(f"writing {path.relative_to(ROOT)}: {' '.join(options)} …", err=True)
         command = (sys.executable, "-m", "pipeline.demo", str(path), *options)

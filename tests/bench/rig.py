@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 import psutil
 import urllib3
 
-from pipeline.demo.bucket import Rows, file_columns
+from pipeline.demo.bucket import Rows
+from pipeline.demo.values import file_columns
 from pipeline.files.digest import content_digest
 from pipeline.tables import TABLES, Table, schema_sql
 from tests.bench.memory import served, written

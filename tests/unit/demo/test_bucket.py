@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from pipeline.demo import bucket
+from pipeline.demo import bucket, values
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, TABLES, Table
 from tests.support.snapshots import Bucket, SnapshotFiles, expected_rows
@@ -74,7 +74,7 @@ def test_files_are_encoded_as_upstreams(name: str, files: SnapshotFiles) -> None
 def test_of_some_addresses_there_is_nothing_to_measure(files: SnapshotFiles) -> None:
     """Without them a large file would be half as large again as upstream's. The others have no 0 in any column."""
     features = files.table("raw_features")
-    measured = [column.name for column in BY_NAME["raw_features"].file_columns if column.type in bucket.MEASURED]
+    measured = [column.name for column in BY_NAME["raw_features"].file_columns if column.type in values.MEASURED]
     zeros = {tuple(value == 0 for value in row.values()) for row in features.select(measured).to_pylist()}
     assert zeros == {(True,) * len(measured), (False,) * len(measured)}
     assert 0.3 < sum(value == 0 for value in features["pagerank"].to_pylist()) / features.num_rows < 0.55
