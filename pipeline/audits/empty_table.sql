@@ -1,21 +1,27 @@
--- A table without a row that had rows on each of the days before, of which there must be enough to say what is usual.
+-- A table has no row, though the published days before had `rows` or more, by their median, and the nearest day had
+-- some. Of labels one row is enough: they are a list, not counts of what happened. No rule with fewer than
+-- `fewest_days` days.
 -- level: hold
--- message: {table} has no row, and had {least} to {most} on each of the {days} published days before
+-- message: {table} has {found} rows; expected some, as the median of {days} published days is {median}
+-- parameter rows = 8
 -- parameter fewest_days = 3
 SELECT
     now.table AS table,
-    before.least AS least,
-    before.most AS most,
+    now.rows AS found,
     before.days AS days,
-    now.rows = 0 AND before.days >= {fewest_days:UInt8} AND before.least > 0 AS wrong
+    before.median AS median,
+    now.rows = 0
+        AND before.days >= {fewest_days:UInt8}
+        AND before.median >= if(now.table = 'raw_address_labels', 1, {rows:Float64})
+        AND before.nearest > 0 AS wrong
 FROM {row_counts} AS now
 INNER JOIN
 (
     SELECT
         table,
-        min(rows) AS least,
-        max(rows) AS most,
-        count() AS days
+        count() AS days,
+        quantileExactInclusive(0.5)(rows) AS median,
+        argMin(rows, abs(dateDiff('day', processing_date, {processing_date:Date}))) AS nearest
     FROM {row_counts_before}
     GROUP BY table
-) AS before USING (table)
+) AS before ON before.table = now.table

@@ -1,0 +1,22 @@
+-- Alerts are a copy of those of the nearest published day: as many, and the share `share` or more have the address,
+-- typology, confidence, volume and evidence of one of its alerts. No rule with fewer than `rows` alerts: nothing new on
+-- a quiet day is believable.
+-- level: warn
+-- message: raw_alerts: {equal} of {rows} alerts are as on {nearest} but for their ids, expected fewer than {most}
+-- parameter share = 1
+-- parameter rows = 20
+SELECT
+    count() AS rows,
+    countIf(digest IN
+    (
+        SELECT cityHash64(address, typology_type, alert_confidence_score, volume_usd, evidence_json)
+        FROM {raw_alerts_nearest}
+    )) AS equal,
+    ceil({share:Float64} * rows) AS most,
+    (SELECT processing_date FROM {days_before} LIMIT 1) AS nearest,
+    rows >= {rows:UInt32} AND equal >= most AS wrong
+FROM
+(
+    SELECT cityHash64(address, typology_type, alert_confidence_score, volume_usd, evidence_json) AS digest
+    FROM {raw_alerts}
+)

@@ -1,0 +1,27 @@
+-- Features are a copy of those of the nearest published day: of the first `sample` addresses, in their order, the share
+-- `share` or more have the same value in every column but the date. No rule with fewer than `rows` of them.
+-- level: hold
+-- message: raw_features: {equal} of the first {rows} addresses have all values of {nearest}, expected fewer than
+--     {most}
+-- parameter sample = 1000
+-- parameter share = 1
+-- parameter rows = 10
+SELECT
+    count() AS rows,
+    countIf(digest IN
+    (
+        SELECT cityHash64(* EXCEPT (processing_date, window_days, created_at))
+        FROM {raw_features_nearest}
+        ORDER BY address
+        LIMIT {sample:UInt32}
+    )) AS equal,
+    ceil({share:Float64} * rows) AS most,
+    (SELECT processing_date FROM {days_before} LIMIT 1) AS nearest,
+    rows >= {rows:UInt32} AND equal >= most AS wrong
+FROM
+(
+    SELECT cityHash64(* EXCEPT (processing_date, window_days, created_at)) AS digest
+    FROM {raw_features}
+    ORDER BY address
+    LIMIT {sample:UInt32}
+)
