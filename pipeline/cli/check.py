@@ -46,6 +46,7 @@ def command(max_age: float, networks: tuple[str, ...], window_days: int, as_json
                 [_row(item) for item in found],
                 right=["age"],
                 optional=["published (UTC)"],
+                narrowest=40,
             )
         for item in found:
             code = exit_codes.UNKNOWN if item.state == "unknown" else exit_codes.FINDINGS

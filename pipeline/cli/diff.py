@@ -100,8 +100,9 @@ def _print_movements(name: str, amount: str, changes: TableChanges) -> None:
             [f"{each.after - each.before:+,.2f}", f"{each.before:,.2f}", f"{each.after:,.2f}", each.identity]
             for each in changes.movements
         ]
+        moved = f"{amount} moved by"
         output.print_table(
-            [f"{amount} moved by", "from", "to", f"in {name}"], rows, right=[f"{amount} moved by", "from", "to"]
+            [moved, "from", "to", f"in {name}"], rows, right=[moved, "from", "to"], optional=["from", "to"]
         )
 
 

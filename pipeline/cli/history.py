@@ -71,7 +71,7 @@ def _print_causes(attempts: list[Attempt]) -> None:
             day, network = step.snapshot.processing_date, step.snapshot.network
             click.echo(f"\n{day} {network}, {step.started_at:%Y-%m-%d %H:%M:%S}, {printable(step.title)}:")
             for line in filter(None, (*step.error.splitlines(), step.hint)):
-                click.echo(f"  {printable(line)}")
+                output.print_sentence(f"  {printable(line)}", hanging="  ")
 
 
 def _print_steps(item: History) -> None:

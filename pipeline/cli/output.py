@@ -23,8 +23,8 @@ STYLES = {
     **dict.fromkeys(("failed", "held", "missing", "too old", "nothing"), "red"),
 }
 
-#: Between two columns, and the least characters that a column of prose is wrapped to.
-GAP, NARROWEST = "  ", 16
+#: Between two columns; the least characters that prose is wrapped to, and of a word that no line breaks.
+GAP, NARROWEST, LONGEST_WORD = "  ", 16, 44
 
 
 def print_json(value: Any) -> None:
@@ -38,10 +38,10 @@ def print_error(code: int, messages: Sequence[str], hint: str = "") -> None:
     print_json({"exit_code": code, "meaning": meaning, "errors": list(messages), "hint": hint or None})
 
 
-def print_sentence(text: str) -> None:
-    """Print a text, on a terminal in lines that fit it."""
+def print_sentence(text: str, hanging: str = "") -> None:
+    """Print a text, on a terminal in lines that fit it, of which ``hanging`` begins all but the first."""
     width = terminal_width()
-    click.echo("\n".join(wrapped(text, width) if width else [text]))
+    click.echo(f"\n{hanging}".join(wrapped(text, width - len(hanging)) if width else [text]))
 
 
 def terminal_width() -> int | None:
@@ -56,16 +56,20 @@ def print_table(
     right: Iterable[str] = (),
     optional: Sequence[str] = (),
     prose: str | None = None,
+    narrowest: int = NARROWEST,
 ) -> None:
     """Print a table, on a terminal one that fits it; the columns named in ``right`` hold numbers.
 
     Where it does not fit, the ``optional`` columns are left out, the first of them first; then the column ``prose``,
-    the last one unless another is named, goes on in further lines. In a pipe nothing is left out, and a row is a line.
+    the last one unless another is named, goes on in further lines, ``narrowest`` characters wide or more. In a pipe
+    nothing is left out, and a row is a line.
     """
     from rich.console import Console  # noqa: PLC0415  # this takes 40 ms: not for a run, which prints no table
 
     console, width = Console(), terminal_width()
-    for line in table_lines(headings, list(rows), width, right=right, optional=optional, prose=prose):
+    for line in table_lines(
+        headings, list(rows), width, right=right, optional=optional, prose=prose, narrowest=narrowest
+    ):
         console.print(line, soft_wrap=True, highlight=False)
 
 
@@ -77,6 +81,7 @@ def table_lines(
     right: Iterable[str] = (),
     optional: Sequence[str] = (),
     prose: str | None = None,
+    narrowest: int = NARROWEST,
 ) -> Iterator[Text]:
     """Yield the lines of a table, at most ``width`` characters each where that can be."""
     from rich.text import Text  # noqa: PLC0415
@@ -85,7 +90,9 @@ def table_lines(
     widths = {name: max([len(name), *(len(row[place]) for row in cells)]) for place, name in enumerate(headings)}
     wrapped = prose or headings[-1]
     if width is not None:
-        widths = _fitted(widths, width, wrapped, optional)
+        words = [len(word) for row in cells for word in row[headings.index(wrapped)].split(" ")]
+        least = max([narrowest, *(length for length in words if length <= LONGEST_WORD)])
+        widths = _fitted(widths, width, optional, wrapped, min(least, widths[wrapped]))
     rights = set(right)
     styled = [[Text(name, "bold") for name in headings]]
     styled += [[Text(cell, STYLES.get(cell, "")) for cell in row] for row in cells]
@@ -99,15 +106,14 @@ def table_lines(
             yield text
 
 
-def _fitted(widths: dict[str, int], width: int, wrapped: str, optional: Sequence[str]) -> dict[str, int]:
+def _fitted(widths: Mapping[str, int], width: int, optional: Sequence[str], wrapped: str, least: int) -> dict[str, int]:
     """Return the widths of the columns that are left when the whole has so many characters at the most."""
     fitted = dict(widths)
-    narrow = min(widths[wrapped], NARROWEST)
     for name in optional:
-        if _total({**fitted, **({wrapped: narrow} if wrapped in fitted else {})}) > width:
+        if _total({**fitted, **({wrapped: least} if wrapped in fitted else {})}) > width:
             del fitted[name]
     if wrapped in fitted:
-        fitted[wrapped] = max(narrow, fitted[wrapped] - max(0, _total(fitted) - width))
+        fitted[wrapped] = max(least, fitted[wrapped] - max(0, _total(fitted) - width))
     return fitted
 
 

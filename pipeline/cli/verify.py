@@ -70,7 +70,8 @@ def _print(found: Sequence[Verified], first: date, last: date) -> None:
     """Print each finding in a paragraph, for it is too long for a table, then how much was looked at."""
     for each in found:
         for finding in each.findings:
-            click.echo(_paragraph(each, finding))
+            for line in _paragraph(each, finding).split("\n"):
+                output.print_sentence(line, hanging=" " * 12)
     if not found:
         click.echo(f"Nothing is published from {first.isoformat()} to {last.isoformat()}.")
         return

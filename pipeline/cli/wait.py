@@ -54,8 +54,9 @@ def command(day: date | None, networks: tuple[str, ...], timeout: float, window_
     else:
         output.print_table(["date", "network", "state", "published (UTC)"], [_row(each) for each in found])
         for each in found:
-            for text in filter(None, (each.error, each.hint and f"→ {each.hint}")):
-                output.print_sentence(f"{each.snapshot.label}: {printable(text)}")
+            if each.error:
+                output.print_sentence(f"{each.snapshot.label}: {printable(each.error)}", hanging="  ")
+                output.print_sentence(f"  → {printable(each.hint)}", hanging="  ")
     sys.exit(code)
 
 
