@@ -67,6 +67,6 @@ def command(*, offline: bool, with_settings: bool, with_trial: bool, as_json: bo
 
 def _rows(finding: CheckResult) -> Iterator[list[str]]:
     """Yield what was found and what to do about it, each line of them in a row."""
-    lines = [*finding.text.splitlines(), *(f"→ {line}" for line in finding.hint.splitlines())]
+    lines = [*finding.text.strip().splitlines(), *(f"→ {line}" for line in finding.hint.strip().splitlines())]
     for number, line in enumerate(lines):
         yield ["", "", line] if number else [finding.check, finding.state, line]
