@@ -15,8 +15,8 @@ from tests.torture.site import Ground, ground
 
 @pytest.fixture(scope="module")
 def torture_ground() -> Iterator[Ground]:
-    """A server and an S3 API for harm, where readers look less often than ``scripts/torture`` lets them."""
-    with ground(pause=1.5) as made:
+    """A server and an S3 API for harm. Readers look, and runs fork, less than ``scripts/torture`` lets them."""
+    with ground(pause=1.5, workers=1) as made:
         yield made
 
 

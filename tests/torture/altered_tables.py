@@ -256,7 +256,7 @@ def _repair(site: Site, hints: Sequence[str]) -> None:
     for command in commands:
         words = command.split()
         more = ["--yes"] if words[1] == "rerun" else []
-        ended = site.run([*words, *more, "--scheduler", "local"])
+        ended = site.run([*words, *more, *site.alone])
         if ended.exit_code:
             site.violated(5, f"{command} exited {ended.exit_code}: {ended.stderr[-1_000:]}")
 

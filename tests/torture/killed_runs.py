@@ -180,5 +180,5 @@ AT_ONCE = [
     for (first, second), same in product(combinations_with_replacement(COMMANDS, 2), (True, False))
 ]
 
-#: Ten of the first and two of the second: each signal, circumstance and command.
-QUICK = [*KILLED[6::17], KILLED[29], *AT_ONCE[1::20]]
+#: Five of the first and two of the second: each signal, circumstance and command.
+QUICK = [*KILLED[6::29], *AT_ONCE[1::20]]

@@ -54,7 +54,7 @@ def _overlapping(site: Site) -> None:
 def _signalled(number: signal.Signals, point: Point, site: Site) -> list[Ended]:
     """Send the run a signal at a point; it clears up, says so, and its exit code is the signal's."""
     before = _parts(site)
-    run = started(site, site.ingest(), at(site, point))
+    run = started(site, site.ingest("--workers", "2"), at(site, point))
     run.signal(number)
     ended = site.finish(run, 30)
     if ended.exit_code not in {128 + number, 0}:  # 0: it came after the last step
@@ -72,7 +72,7 @@ def _parts(site: Site) -> set[Path]:
 
 def _frozen(point: Point, site: Site) -> None:
     """Freeze a run, let another host do the work, and let the first go on: it must not change what is published."""
-    run = started(site, site.ingest(), at(site, point, pause=1))
+    run = started(site, site.ingest("--workers", "2"), at(site, point, pause=1))
     run.signal(signal.SIGSTOP, group=True)
     _expire_claims(site)
     other = other_host(site).run()

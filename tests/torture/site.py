@@ -38,6 +38,7 @@ class Ground:
     moto: tuple[str, int]
     client: S3Client
     pause: float  #: seconds between two looks of the readers
+    workers: int  #: of a run for which a case does not say how many; with one, nothing is forked
 
     @contextmanager
     def site(self, networks: Sequence[str] = NETWORKS[:1]) -> Iterator[Site]:
@@ -67,7 +68,7 @@ class Ground:
 
 
 @contextmanager
-def ground(pause: float = 0.15) -> Iterator[Ground]:
+def ground(pause: float = 0.15, workers: int = 2) -> Iterator[Ground]:
     """Start a ClickHouse server and an S3 API."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs each request
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -85,7 +86,7 @@ def ground(pause: float = 0.15) -> Iterator[Ground]:
             TemporaryDirectory() as name,
             OwnClickHouse(Path(name) / "clickhouse", users={"small": User("", profile="small")}) as server,
         ):
-            yield Ground(Path(name), server, address, client, pause)
+            yield Ground(Path(name), server, address, client, pause, workers)
     finally:
         moto.stop()
 
@@ -164,10 +165,15 @@ class Site:
 
     # Commands
 
+    @property
+    def alone(self) -> list[str]:
+        """Return the options of a run without luigid."""
+        return ["--scheduler", "local", "--workers", str(self.ground.workers)]
+
     def ingest(self, *options: str) -> list[str]:
         """Return the command that ingests the snapshots of all networks, without luigid unless told otherwise."""
         return [
-            *("sot-ingest", "run", "--date", str(DAY), "--scheduler", "local"),
+            *("sot-ingest", "run", "--date", str(DAY), *self.alone),
             *(option for network in self.files for option in ("--network", network)),
             *options,  # of an option that is given twice the last counts
         ]
