@@ -31,6 +31,9 @@ SECONDS = 120  #: longer than any command takes on a busy machine
 #: ever: for a service that will not come back.
 HASTE = {"TEST_HASTE": "true"}
 
+#: Options of a run for what is not about forks: two workers fork for each step, which costs half a second of CPU.
+IN_ONE_PROCESS = ("--workers", "1")
+
 #: For tests of what is the same whatever the warehouse.
 ON_SERVER = pytest.mark.parametrize("reader", ["server"], indirect=True)
 
@@ -192,12 +195,12 @@ class Deployment:
         return Result(process.wait(), stdout, stderr)
 
     def run(self, snapshot: Snapshot, *options: str) -> Result:
-        """Run ``sot-ingest run`` for one snapshot, without luigid."""
-        return self.command(*run_of(snapshot), *options)
+        """Run ``sot-ingest run`` for one snapshot, without luigid, in one process unless options say more."""
+        return self.command(*run_of(snapshot), *IN_ONE_PROCESS, *options)
 
     def rerun(self, snapshot: Snapshot, *options: str) -> Result:
-        """Run ``sot-ingest rerun`` for one snapshot, without luigid."""
-        return self.command(*rerun_of(snapshot), *options)
+        """Run ``sot-ingest rerun`` for one snapshot, without luigid, in one process unless options say more."""
+        return self.command(*rerun_of(snapshot), *IN_ONE_PROCESS, *options)
 
     def killed(self, after: str, count: int, *command: str) -> Result:
         """Run a command until the log's ``count``-th event ``after``, then kill it and its children (SIGKILL).
