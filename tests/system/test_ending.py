@@ -203,7 +203,7 @@ def test_history_knows_every_run_that_did_something(week: Week) -> None:
     assert [run["outcome"] for run in runs] == ["failed", "published", "failed", "in order"]
     assert {run["host"] for run in runs} == {HOST}
     done = [(step["step"], step["table"]) for run in runs[:2] for step in run["steps"] if step["state"] == "done"]
-    assert len(done) == len(set(done)) == 20
+    assert len(done) == len(set(done)) == 21
     steps = [step for run in runs[:2] for step in run["steps"] if step["step"] == "LoadTable"]
     loads = {step["table"]: step["facts"]["rows"] for step in steps}
     (publication,) = week.deployment.publications(week.files.snapshot)
@@ -224,23 +224,23 @@ def reading(week: Week, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
 
 
 def test_a_person_reads_the_history(reading: Callable[..., click.testing.Result]) -> None:
-    """One line an attempt, the newest day first, and below why steps were not done and what to do."""
-    heading, first, *others = reading(history.command, "--date", LATE, "--days", "2").stdout.splitlines()
+    """One line an attempt, in the order of time, and below why steps were not done and what to do."""
+    heading, *lines = reading(history.command, "--date", LATE, "--days", "2").stdout.splitlines()
     assert heading.split() == ["date", "network", "started", "(UTC)", "took", "outcome", "step", "host"]
-    assert first.split()[:2] == [LATE, "torus"]
-    assert first.split()[-3:] == ["missing", "FindSnapshot", HOST]
-    assert [line.split()[6] for line in others[:4]] == ["in", "failed", "published", "failed"]
-    assert others[4] == ""
-    assert others[5].endswith(", FindSnapshot:")
-    assert others[6].startswith("  no snapshots/torus/2025-08-02/195 at file://")
-    assert others[7].startswith("  upstream has not published it (yet)")
+    attempts = lines[: lines.index("")]
+    assert [line.split()[6] for line in attempts] == ["failed", "published", "missing", "failed", "in"]
+    assert attempts[2].split()[:2] == [LATE, "torus"]
+    assert attempts[2].split()[-3:] == ["missing", "FindSnapshot", HOST]
+    (cause,) = (place for place, line in enumerate(lines) if line.endswith(", FindSnapshot:"))
+    assert lines[cause + 1].startswith("  no snapshots/torus/2025-08-02/195 at file://")
+    assert lines[cause + 2].startswith("  upstream has not published it (yet)")
 
 
 def test_a_person_reads_the_steps_of_a_day(reading: Callable[..., click.testing.Result]) -> None:
     """Of one network: every step of every attempt in their order, then the loads."""
     lines = reading(history.command, "--date", "2025-08-01", "--network", "torus").stdout.splitlines()
     steps, loads = lines[1 : lines.index("")], lines[lines.index("") + 2 :]
-    assert len(steps) == 23  # 20 done, two that failed, and the end of the second failure
+    assert len(steps) == 24  # 21 done, two that failed, and the end of the second failure
     assert len([line for line in steps if re.search(r"DownloadFile raw_alerts +failed", line)]) == 1
     assert re.search(r"LoadTable raw_features +done .* 50 +[\d,]+ +" + HOST, "\n".join(steps))
     assert [line.split()[4] for line in loads[:4]] == ["loaded"] * 4
@@ -252,7 +252,7 @@ def test_check_tells_whether_the_newest_day_is_young_enough(
 ) -> None:
     """By the end of the day, and not by the moment of the publication, which was a minute ago; 35 when nobody knows."""
     old = week.ended["check"][0]
-    assert (old.exit_code, old.stdout.splitlines()[1].split()[:3]) == (2, ["torus", "too", "old"])
+    assert (old.exit_code, old.stdout.splitlines()[1].split()[:3]) == (3, ["torus", "too", "old"])
     patient = ("--max-age", "1000000h")
     young = reading(check.command, *patient, "--json")
     (fresh,) = json.loads(young.stdout)
