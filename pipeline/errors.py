@@ -47,12 +47,16 @@ class ConfigError(PipelineError):
 
 
 class HeldError(PipelineError):
-    """An audit holds the snapshot: it is loaded, and not published; of several audits, one a line."""
+    """Audits hold the snapshot: it is loaded, and not published."""
+
+    def __init__(self, *found: str, hint: str) -> None:
+        super().__init__("; ".join(found), hint=hint)
+        self._found = found
 
     @property
     def lines(self) -> list[str]:
         """What each audit found."""
-        return str(self).splitlines()
+        return list(self._found)
 
 
 class RequestError(PipelineError):

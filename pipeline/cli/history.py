@@ -70,7 +70,7 @@ def _print_causes(attempts: list[Attempt]) -> None:
         for step in attempt.troubles:
             day, network = step.snapshot.processing_date, step.snapshot.network
             click.echo(f"\n{day} {network}, {step.started_at:%Y-%m-%d %H:%M:%S}, {printable(step.title)}:")
-            for line in filter(None, (*step.error.splitlines(), step.hint)):
+            for line in filter(None, (step.error, step.hint)):
                 output.print_sentence(f"  {printable(line)}", hanging="  ")
 
 

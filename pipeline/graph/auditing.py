@@ -53,7 +53,7 @@ def audit_snapshot(context: Context, snapshot: Snapshot) -> steps.Facts:
     if found["held"]:
         days = f"compared with {compared_days(candidate.dates)}"
         lines = [f"held by {result.name}: {found_by(result)}; {days}" for result in found["held"]]
-        raise HeldError("\n".join(lines), hint=hint_to_accept(snapshot))
+        raise HeldError(*lines, hint=hint_to_accept(snapshot))
     return {
         "audits": len(rows),
         **{outcome: [result.name for result in found[outcome]] for outcome in ("warned", "accepted") if found[outcome]},

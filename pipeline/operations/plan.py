@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,8 +16,10 @@ from pipeline.snapshot import Snapshot
 from pipeline.sources.download import locate
 from pipeline.tables import BY_NAME
 from pipeline.warehouse import ledger
-from pipeline.warehouse.audit_log import held_snapshots
+from pipeline.warehouse.audit_log import audit_rows, is_cleared
 from pipeline.warehouse.publish import Publication, newest_publication
+
+Load = tuple[str, int]  #: load_id and row count
 
 NO_SNAPSHOT = "snapshot not at the source"
 PUBLISHED = "published, nothing to do"
@@ -91,7 +93,7 @@ def make_plan(shared: Context, snapshot: Snapshot) -> Plan:
     if manifest is not None:
         retained = retained_loads(shared, snapshot, found.uri, hashlib.sha256(found.data).hexdigest())
         needed = (step for each in planned if (step := _without(retained, each)))
-        planned = [step for each in needed if (step := _foreseen(shared, snapshot, manifest, each))]
+        planned = [step for each in needed if (step := _foreseen(shared, snapshot, manifest, retained, each))]
     return Plan(snapshot, tuple(planned), reason)
 
 
@@ -116,30 +118,49 @@ def _without(retained: Collection[str], planned: PlannedStep) -> PlannedStep | N
     return replace(planned, tables=tables) if tables or not planned.tables else None
 
 
-def _foreseen(shared: Context, snapshot: Snapshot, manifest: Manifest, planned: PlannedStep) -> PlannedStep | None:
+def _foreseen(
+    shared: Context, snapshot: Snapshot, manifest: Manifest, retained: Mapping[str, Load], planned: PlannedStep
+) -> PlannedStep | None:
     """Foresee what a step finds when it comes to it, and the manifest and the files are on disk.
 
     A file that the manifest lists as an earlier one did is not downloaded again, and one that is loaded already, here
     or by another host, is not loaded again. None is a step with nothing to do.
     """
-    files = {name: _digest_on_disk(shared, snapshot, manifest.files[name]) for name in planned.tables}
     if planned.step == "AuditSnapshot":
-        day, warehouse = snapshot.processing_date, shared.warehouse(snapshot.network)
-        verdict = held_snapshots(warehouse, snapshot.network, day, day, snapshot.window_days).get(snapshot)
-        is_same = verdict is not None and verdict.manifest_sha256 == manifest.sha256
-        return replace(planned, reason=f"held by {verdict.message}") if verdict and is_same else planned
+        return _foreseen_audit(shared, snapshot, manifest, retained, planned)
+    files = {name: _digest_on_disk(shared, snapshot, manifest.files[name]) for name in planned.tables}
     if planned.step == "DownloadFile":
         tables = tuple(name for name, digest in files.items() if digest is None)
         size = total(_size(shared, snapshot, manifest, name) for name in tables)
         return replace(planned, tables=tables, bytes=size) if tables else None
     if planned.step == "LoadTable":
-        listed = {name: entry.digest for name, entry in manifest.files.items() if entry.algorithm == "sha256"}
-        digests = {name: sha256 for name, digest in files.items() if (sha256 := digest or listed.get(name))}
-        loaded = ledger.find_proven_loads(shared.warehouse(snapshot.network), snapshot, digests)
+        loaded = _loaded(shared, snapshot, manifest, planned.tables)
         tables = tuple(name for name in planned.tables if name not in loaded)
         rows = total(manifest.files[name].rows for name in tables)
         return replace(planned, tables=tables, rows=rows) if tables else None
     return planned
+
+
+def _foreseen_audit(
+    shared: Context, snapshot: Snapshot, manifest: Manifest, retained: Mapping[str, Load], planned: PlannedStep
+) -> PlannedStep | None:
+    """Foresee whether the loads have passed the audits already, or are held."""
+    wanted = [name for name in manifest.files if name not in retained]
+    loads = {**_loaded(shared, snapshot, manifest, wanted), **retained}
+    ids = {name: load_id for name, (load_id, _) in loads.items()}
+    rows = audit_rows(shared.warehouse(snapshot.network), snapshot)
+    if is_cleared(rows, ids):
+        return None
+    verdict = next((row for row in reversed(rows) if not row.audit and row.load_ids == ids), None)
+    return replace(planned, reason=f"held by {verdict.message}") if verdict else planned
+
+
+def _loaded(shared: Context, snapshot: Snapshot, manifest: Manifest, tables: Iterable[str]) -> dict[str, Load]:
+    """Return the proven loads of the files that the manifest lists, here or by another host."""
+    listed = {name: entry.digest for name, entry in manifest.files.items() if entry.algorithm == "sha256"}
+    files = {name: _digest_on_disk(shared, snapshot, manifest.files[name]) for name in tables}
+    digests = {name: sha256 for name, digest in files.items() if (sha256 := digest or listed.get(name))}
+    return ledger.find_proven_loads(shared.warehouse(snapshot.network), snapshot, digests)
 
 
 def _digest_on_disk(shared: Context, snapshot: Snapshot, entry: FileEntry) -> str | None:

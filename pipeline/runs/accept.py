@@ -96,7 +96,7 @@ def _record(shared: Context, held: HeldSnapshot, names: Sequence[str], reason: s
             logger.bind(audits=list(names), reason=reason, user=rows[-1].user).info("Accepted what audits hold")
         left = [f"held by {row.audit}: {row.message}" for row in held.holding if row.audit not in names]
         if left:
-            raise HeldError("\n".join(left), hint=hint_to_accept(held.snapshot))
+            raise HeldError(*left, hint=hint_to_accept(held.snapshot))
         facts: steps.Facts = {"accepted": list(names), "reason": reason, "user": rows[-1].user} if rows else {}
         step.record("done", started, facts=facts)
 

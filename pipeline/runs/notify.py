@@ -94,8 +94,7 @@ def _by_cause(records: Sequence[StepRecord]) -> list[list[StepRecord]]:
 
 
 def _why(cause: str, hint: str) -> Iterator[str]:
-    for line in cause.splitlines():
-        yield f"  cause: {line}"
+    yield f"  cause: {cause}"
     if hint:
         yield f"  hint: {hint}"
 

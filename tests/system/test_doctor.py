@@ -86,7 +86,7 @@ def test_it_tells_what_is_well_and_what_is_not(server: OwnClickHouse, bucket: Bu
     well = deployment.command("sot-ingest", "doctor", "--json")
     found = findings(well.stdout)
     assert (well.exit_code, well.stderr) == (0, "")
-    here = {"environment", "luigi.cfg", "work directory", "disk space"}
+    here = {"environment", "audits", "luigi.cfg", "work directory", "disk space"}
     assert found.keys() == {"source", "warehouse", "luigid", "clock", *here}
     assert states(well.stdout) | {"luigid": []} == {
         "source": ["ok"],
@@ -94,6 +94,7 @@ def test_it_tells_what_is_well_and_what_is_not(server: OwnClickHouse, bucket: Bu
         "luigid": [],
         "clock": ["ok", "ok"],
         "environment": ["ok"],
+        "audits": ["ok", "ok"],
         "luigi.cfg": ["ok"],
         "work directory": ["ok"],
         "disk space": ["ok"],
@@ -159,6 +160,7 @@ def test_offline_it_asks_nobody(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert states(result.stdout) == {
         "environment": ["warning", "warning"],
+        "audits": ["ok"],
         "luigi.cfg": ["warning"],
         "work directory": ["ok"],
         "disk space": ["ok"],

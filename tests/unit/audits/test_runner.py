@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import date
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -130,6 +132,16 @@ def test_clickhouse_says_what_is_wrong_with_a_file(warehouse: Warehouse, mistake
     (line,) = find_mistakes(warehouse, [chosen(sql)])
     assert line.startswith("tried.sql: ")
     assert said in line
+
+
+def test_the_example_of_the_documentation_is_an_audit(warehouse: Warehouse) -> None:
+    """As it stands there."""
+    page = (Path(__file__).parents[3] / "docs" / "audits.md").read_text("utf-8")
+    (text,) = [
+        block for block in re.findall(r"^```sql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL) if "-- level:" in block
+    ]
+    audit = parse_audit("critical_alerts", "docs/audits.md", text)
+    assert list(find_mistakes(warehouse, [ChosenAudit(audit, audit.level, audit.parameters)])) == []
 
 
 def test_the_packaged_audits_are_right(warehouse: Warehouse) -> None:

@@ -65,14 +65,13 @@ def test_a_failure_names_all_that_one_must_know() -> None:
 
 
 def test_a_snapshot_that_is_held_is_not_called_failed() -> None:
-    """Unless a step of another one failed; each audit has a line of its own."""
-    held = replace(FAILED, step="AuditSnapshot", table="", state="held", error="held by a: 1\nheld by b: 2")
+    """Unless a step of another one failed."""
+    held = replace(FAILED, step="AuditSnapshot", table="", state="held", error="held by a: 1; held by b: 2")
     told = message(replace(WELL, exit_code=30, records=(held,)))
     assert (told.kind, told.title) == ("failure", "sot-ingest held: torus 2025-08-01")
-    assert told.body.splitlines()[:3] == [
+    assert told.body.splitlines()[:2] == [
         "torus 2025-08-01: loaded, and held by an audit",
-        "  cause: held by a: 1",
-        "  cause: held by b: 2",
+        "  cause: held by a: 1; held by b: 2",
     ]
     both = message(replace(WELL, exit_code=30, records=(held, replace(FAILED, snapshot=BITCOIN))))
     assert both.title == "sot-ingest failed: bitcoin, torus 2025-08-01"
