@@ -112,7 +112,7 @@ def choose(
             continue
         elif any(load.load_id in publication.load_ids for publication in past):
             yield GarbageLoad(load, "superseded")
-        elif load.load_id not in audited and _is_dead(load, past, policy):
+        elif _is_dead(load, past, policy) and (load.state != "loaded" or load.load_id not in audited):
             yield GarbageLoad(load, "unpublished")
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline.demo.bucket import Rows
+from pipeline.errors import WarehouseError
+from pipeline.graph import steps
 from pipeline.operations.accept import HeldSnapshot, chosen_audits, find_held
 from pipeline.warehouse.audit_log import record_audits
 from tests.support.deployment import Deployment, Reader, Result, ServerReader, in_directory, selection
@@ -152,6 +154,8 @@ def test_what_is_not_as_it_was_held_is_not_accepted(
     nothing = accept(on_server)
     assert (nothing.exit_code, nothing.log()[0]["message"]) == (2, "torus/2025-08-01/195: no audit holds it")
     absurd = held(on_server, bucket)
+    with pytest.raises(WarehouseError, match="have not passed the audits"):
+        steps.publish_snapshot(context_of(on_server), absurd.snapshot)
     unknown = accept(on_server, "--audit", "few_alert")
     assert (unknown.exit_code, "did you mean few_alerts?" in unknown.log()[0]["message"]) == (2, True)
     assert accept(on_server, "--reason", " ").exit_code == 2

@@ -83,6 +83,13 @@ def test_a_load_that_was_never_published(state: str, hours_ago: float, is_remove
     assert found == ({"x": "unpublished"} if is_removed else {})
 
 
+@pytest.mark.parametrize(("state", "is_kept"), [("loaded", True), ("forgotten", False), ("collected", False)])
+def test_a_load_that_may_be_accepted_is_kept(state: str, is_kept: bool) -> None:
+    """However long an audit has held it, unless it can be published no more."""
+    held = a_load("held", state=state, hours_ago=400 * 24)
+    assert [found.load.load_id for found in choose([held], {}, KEEP_TWO, {"held"})] == ([] if is_kept else ["held"])
+
+
 def test_a_proven_load_is_of_no_use_after_a_later_publication() -> None:
     """Another run published other loads; a load that is newer than the publication is for the next one."""
     loads = [a_load("lost", hours_ago=2), a_load("next", hours_ago=0.1)]
