@@ -35,6 +35,10 @@ SETTINGS: dict[str, int | str] = {
     "output_format_json_quote_64bit_floats": 0,
     "output_format_json_quote_decimals": 0,
     "output_format_json_quote_denormals": 0,
+    # An audit is asked once a day: about a small snapshot, to compile it takes longer than to answer.
+    "compile_expressions": 0,
+    "compile_aggregate_expressions": 0,
+    "compile_sort_description": 0,
 }
 _SETTINGS = ", ".join(f"{name} = {value!r}" for name, value in SETTINGS.items())
 
