@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import click
 
-from tests.bench import growth, idle, loading, page, profile, readers
+from tests.bench import auditing, growth, idle, loading, page, profile, readers
 from tests.bench.rig import CACHE, QUICK, Files
 from tests.bench.ways import WAYS
 
 FEATURES, ROUNDS, QUICK_ROUNDS = 1_000_000, 5, 2
-PARTS = ("loading", "profile", "idle", "readers", "growth")
+PARTS = ("loading", "profile", "audits", "idle", "readers", "growth")
 
 
 @click.command(help=__doc__)
@@ -33,6 +33,7 @@ def main(quick: bool, rounds: int | None, only: tuple[str, ...], way: tuple[str,
     parts: dict[str, Callable[[], str]] = {
         "loading": of_loading,
         "profile": lambda: profile.report(files, times),
+        "audits": lambda: auditing.report(features, times),
         "idle": lambda: idle.report(times),
         "readers": lambda: readers.report(files),
         "growth": lambda: growth.report(features, times, write=write),

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES
 from tests.bench.cost import Cost, cost_of
 from tests.bench.peers.job import Job
@@ -45,7 +46,12 @@ def deployment(rig: Rig) -> Deployment:
 
 def ours(rig: Rig) -> Cost:
     """``sot-ingest run``, from the bucket to what readers see."""
-    return with_steps(_sot_ingest(rig, run_of(SNAPSHOT)))
+    return run(rig, SNAPSHOT)
+
+
+def run(rig: Rig, snapshot: Snapshot) -> Cost:
+    """The same of any day of the bucket."""
+    return with_steps(_sot_ingest(rig, run_of(snapshot)))
 
 
 def our_load(rig: Rig) -> Cost:
@@ -62,7 +68,7 @@ def our_load(rig: Rig) -> Cost:
     work = deployment(rig).work
     work.parent.mkdir(exist_ok=True)
     shutil.copytree(prepared, work, copy_function=os.link)
-    cost = with_steps(_sot_ingest(rig, run_of(SNAPSHOT)))
+    cost = run(rig, SNAPSHOT)
     return replace(cost, parts={**cost.parts, "load": cost.parts["LoadTable"]})
 
 
@@ -88,7 +94,7 @@ def with_steps(cost: Cost) -> Cost:
     begins: dict[str, list[float]] = {}
     ends: dict[str, list[float]] = {}
     for event in map(json.loads, cost.stderr.splitlines()):
-        if "seconds" in event:
+        if "step" in event and "seconds" in event:
             end = datetime.fromisoformat(event["time"]).timestamp()
             begins.setdefault(event["step"], []).append(end - event["seconds"])
             ends.setdefault(event["step"], []).append(end)
