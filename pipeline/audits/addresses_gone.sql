@@ -1,6 +1,6 @@
--- Addresses that raw_features had on the nearest published day are gone: more than the share `share` for each day that
--- lies between, beside those that a rolling window leaves behind each day, and more than that by `distance` standard
--- deviations. No rule for a snapshot that upstream's exporter cut at `most_rows` rows.
+-- The addresses that raw_features had on the nearest published day are still there: at most the share `share` is gone
+-- for each day that lies between, beside those that a rolling window leaves behind, and `distance` standard deviations
+-- of that, which is much for few addresses. No rule for a snapshot that upstream's exporter cut at `most_rows` rows.
 -- level: hold
 -- message: raw_features: {gone} of {rows} addresses of {nearest} are gone, expected at most {most}
 -- parameter share = 0.3

@@ -1,7 +1,7 @@
--- A score or an amount of raw_features has one value in far more rows than on the nearest published day, judged by the
--- first `sample` addresses of both, in their order: the share `share` or more, while other values are `ratio` times
--- rarer, of which `rows` or more were to be expected. Or it is NaN in more rows than then, by the share `nan_share` and
--- by `rows`.
+-- No score and no amount of raw_features has one value in far more rows than on the nearest published day, judged by
+-- the first `sample` addresses of both, in their order: one value in the share `share` or more, while other values, of
+-- which `rows` or more were to be expected, are `ratio` times rarer. Nor is it NaN in more rows than then, by the share
+-- `nan_share` and by `rows`.
 -- level: hold
 -- message: raw_features.{column} is {value} in {found} of the first {rows} rows, expected at most {most}, judged by
 --     {nearest}

@@ -1,6 +1,6 @@
--- A table has no row, though the published days before had `rows` or more, by their median, and the nearest day had
--- some. Of labels one row is enough: they are a list, not counts of what happened. No rule with fewer than
--- `fewest_days` days.
+-- A table that usually has rows has some: one of which the published days had `rows` or more, by their median, and the
+-- nearest day not none. Of labels one row is enough: they are a list, not counts of what happened. No rule with fewer
+-- than `fewest_days` days.
 -- level: hold
 -- message: {table} has {found} rows; expected some, as the median of {days} published days is {median}
 -- parameter rows = 8

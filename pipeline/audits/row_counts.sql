@@ -1,9 +1,9 @@
--- A table has far more or far fewer rows than on the days before: by a factor of `ratio` and by `distance` standard
--- deviations together, so that 40 alerts may not become 1, but 4 may. The deviation is that of a Poisson count or,
--- where that is more, the days' own scatter around their median. No rule when the nearest day has about as many, within
--- the square root of the factor or half the distance: what was accepted yesterday is not held today. For each week
--- without a published day the factor grows by `weekly`. No rule with fewer than `fewest_days` days; of a table without
--- rows see empty_table.
+-- Each table has about as many rows as on the published days before: within a factor of `ratio` of their median or, for
+-- few rows, within `distance` standard deviations, so that 40 alerts may not become 1, but 4 may. The deviation is that
+-- of a Poisson count or, where that is more, the days' own scatter around their median. No rule when the nearest day
+-- has about as many, within the square root of the factor or half the distance: what was accepted yesterday is not held
+-- today. For each week without a published day the factor grows by `weekly`. No rule with fewer than `fewest_days`
+-- days; of a table without rows see empty_table.
 -- level: hold
 -- message: {table} has {rows} rows, expected {least} to {most}: {median} is the median of {days} published days
 --     ({first} to {last})

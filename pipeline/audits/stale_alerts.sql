@@ -1,6 +1,6 @@
--- Alerts are a copy of those of the nearest published day: as many, and the share `share` or more have the address,
--- typology, confidence, volume and evidence of one of its alerts. No rule with fewer than `rows` alerts: nothing new on
--- a quiet day is believable.
+-- Alerts are no copy of those of the nearest published day: less than the share `share` have the address, typology,
+-- confidence, volume and evidence of one of its alerts. No rule with fewer than `rows` alerts: nothing new on a quiet
+-- day is believable.
 -- level: warn
 -- message: raw_alerts: {equal} of {rows} alerts are as on {nearest} but for their ids, expected fewer than {most}
 -- parameter share = 1

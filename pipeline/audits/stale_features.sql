@@ -1,5 +1,5 @@
--- Features are a copy of those of the nearest published day: of the first `sample` addresses, in their order, the share
--- `share` or more have the same value in every column but the date. No rule with fewer than `rows` of them.
+-- Features are no copy of those of the nearest published day: of the first `sample` addresses, in their order, less
+-- than the share `share` have its value in every column but the date. No rule with fewer than `rows` of them.
 -- level: hold
 -- message: raw_features: {equal} of the first {rows} addresses have all values of {nearest}, expected fewer than
 --     {most}

@@ -19,6 +19,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.nearest import PublishedDay
 from pipeline.warehouse.schema import ensure_schema
+from tests.support import packaged_audits
 from tests.support.warehouses import Databases
 
 DAY = date(2025, 8, 10)
@@ -491,3 +492,8 @@ def test_values_that_upstream_does_not_know_are_told_once(stage: Stage) -> None:
     }
     day_after = replace(candidate, days=[PublishedDay(DAY, candidate.load_ids, ROWS)])
     assert stage.found(day_after, audits) == {}
+
+
+def test_the_page_lists_the_audits_that_there_are() -> None:
+    """With their levels and thresholds: ``scripts/docs`` writes it."""
+    assert packaged_audits.PAGE.read_text("utf-8") == packaged_audits.written()
