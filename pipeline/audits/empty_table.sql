@@ -2,7 +2,7 @@
 -- nearest day not none. Of labels one row is enough: they are a list, not counts of what happened. No rule with fewer
 -- than `fewest_days` days.
 -- level: hold
--- message: {table} has {found} rows; expected some, as the median of {days} published days is {median}
+-- message: {table} has {found} rows, expected some: {median} is the median of {days} published days
 -- parameter rows = 8
 -- parameter fewest_days = 3
 SELECT

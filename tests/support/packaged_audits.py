@@ -20,9 +20,7 @@ def table() -> str:
     """Return the table of all packaged audits."""
     rows = []
     for name, audit in sorted(load_catalogue(None, []).audits.items()):
-        thresholds = ", ".join(
-            f"`{parameter} = {shown(value)}`" for parameter, value in audit.parameters.items()
-        )
+        thresholds = ", ".join(f"`{parameter} = {shown(value)}`" for parameter, value in audit.parameters.items())
         rows.append(
             f"| [`{name}`](../pipeline/audits/{name}.sql) | {audit.level} | {audit.text} | {thresholds or '–'} |"
         )

@@ -98,7 +98,7 @@ def test_an_empty_table_is_told_when_it_usually_is_not(warehouse: Warehouse) -> 
     assert sorted(message.partition(" has ")[0] for message in found.pop("empty_table")) == sorted(EMPTY)
     assert found == {}
     assert told(warehouse, {"raw_clusters": EMPTY["clusters"]})["empty_table"] == [
-        "raw_clusters has 0 rows; expected some, as the median of 7 published days is 10"
+        "raw_clusters has 0 rows, expected some: 10 is the median of 7 published days"
     ]
 
 
