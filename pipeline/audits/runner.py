@@ -21,6 +21,7 @@ from pipeline.warehouse.nearest import PublishedDay
 
 DAYS = 7  #: that a snapshot is compared with, at the most
 MOST = 20  #: rows of an audit's answer
+LONGEST, SHOWN = 200, 10  #: characters of a figure that people are shown, and items of a list
 
 #: Settings that the meaning of an audit rests on, beside those that are pinned for every statement.
 SETTINGS: dict[str, int | str] = {
@@ -87,19 +88,21 @@ def fill_message(message: str, row: Mapping[str, Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a figure for people."""
+    """Return a figure for people, cut where it is long."""
     match value:
         case None:
             return "none"
-        case bool() | str():
-            return str(value)
+        case bool():
+            return str(value).lower()
         case int():
             return f"{value:,}"
         case float():
             return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
         case list():
-            return ", ".join(map(shown, value))
-    return str(value)
+            more = [f"and {len(value) - SHOWN} more"] if len(value) > SHOWN else []
+            return ", ".join([*map(shown, value[:SHOWN]), *more])
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def ask_audits(warehouse: Warehouse, candidate: Candidate, chosen: Sequence[ChosenAudit]) -> Iterator[AuditResult]:

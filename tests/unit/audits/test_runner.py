@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.audits import parse_audit
 from pipeline.audits.catalogue import ChosenAudit, load_catalogue
-from pipeline.audits.runner import Candidate, ask_audits, find_mistakes
+from pipeline.audits.runner import Candidate, ask_audits, fill_message, find_mistakes
 from pipeline.errors import WarehouseError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME
@@ -96,6 +96,24 @@ def test_an_answer_is_bounded_and_the_wrong_rows_come_first(warehouse: Warehouse
     )
     (result,) = ask_audits(warehouse, candidate, [audit])
     assert (len(result.figures), result.messages) == (20, ["999,500 of 1"])
+
+
+FIGURES = {
+    "none": None,
+    "true": True,
+    "1,234,567": 1_234_567,
+    "0.3333": 1 / 3,
+    "12,345,679": 12_345_678.9,
+    "a, 1,000": ["a", 1000],
+    "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 2 more": list(range(12)),
+    f"{'x' * 200}…": "x" * 9_000,
+}
+
+
+@pytest.mark.parametrize("text", FIGURES)
+def test_figures_are_written_for_people(text: str) -> None:
+    """With thousands apart, few digits, and an end."""
+    assert fill_message("<{it}>", {"it": FIGURES[text]}) == f"<{text}>"
 
 
 def test_an_audit_of_a_table_that_is_not_ingested_is_left_out(warehouse: Warehouse) -> None:
