@@ -258,7 +258,7 @@ def test_check_tells_whether_the_newest_day_is_young_enough(
     (fresh,) = json.loads(young.stdout)
     assert (young.exit_code, fresh["state"], fresh["processing_date"]) == (0, "fresh", "2025-08-01")
     empty = reading(check.command, *patient, "--window-days", "7")
-    assert (empty.exit_code, "nothing with a window of 7 days" in empty.stdout) == (2, True)
+    assert (empty.exit_code, "nothing with a window of 7 days" in empty.stdout) == (3, True)
     for cached in (settings.get_settings, context.get_context):
         cached.cache_clear()
     monkeypatch.setattr(attempts_of_requests, "DEFAULT", attempts_of_requests.RetryPolicy(tries=1))
