@@ -14,7 +14,7 @@ SELECT
     countIf(cityHash64(address) NOT IN (SELECT cityHash64(address) FROM {raw_features})) AS gone,
     processing_date AS nearest,
     floor(rows * (1 - kept) + {distance:Float64} * sqrt(rows * kept * (1 - kept))) AS most,
-    greatest(rows, (SELECT max(rows) FROM {row_counts} WHERE table = 'raw_features')) >= {most_rows:UInt64} AS is_cut,
+    greatest(rows, (SELECT max(rows) FROM {row_counts} WHERE table = 'raw_features')) >= {most_rows:Float64} AS is_cut,
     gone > most AND NOT is_cut AS wrong
 FROM {raw_features_nearest}
 GROUP BY processing_date

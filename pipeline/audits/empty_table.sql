@@ -11,7 +11,7 @@ SELECT
     before.days AS days,
     before.median AS median,
     now.rows = 0
-        AND before.days >= {fewest_days:UInt8}
+        AND before.days >= {fewest_days:Float64}
         AND before.median >= if(now.table = 'raw_address_labels', 1, {rows:Float64})
         AND before.nearest > 0 AS wrong
 FROM {row_counts} AS now

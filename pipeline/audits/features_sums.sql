@@ -10,7 +10,7 @@ SELECT
     each.1 AS what,
     each.2 AS found,
     each.3 AS expected,
-    abs(found - expected) > each.4 * greatest(found, expected, 1) AND rows < {most_rows:UInt64} AS wrong
+    abs(found - expected) > each.4 * greatest(found, expected, 1) AND rows < {most_rows:Float64} AS wrong
 FROM
 (
     SELECT

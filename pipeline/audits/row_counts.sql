@@ -25,7 +25,7 @@ SELECT
     ceil(least(median / factor, pow(greatest(sqrt(median) - far, 0), 2))) AS least,
     floor(greatest(median * factor, pow(sqrt(median) + far, 2))) AS most,
     rows > 0
-        AND days >= {fewest_days:UInt8}
+        AND days >= {fewest_days:Float64}
         AND rows NOT BETWEEN least AND most
         AND rows NOT BETWEEN least(nearest / sqrt(factor), pow(greatest(sqrt(nearest) - far / 2, 0), 2))
             AND greatest(nearest * sqrt(factor), pow(sqrt(nearest) + far / 2, 2)) AS wrong

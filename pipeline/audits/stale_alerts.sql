@@ -14,7 +14,7 @@ SELECT
     )) AS equal,
     ceil({share:Float64} * rows) AS most,
     (SELECT processing_date FROM {days_before} LIMIT 1) AS nearest,
-    rows >= {rows:UInt32} AND equal >= most AS wrong
+    rows >= {rows:Float64} AND equal >= most AS wrong
 FROM
 (
     SELECT cityHash64(address, typology_type, alert_confidence_score, volume_usd, evidence_json) AS digest

@@ -17,7 +17,7 @@ SELECT
     )) AS equal,
     ceil({share:Float64} * rows) AS most,
     (SELECT processing_date FROM {days_before} LIMIT 1) AS nearest,
-    rows >= {rows:UInt32} AND equal >= most AS wrong
+    rows >= {rows:Float64} AND equal >= most AS wrong
 FROM
 (
     SELECT cityHash64(* EXCEPT (processing_date, window_days, created_at)) AS digest

@@ -1,4 +1,4 @@
-"""The packaged audits in docs/audits.md, from their files: ``scripts/docs`` writes them, a test compares them."""
+"""The packaged audits: listed in docs/audits.md by ``scripts/docs``, which a test compares; and switched off."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ def written() -> str:
     """Return the page as it should be."""
     before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
     return f"{before}{BEGIN}{table()}{END}{rest.partition(END)[2]}"
+
+
+def switched_off(directory: Path) -> dict[str, str]:
+    """Return the variable that switches them off: for rows that can be loaded and that upstream would never publish."""
+    path = directory / "no-audits"
+    path.mkdir()
+    (path / "audits.toml").write_text("".join(f'[{name}]\nlevel = "off"\n' for name in load_catalogue(None, []).audits))
+    return {"INGESTION_AUDITS_PATH": str(path)}
 
 
 if __name__ == "__main__":

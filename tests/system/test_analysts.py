@@ -28,6 +28,7 @@ from tests.support import columns
 from tests.support.clickhouse import OwnClickHouse
 from tests.support.deployment import Deployment, ServerReader, a_day, multiset
 from tests.support.inprocess import in_process, ingest
+from tests.support.packaged_audits import switched_off
 from tests.support.snapshots import Bucket, SnapshotFiles, contract
 from tests.support.warehouses import Databases
 
@@ -86,7 +87,8 @@ def test_the_page_of_columns_is_the_dictionary() -> None:
 @pytest.fixture
 def day(server_reader: ServerReader, tmp_path: Path) -> tuple[Deployment, Context, Bucket]:
     """A deployment for one network in this process."""
-    return (*in_process(tmp_path / "bucket", server_reader, tmp_path / "run"), Bucket(tmp_path / "bucket"))
+    made = in_process(tmp_path / "bucket", server_reader, tmp_path / "run", **switched_off(tmp_path))
+    return (*made, Bucket(tmp_path / "bucket"))
 
 
 def seen(deployment: Deployment, view: str, snapshot: Snapshot, moment: str = "") -> list[str]:
