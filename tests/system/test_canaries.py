@@ -174,7 +174,7 @@ def good(config: Path) -> dict[str, Command]:
     return {
         "good": (["run", *selection(DAY), "--scheduler", "luigid"], luigid),
         "refused": (["run", *selection(BAD_DAY), "--scheduler", "luigid"], {**luigid, "LOG_FORMAT": "text"}),
-        "doctor": (["doctor"], {}),
+        "doctor": (["doctor", "--settings"], {}),
         "status": (["status", "--date", "2025-08-02", "--days", "2"], {}),
         "history": (["history", "--days", "3000", "--json"], {}),
         "report": (["report", "--html", "-", "--days", "3000"], {}),

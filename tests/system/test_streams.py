@@ -168,6 +168,6 @@ def test_doctor_answers_in_every_locale(locale: dict[str, str], deployment: Depl
     """What cannot be written in the locale's letters is escaped, and nothing else is another."""
     deployment.directory.mkdir()
     deployment.variables |= {"WORK_PATH": str(deployment.directory / "☃"), "LOG_FORMAT": "text"}
-    code, answer, log = shell(deployment, ["sot-ingest", "doctor", "--offline"], "", **locale)
+    code, answer, log = shell(deployment, ["sot-ingest", "doctor", "--offline", "--settings"], "", **locale)
     assert (code, log) == (0, b"")
     assert re.search(rb"WORK_PATH +\S+/(\\u2603|\xe2\x98\x83)", answer)
