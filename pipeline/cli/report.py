@@ -32,4 +32,6 @@ def command(html: Path | None, days: int, networks: tuple[str, ...], window_days
     if as_json:
         output.print_json([entry.as_dict() for entry in found.newest_first])
     elif html is not None and str(html) != "-":
-        click.echo(f"{html}: {len(found.newest_first)} snapshots of {', '.join(found.by_network)}")
+        click.echo(
+            f"{html}: {len(found.newest_first)} snapshots of {', '.join(each.network for each in found.networks)}"
+        )

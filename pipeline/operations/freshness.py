@@ -17,6 +17,9 @@ from pipeline.errors import PipelineError
 from pipeline.graph.context import QUICK_SECONDS, get_context
 from pipeline.warehouse.publish import Publication, newest_date_publication
 
+#: How old the newest published day of a network that is in order gets.
+USUAL_MAX_AGE = timedelta(hours=26)
+
 FreshnessState = Literal["fresh", "too old", "nothing", "unknown"]
 
 

@@ -67,9 +67,18 @@ def collect(networks: Iterable[str], *, days: int, last: date, window_days: int)
 
 
 def status_of(
-    shared: Context, snapshot: Snapshot, publication: Publication | None, verdict: AuditRow | None, *, begun: bool
+    shared: Context,
+    snapshot: Snapshot,
+    publication: Publication | None,
+    verdict: AuditRow | None,
+    *,
+    begun: bool,
+    next_step: bool = True,
 ) -> Status:
-    """Tell the state from what is published, audited and begun: in a work directory here, or in the ledger."""
+    """Tell the state from what is published, audited and begun: in a work directory here, or in the ledger.
+
+    Which step is the next is asked of the targets, and so of the source; without ``next_step`` nothing is asked.
+    """
     if verdict is not None and is_held(verdict, publication.published_at if publication else None):
         return Status(snapshot, "held", f"AuditSnapshot {verdict.message}", publication)
     if publication and publication.action == "retire":
@@ -77,7 +86,7 @@ def status_of(
     tables = shared.settings.table_names
     is_unfinished = (publication.forgotten or not publication.covers(tables)) if publication else begun
     if is_unfinished or shared.workspace(snapshot).path.exists():
-        return Status(snapshot, "half done", _next_step(snapshot), publication)
+        return Status(snapshot, "half done", _next_step(snapshot) if next_step else None, publication)
     if publication is None:
         return Status(snapshot, "missing", None, None)
     state = "rolled back" if publication.action == "rollback" else "published"

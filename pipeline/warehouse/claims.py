@@ -7,7 +7,7 @@ their own and publications compare with their predecessor, so a claim that is lo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from pipeline.errors import WarehouseError
 from pipeline.snapshot import Snapshot
@@ -70,6 +70,41 @@ def newest_claim(warehouse: Warehouse, snapshot: Snapshot) -> Claim | None:
     except MissingTableError:
         return None
     return read_row(Claim, rows[0]) if rows else None
+
+
+@dataclass(frozen=True)
+class Work:
+    """A run that is at work on a snapshot."""
+
+    processing_date: date
+    owner: str
+    run_id: str
+    since: datetime  #: UTC, of the run's first claim
+
+
+def work_under_way(warehouse: Warehouse, window_days: int) -> list[Work]:
+    """Return the claims that are alive, the oldest date first, with one query. Raises WarehouseError."""
+    try:
+        rows = warehouse.query(
+            f"""
+            SELECT
+                toString(processing_date),
+                argMax(owner, number),
+                argMax(run_id, number) AS run,
+                toUnixTimestamp64Micro(arrayMin(
+                    arrayMap(claim -> claim.2, arrayFilter(claim -> claim.1 = run, groupArray((run_id, claimed_at))))
+                ))
+            FROM {{database}}.{CLAIMS}
+            WHERE window_days = {{window_days:UInt16}}
+            GROUP BY processing_date
+            HAVING argMax(until, number) > now64(6)
+            ORDER BY processing_date
+            """,
+            window_days=window_days,
+        )
+    except MissingTableError:
+        return []
+    return [read_row(Work, row) for row in rows]
 
 
 def take_claim(warehouse: Warehouse, snapshot: Snapshot, who: Claimant, seconds: float = LASTS_SECONDS) -> Claim:

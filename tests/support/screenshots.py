@@ -106,8 +106,8 @@ def main(directory: Path) -> None:
         dark = ("--blink-settings=preferredColorScheme=0",)
         shoot(url, target / "report-dark.png", width=1280, height=1800, more=dark)
         frame = Path(scratch) / "phone.html"  # a window has a least width, which a frame has not
-        frame.write_text(f'<body style="margin:0"><iframe src="{url}" width="390" height="5000" style="border:0">')
-        shoot(frame.as_uri(), target / "report-phone.png", width=390, height=5000)
+        frame.write_text(f'<body style="margin:0"><iframe src="{url}" width="390" height="6000" style="border:0">')
+        shoot(frame.as_uri(), target / "report-phone.png", width=390, height=6000)
         browse(f"--print-to-pdf={target / 'report-print.pdf'}", "--no-pdf-header-footer", url)
         shoot(f"http://127.0.0.1:{port}/static/visualiser/index.html", target / "luigi.png", width=1280, height=1000)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
 
 from tests.torture.commands import Ended
 from tests.torture.hostile import MARK
 from tests.torture.site import Site
 
-_ELEMENTS_OF_OTHERS = {"script", "img", "iframe", "object", "embed", "form", "base", MARK}
+_ELEMENTS_OF_OTHERS = {"img", "iframe", "object", "embed", "form", "base", MARK}
+_SCRIPT = (resources.files("pipeline.operations.report") / "page.js").read_text("utf-8")
 _SEPARATORS = "\u2028\u2029"
 
 
@@ -59,12 +61,13 @@ def check_printable(site: Site, ended: Ended) -> None:
 
 
 class _Page(HTMLParser):
-    """Notes elements and attributes that come from a string; text holds what a person sees."""
+    """Notes elements and attributes that come from a string; holds what a person sees and what a browser runs."""
 
     def __init__(self) -> None:
         super().__init__()
         self.wrong: list[str] = []
         self.text = ""
+        self.scripts: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note what our page has not."""
@@ -72,10 +75,15 @@ class _Page(HTMLParser):
         links = [value for name, value in attrs if name in {"href", "src"} and MARK in str(value)]
         if tag in _ELEMENTS_OF_OTHERS or MARK in tag or handlers or links:
             self.wrong.append(f"<{tag} {attrs}>"[:200])
+        if tag == "script":
+            self.scripts.append("")
 
     def handle_data(self, data: str) -> None:
-        """Collect the text."""
-        self.text += data
+        """Collect the text, and apart from it that of scripts."""
+        if self.cdata_elem == "script":
+            self.scripts[-1] += data
+        else:
+            self.text += data
 
     def handle_comment(self, data: str) -> None:
         """Note a comment: the page has none."""
@@ -89,5 +97,7 @@ def check_page(site: Site, page: Path, shown: str) -> None:
     parser.close()
     for found in parser.wrong:
         site.violated(5, f"{page.name}: {found}")
+    if parser.scripts != [_SCRIPT]:
+        site.violated(5, f"{page.name} has other scripts than its own: {parser.scripts}"[:500])
     if shown not in parser.text:
         site.violated(5, f"{page.name} does not show {shown!r}")

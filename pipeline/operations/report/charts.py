@@ -1,22 +1,23 @@
-"""What the report draws: calendars of weeks, rows by day, seconds by step; geometry and words, no markup."""
+"""What the report draws: rows by day, times of day, seconds by step; geometry and words, no markup.
+
+A chart is one path, a unit of width a day: forty networks of half a year must stay a page of less than 1 MB.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import groupby
 from statistics import median
 
-from dateutil.relativedelta import MO, SU, relativedelta
-
-from pipeline.dates import days_between
-from pipeline.operations.report.data import Report, ReportDay
-from pipeline.operations.report.words import number, stem
+from pipeline.operations.report.data import Report
+from pipeline.operations.report.networks import NetworkReport
+from pipeline.operations.report.words import clock, number, stem
 from pipeline.warehouse.step_log import StepRecord
 
-WIDTH, HEIGHT, HEAD = 320, 72, 14  #: of a chart of rows; the head is where drops are marked
-
-_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+HEIGHT = 60  #: of a chart, in its own units
 
 #: The order of the graph, in which steps are listed.
 _STEPS = (
@@ -35,80 +36,86 @@ _STEPS = (
 )
 
 
-@dataclass(frozen=True)
-class Calendar:
-    """A network's days as weeks: a column a week, a row a weekday."""
-
-    months: list[tuple[str, int]]  #: name and how many weeks begin in it
-    weekdays: list[tuple[str, list[ReportDay | None]]]  #: name, and the day of each week or None outside the range
-
-
-def calendar(entries: Sequence[ReportDay]) -> Calendar:
-    """Lay a network's days out, the oldest first."""
-    days = {entry.snapshot.processing_date: entry for entry in entries}
-    shown = days_between(min(days) + relativedelta(weekday=MO(-1)), max(days) + relativedelta(weekday=SU))
-    months: list[tuple[str, int]] = []
-    for week in shown[::7]:
-        name = f"{week:%b}"
-        if months and months[-1][0] == name:
-            months[-1] = (name, months[-1][1] + 1)
-        else:
-            months.append((name, 1))
-    rows = [(name, [days.get(day) for day in shown[after::7]]) for after, name in enumerate(_WEEKDAYS)]
-    return Calendar(months, rows)
+def months(days: Sequence[date]) -> list[tuple[str, int]]:
+    """Return the months of days in their order, each with how many of the days are in it."""
+    return [
+        (f"{first:%b %Y}", sum(1 for _ in same)) for first, same in groupby(days, key=lambda day: day.replace(day=1))
+    ]
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A day in a chart of rows."""
+class Chart:
+    """Values by day, the oldest first."""
 
-    x: float
-    y: float
-    width: float
-    height: float
     title: str
-    is_drop: bool
-
-
-@dataclass(frozen=True)
-class RowsChart:
-    """How many rows a table has had."""
-
-    table: str
-    bars: list[Bar]
-    most: int
-    newest: int | None
+    summary: str  #: in a few words, beside the title
     description: str  #: what it shows, for those who do not see it
+    path: str  #: of an SVG, as wide as there are days and HEIGHT high; empty when there is nothing to show
+    marks: tuple[int, ...] = ()  #: days, counted from 0, that are unusual
 
 
-def rows_chart(network: str, table: str, entries: Sequence[ReportDay]) -> RowsChart:
-    """Draw a table's rows by day, the oldest first; a day without a publication is a gap."""
-    published = [(place, entry, entry.rows[table]) for place, entry in enumerate(entries) if table in entry.rows]
-    counts = [rows for _, _, rows in published]
-    most, step = max(counts, default=0), WIDTH / max(len(entries), 1)
-    bars = [_bar(place * step, step, entry, table, rows / most if most else 0.0) for place, entry, rows in published]
-    return RowsChart(table, bars, most, counts[-1] if counts else None, _described(network, table, counts, bars))
+def charts_of(network: NetworkReport) -> list[Chart]:
+    """Return the charts of a network: the rows of each table, and when its days were ready."""
+    tables = dict.fromkeys(table for day in network.days for table in day.rows)
+    return [*(_rows_chart(network, table) for table in tables), *_ready_chart(network)]
 
 
-def _bar(x: float, step: float, entry: ReportDay, table: str, part: float) -> Bar:
-    """Return the bar of a day; one of no rows is a line."""
-    height = max(1.0, part * HEIGHT)
-    is_drop = any(drop.table == table for drop in entry.drops)
-    title = (
-        f"{entry.snapshot.processing_date}: {number(entry.rows[table])} rows{', an unusual drop' if is_drop else ''}"
+def _rows_chart(network: NetworkReport, table: str) -> Chart:
+    """Draw a table's rows by day; a day without a publication is a gap."""
+    counts = [day.rows.get(table) for day in network.days]
+    known = [count for count in counts if count is not None]
+    most = max(known) or 1
+    heights = [None if count is None else max(1, round(count / most * HEIGHT)) for count in counts]
+    marks = [place for place, day in enumerate(network.days) if any(drop.table == table for drop in day.drops)]
+    drops = ", ".join(network.days[place].snapshot.processing_date.isoformat() for place in marks)
+    summary = f"{number(known[-1])} newest, {number(max(known))} at most"
+    return Chart(
+        stem(table),
+        summary,
+        f"{stem(table)} of {network.network} on {len(known)} published days: {number(min(known))} rows at least, "
+        f"{summary}. {f'Unusual drops: {drops}' if drops else 'No unusual drop'}.",
+        "".join(_steps(place, run) for place, run in _known_runs(heights)),
+        tuple(marks),
     )
-    return Bar(round(x, 2), round(HEAD + HEIGHT - height, 2), round(step * 0.8, 2), round(height, 2), title, is_drop)
 
 
-def _described(network: str, table: str, counts: Sequence[int], bars: Sequence[Bar]) -> str:
-    if not counts:
-        return f"No rows of {stem(table)} were published for {network}."
-    drops = [bar.title.partition(":")[0] for bar in bars if bar.is_drop]
-    return (
-        f"{stem(table).capitalize()} of {network} on {len(counts)} published days: between {number(min(counts))} and "
-        f"{number(max(counts))} rows, {number(counts[-1])} on the newest. "
-        + (f"Unusual drops: {', '.join(drops)}." if drops else "No unusual drop.")
-    )
+def _known_runs(values: Sequence[int | None]) -> list[tuple[int, list[int]]]:
+    """Return the values that follow one another without a gap, each run with the place of its first."""
+    found: list[tuple[int, list[int]]] = []
+    for place, value in enumerate(values):
+        if value is None:
+            continue
+        if found and place == found[-1][0] + len(found[-1][1]):
+            found[-1][1].append(value)
+        else:
+            found.append((place, [value]))
+    return found
+
+
+def _steps(place: int, heights: Sequence[int]) -> str:
+    """Return the path of an area whose top is a stair, a step a day."""
+    path, before = f"M{place} {HEIGHT}", 0
+    for height, same in groupby(heights):
+        path += f"v{before - height}h{sum(1 for _ in same)}"
+        before = height
+    return f"{path}V{HEIGHT}z"
+
+
+def _ready_chart(network: NetworkReport) -> list[Chart]:
+    """Draw when days were ready as a dot a day, later days of a night higher; none when no day tells."""
+    times = [day.ready for day in network.days]
+    known = [time for time in times if time is not None]
+    if not known:
+        return []
+    latest = max(*known, timedelta(minutes=1))
+    dots = [
+        f"M{place}.5 {HEIGHT - round(time / latest * (HEIGHT - 4)) - 2}h0"
+        for place, time in enumerate(times)
+        if time is not None
+    ]
+    summary = f"{clock(known[-1])} newest, {clock(latest)} at the latest"
+    about = f"{network.network} was ready on {len(known)} days at {clock(min(known))} UTC at the earliest, {summary}."
+    return [Chart("ready at (UTC)", summary, about, "".join(dots))]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 
 def number(count: int) -> str:
@@ -36,6 +36,39 @@ def age(span: timedelta) -> str:
     if hours < 48:
         return f"{hours} h {rest} min"
     return f"{hours // 24} days {hours % 24} h"
+
+
+def clock(after: timedelta) -> str:
+    """Return a time after a day's end as the time of day that it is in UTC: 01:23, or 01:23 (+1) a day later."""
+    minutes = round(after.total_seconds() / 60)
+    return f"{minutes // 60 % 24:02}:{minutes % 60:02}" + (f" (+{minutes // 1440})" if minutes >= 1440 else "")
+
+
+def change(part: float) -> str:
+    """Return how much more or less something is: +12.3 %, −4 %, ±0 %."""
+    percent = f"{abs(part):.0%}" if abs(part) >= 0.1 else f"{abs(part):.1%}"
+    sign = "±" if percent == "0.0%" else "+" if part > 0 else "−"
+    return f"{sign}{'0' if sign == '±' else percent[:-1]}\N{NO-BREAK SPACE}%"
+
+
+def shift(by: timedelta) -> str:
+    """Return how much later or earlier something is: +12 min, −3 min, ±0 min."""
+    minutes = round(by.total_seconds() / 60)
+    return f"{'+' if minutes > 0 else '−' if minutes else '±'}{abs(minutes)}\N{NO-BREAK SPACE}min"
+
+
+def size(count: int) -> str:
+    """Return bytes in the unit that suits them: 12 B, 3.4 MB, 1.2 TB."""
+    amount, units = float(count), iter(("B", "kB", "MB", "GB", "TB", "PB"))
+    unit = next(units)
+    while amount >= 999.5 and unit != "PB":
+        amount, unit = amount / 1_000, next(units)
+    return f"{amount:.0f} {unit}" if unit == "B" or amount >= 99.5 else f"{amount:.2g} {unit}"
+
+
+def days(first: date, last: date) -> str:
+    """Return a range of days: one date, or the first and the last."""
+    return first.isoformat() if first == last else f"{first.isoformat()} to {last.isoformat()}"
 
 
 def stem(table: str) -> str:
