@@ -29,6 +29,7 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+TOKEN_LENGTH = 16  #: characters, at least
 _HINT = "docs/configuration.md has every variable"
 
 
@@ -169,6 +170,11 @@ class Settings(BaseModel):
     report_url: str | None = Field(
         None, alias="REPORT_URL", description="where the report is served; luigid's page links to it"
     )
+    api_token: SecretStr = Field(
+        SecretStr(""),
+        alias="API_TOKEN",
+        description="what `sot-ingest serve` asks those for who ask it; needed where it listens beyond the loopback",
+    )
     log_format: Literal["text", "json"] = Field("text", alias="LOG_FORMAT", description="`text` or `json`")
     log_level: LogLevel = Field("INFO", alias="LOG_LEVEL", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`")
 
@@ -266,6 +272,13 @@ class Settings(BaseModel):
     def _check_notify_urls(cls, value: SecretStr) -> SecretStr:
         if not re.match(r"(\s*[a-z][a-z0-9+-]*://\S|\Z)", value.get_secret_value(), re.IGNORECASE):
             raise ValueError("expected Apprise URLs like json://host/path, comma-separated")
+        return value
+
+    @field_validator("api_token")
+    @classmethod
+    def _check_api_token(cls, value: SecretStr) -> SecretStr:
+        if not re.fullmatch(rf"([!-~]{{{TOKEN_LENGTH},}})?", value.get_secret_value()):
+            raise ValueError(f"expected at least {TOKEN_LENGTH} visible ASCII characters: openssl rand -hex 32")
         return value
 
     @field_validator("log_level", mode="before")

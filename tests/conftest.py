@@ -21,7 +21,7 @@ from tests.support.warehouses import Databases, embedded, on_server
 #: The variables that the project, and what it is built on, read. TEST_CLICKHOUSE_* are the tests' own.
 _READ = re.compile(
     r"(?!TEST_CLICKHOUSE_)"
-    r"((SOT|CLICKHOUSE|INGESTION|WAREHOUSE|LOG|AWS|LUIGI|NOTIFY|REPORT)_.*|WORK_PATH|PING_URL|METRICS_PATH|\w+_CLICKHOUSE_.*|BOTO_CONFIG|TZ)"
+    r"((SOT|CLICKHOUSE|INGESTION|WAREHOUSE|LOG|AWS|LUIGI|NOTIFY|REPORT|API)_.*|WORK_PATH|PING_URL|METRICS_PATH|\w+_CLICKHOUSE_.*|BOTO_CONFIG|TZ)"
 )
 
 for _name in filter(_READ.fullmatch, tuple(os.environ)):

@@ -16,7 +16,7 @@ from pipeline.graph import interrupts
 VERBS = (
     *("run", "plan", "backfill", "rerun", "accept", "rollback", "wait"),
     *("status", "history", "report", "diff", "verify", "audit", "check"),
-    *("gc", "unblock", "schedule", "notify", "doctor"),
+    *("gc", "unblock", "schedule", "notify", "doctor", "serve"),
 )
 
 #: The verbs that are runs: however one of them ends, the log's last line says it.

@@ -43,6 +43,7 @@ class Context:
     answers: Answers = field(default_factory=Answers)
     prepared: set[str] = field(default_factory=set)  #: networks whose tables were looked at in this run
     run_id: str = field(default_factory=lambda: uuid4().hex)  #: the same in all processes that luigi forks for a run
+    answer_seconds: float = ANSWER_SECONDS  #: how long an answer of a warehouse is waited for
 
     @cached_property
     def source(self) -> Source:
@@ -98,8 +99,8 @@ class Context:
         return Engine(self.settings.warehouse_path) if self.settings.warehouse_path else None
 
     def warehouse(self, network: str, *, timeout: float | None = None) -> Warehouse:
-        """Return where the network's tables go; an answer may take ``timeout`` seconds, ANSWER_SECONDS by default."""
-        key = (network, timeout or ANSWER_SECONDS)
+        """Return where the network's tables go; an answer may take ``timeout`` seconds, the context's by default."""
+        key = (network, timeout or self.answer_seconds)
         if key not in self._warehouses:
             self._warehouses[key] = self._connect(*key)
         return self._warehouses[key]

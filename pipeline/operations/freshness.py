@@ -56,6 +56,13 @@ def _check(network: str, window_days: int, max_age: timedelta, now: datetime) ->
         newest = newest_date_publication(get_context().warehouse(network, timeout=QUICK_SECONDS), window_days)
     except PipelineError as error:
         return Freshness(network, "unknown", problem=f"{error} ({error.hint})")
+    return freshness_of(network, newest, window_days=window_days, max_age=max_age, now=now)
+
+
+def freshness_of(
+    network: str, newest: Publication | None, *, window_days: int, max_age: timedelta, now: datetime
+) -> Freshness:
+    """Tell how fresh a network is of which readers see ``newest`` as the newest day."""
     if newest is None:
         return Freshness(network, "nothing", problem=f"nothing with a window of {window_days} days is published")
     age = now - day_end(newest.processing_date)

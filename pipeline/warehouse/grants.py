@@ -31,7 +31,7 @@ USER_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]{0,63}")
 
 
 def grant_statements(database: str) -> list[str]:
-    """Return the statements that create both roles, and give them what they need in a database."""
+    """Return the statements that create the roles, and give them what they need in a database."""
     text = re.sub(r"--.*", "", GRANTS.read_text("utf-8"))
     statements = (" ".join(statement.split()) for statement in text.split(";"))
     return [re.sub(r"\btorus\.", f"`{database}`.", statement) for statement in statements if statement]

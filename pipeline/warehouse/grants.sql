@@ -1,4 +1,5 @@
--- The least that ClickHouse must grant: to the pipeline, and to those who query its tables. Granting twice does no harm.
+-- The least that ClickHouse must grant: to the pipeline, to its service (sot-ingest serve), and to those who query its
+-- tables. Granting twice does no harm.
 -- GRANT takes no parameters, so this is written for the database torus. For those of all configured networks:
 --
 --   python -m pipeline.warehouse.grants | clickhouse-client
@@ -9,9 +10,10 @@
 --
 -- Then give the roles to users, by the names that you have chosen:
 --
---   CREATE USER ingest IDENTIFIED BY '…'; GRANT sot_ingest TO ingest; GRANT sot_analyst TO alice, bob;
+--   CREATE USER ingest IDENTIFIED BY '…'; GRANT sot_ingest TO ingest;
+--   CREATE USER reader IDENTIFIED BY '…'; GRANT sot_reader TO reader; GRANT sot_analyst TO alice, bob;
 
-CREATE ROLE IF NOT EXISTS sot_ingest, sot_analyst;
+CREATE ROLE IF NOT EXISTS sot_ingest, sot_reader, sot_analyst;
 
 -- CREATE DATABASE may be left out where the database is there already. Dropping a partition is ALTER DELETE.
 GRANT CREATE DATABASE, CREATE TABLE, SELECT, INSERT, ALTER DELETE ON torus.* TO sot_ingest;
@@ -20,6 +22,15 @@ GRANT TABLE ENGINE ON MergeTree TO sot_ingest;
 GRANT ALTER COMMENT COLUMN, ALTER MODIFY COMMENT ON torus.* TO sot_ingest;
 -- To stop a load of its own that failed.
 GRANT SELECT(query_id, user, query) ON system.processes TO sot_ingest;
+
+-- What sot-ingest serve reads; with the last line also how full the server's disks are, which the report shows.
+GRANT SELECT ON torus.sot_publications TO sot_reader;
+GRANT SELECT ON torus.sot_table_loads TO sot_reader;
+GRANT SELECT ON torus.sot_audits TO sot_reader;
+GRANT SELECT ON torus.sot_steps TO sot_reader;
+GRANT SELECT ON torus.sot_claims TO sot_reader;
+GRANT SHOW TABLES ON torus.* TO sot_reader;
+GRANT SELECT(name, free_space, total_space) ON system.disks TO sot_reader;
 
 -- No row policy on these tables and no constraint on settings for sot_ingest: sot-ingest doctor says which is in the way.
 -- A view reads with the rights of who asks: the views, and the five tables that are behind them.

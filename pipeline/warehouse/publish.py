@@ -124,6 +124,23 @@ def visible_publications(warehouse: Warehouse, first: date, last: date, window_d
     return [publication for publication in newest_ones if publication.action != "retire"]
 
 
+def find_publication(warehouse: Warehouse, publication_id: str) -> tuple[date, int] | None:
+    """Return the processing date and the window of a publication, or None when there is no such one."""
+    try:
+        rows = warehouse.query(
+            f"""
+            SELECT toString(processing_date), window_days
+            FROM {{database}}.{PUBLICATIONS}
+            WHERE publication_id = {{publication_id:UUID}}
+            LIMIT 1
+            """,
+            publication_id=publication_id,
+        )
+    except MissingTableError:
+        return None
+    return (date.fromisoformat(rows[0][0]), int(rows[0][1])) if rows else None
+
+
 def publications_of(warehouse: Warehouse, snapshot: Snapshot) -> list[Publication]:
     """Return the publications of a snapshot, the oldest first; readers see the last one."""
     day = snapshot.processing_date

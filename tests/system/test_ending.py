@@ -64,7 +64,7 @@ class Week:
     def metrics(self) -> dict[str, float]:
         """Return the samples of all files of METRICS_PATH by name and labels."""
         files = sorted(Path(self.deployment.variables["METRICS_PATH"]).parent.iterdir())
-        assert [path.name for path in files] == ["sot-torus-published.prom", "sot-torus-run.prom"]
+        assert [path.name for path in files] == [f"sot-torus-{about}.prom" for about in ("published", "run", "success")]
         return {
             " ".join((sample.name, *sample.labels.values())): sample.value
             for path in files

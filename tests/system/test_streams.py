@@ -37,6 +37,7 @@ ARGUMENTS = {
     "gc": ["--dry-run"],
     "doctor": ["--offline"],
     "check": ["--max-age", "1h"],
+    "serve": ["--host", "nowhere.invalid"],
 }
 
 

@@ -32,7 +32,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "tasks": frozenset({"files", "clickhouse", "sources", "warehouse", "audits", "graph"}),
     "operations": frozenset({"cron", "files", "clickhouse", "sources", "warehouse", "audits", "graph"}),
     "runs": frozenset({"files", "clickhouse", "sources", "warehouse", "audits", "graph", "tasks", "operations"}),
-    "cli": frozenset({"files", "clickhouse", "sources", "warehouse", "audits", "graph", "tasks", "operations", "runs"}),
+    "service": frozenset({"warehouse", "graph", "operations", "runs"}),
+    "cli": frozenset(
+        {"files", "clickhouse", "sources", "warehouse", "audits", "graph", "tasks", "operations", "runs", "service"}
+    ),
 }
 
 #: Slow to import, or tied to luigi: the words know none of them, and a file format or driver waits for its first use.

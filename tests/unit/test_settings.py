@@ -21,7 +21,12 @@ from tests.support.zygote import Command
 
 GOOD = {"SOT_PATH": "bucket", "CLICKHOUSE_HOST": "db"}
 SECRET = "canary-5ecr3t"
-SECRET_URLS = {"PING_URL": f"https://hc-ping.com/{SECRET}", "NOTIFY_URLS": f"slack://{SECRET}/a, mailto://{SECRET}@b.c"}
+#: Secrets that are of a form.
+SECRET_FORMS = {
+    "PING_URL": f"https://hc-ping.com/{SECRET}",
+    "NOTIFY_URLS": f"slack://{SECRET}/a, mailto://{SECRET}@b.c",
+    "API_TOKEN": SECRET * 2,
+}
 
 
 def load(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> Settings:
@@ -246,7 +251,7 @@ def test_passwords_have_no_representation(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("name", secret_variables())
 def test_a_secret_can_be_in_a_file(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every one of them, without the line end that editors add; spaces belong to it. Nothing shows it."""
-    path, text = tmp_path / "secret", SECRET_URLS.get(name, f" {SECRET}\t")
+    path, text = tmp_path / "secret", SECRET_FORMS.get(name, f" {SECRET}\t")
     path.write_text(f"{text}\r\n")
     found = load(monkeypatch, {**GOOD, f"{name}_FILE": str(path), name: ""})
     values = {field.alias: getattr(found, attribute) for attribute, field in Settings.model_fields.items()}
@@ -286,10 +291,10 @@ def test_a_secret_is_given_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def test_a_url_that_is_a_key_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PING_URL and NOTIFY_URLS: nor when they are not of the right form."""
-    assert SECRET not in repr(load(monkeypatch, {**GOOD, **SECRET_URLS}))
-    wrong = mistakes(monkeypatch, {"PING_URL": f"hc-ping.com/{SECRET}", "NOTIFY_URLS": SECRET})
-    assert variables_in(wrong) == ["NOTIFY_URLS", "PING_URL"]
+    """Nor a token; and not when they are of the wrong form either."""
+    assert SECRET not in repr(load(monkeypatch, {**GOOD, **SECRET_FORMS}))
+    wrong = mistakes(monkeypatch, {"PING_URL": f"hc-ping.com/{SECRET}", "NOTIFY_URLS": SECRET, "API_TOKEN": SECRET})
+    assert variables_in(wrong) == ["API_TOKEN", "NOTIFY_URLS", "PING_URL"]
     assert SECRET not in "\n".join(wrong)
 
 

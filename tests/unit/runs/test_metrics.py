@@ -17,6 +17,7 @@ from pipeline.runs.outcome import Outcome
 from pipeline.settings import Settings, get_settings
 from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES
+from pipeline.warehouse.ledger import PIPELINE_VERSION
 from pipeline.warehouse.publish import Publication
 from pipeline.warehouse.step_log import StepRecord
 
@@ -71,19 +72,25 @@ def test_days_that_are_held_are_counted_also_before_anything_is_published(chosen
 
 
 def test_a_network_has_files_of_its_own(chosen: Settings, tmp_path: Path) -> None:
-    """How its run ended and what its warehouse holds; a run about one network leaves another's as they are."""
+    """How its run ended, when one succeeded and what its warehouse holds; a run leaves those of others as they are.
+
+    One that failed leaves when one succeeded, too.
+    """
     both = {snapshot.network: publication(snapshot) for snapshot in (TORUS, BITCOIN)}
     metrics.write(chosen, replace(outcome(0), published_networks=both, held_days=dict.fromkeys(both, 0)))
     files = {path.name: path for path in (tmp_path / "metrics").iterdir()}
     assert sorted(files) == [
-        f"sot-{name}.prom" for name in (*("bitcoin-published", "bitcoin-run"), *("torus-published", "torus-run"))
+        f"sot-{network}-{about}.prom" for network in ("bitcoin", "torus") for about in ("published", "run", "success")
     ]
-    found = samples(files["sot-torus-run.prom"]) | samples(files["sot-torus-published.prom"])
+    found: dict[tuple[str, ...], float] = {}
+    for about in ("run", "success", "published"):
+        found |= samples(files[f"sot-torus-{about}.prom"])
     assert {name for name, *_ in found} == metrics.METRICS.keys()
     assert {network for _, network, *_ in found} == {"torus"}
     assert found["sot_ingest_newest_day_end_timestamp_seconds", "torus"] == 1_754_092_800  # 2025-08-02T00:00:00Z
     assert found["sot_ingest_newest_rows", "torus", "raw_alerts"] == 7
-    assert found["sot_ingest_last_run_seconds", "torus"] == 12
+    assert found["sot_ingest_last_run_duration_seconds", "torus"] == 12
+    assert found["sot_ingest_build_info", "torus", PIPELINE_VERSION] == 1
 
     before = {name: path.read_bytes() for name, path in files.items()}
     metrics.write(chosen, outcome(30, FAILED, asked=(TORUS,)))
