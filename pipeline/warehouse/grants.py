@@ -4,7 +4,8 @@
     python -m pipeline.warehouse.grants --apply --user ingest --password-file /run/secrets/clickhouse_password
 
 ``--apply`` runs the statements as CLICKHOUSE_USER, who must be one that may grant; ``--user`` is made if it is not
-there, gets the password of the file, and the role for the pipeline. To do it again changes nothing.
+there, gets the password of the file, and the role for the pipeline, ``--reader`` likewise that for its service. To do
+it again changes nothing.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ def grant_statements(database: str) -> list[str]:
     return [re.sub(r"\btorus\.", f"`{database}`.", statement) for statement in statements if statement]
 
 
-def user_statements(user: str, password: str) -> list[str]:
-    """Return the statements that make the pipeline's user, or give it this password, of which they hold a digest."""
+def user_statements(user: str, password: str, role: str) -> list[str]:
+    """Return the statements that make a user with a role, or give it this password, of which they hold a digest."""
     identified = f"IDENTIFIED WITH sha256_hash BY '{hashlib.sha256(password.encode()).hexdigest()}'"
     return [
         f"CREATE USER IF NOT EXISTS `{user}` {identified}",
         f"ALTER USER `{user}` {identified}",
-        f"GRANT sot_ingest TO `{user}`",
+        f"GRANT {role} TO `{user}`",
     ]
 
 
@@ -76,33 +77,49 @@ def _check_user(_context: click.Context, _parameter: click.Parameter, user: str 
     return user
 
 
+_password_file = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
 @click.command()
 @click.option("--apply", "is_applied", is_flag=True, help="Run the statements instead of printing them.")
 @click.option("--user", callback=_check_user, help="The user to make, who gets the role sot_ingest.")
-@click.option(
-    "--password-file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="File that holds this user's password.",
-)
-def main(is_applied: bool, user: str | None, password_file: Path | None) -> None:
+@click.option("--password-file", type=_password_file, help="File that holds this user's password.")
+@click.option("--reader", callback=_check_user, help="The user to make, who gets the role sot_reader.")
+@click.option("--reader-password-file", type=_password_file, help="File that holds the reader's password.")
+def main(
+    is_applied: bool,
+    user: str | None,
+    password_file: Path | None,
+    reader: str | None,
+    reader_password_file: Path | None,
+) -> None:
     """Print, or run, the GRANT statements for the databases of INGESTION_NETWORKS."""
     logs.protect_streams()
-    if (user is None) != (password_file is None):
-        raise click.UsageError("--user and --password-file need each other")
     try:
         chosen = get_settings()
-        if user == chosen.clickhouse_user:
-            raise click.UsageError(f"--user: {user} is CLICKHOUSE_USER, who makes the grants; name another")
-        password = password_file.read_text("utf-8").rstrip("\r\n") if password_file else ""
-        of_user = user_statements(user, password) if user else []
+        of_users = [
+            *_of_user(chosen, "--user", user, password_file, "sot_ingest"),
+            *_of_user(chosen, "--reader", reader, reader_password_file, "sot_reader"),
+        ]
         if not is_applied:
-            _print(chosen, of_user)
+            _print(chosen, of_users)
             return
-        for address in apply_grants(chosen, of_user):
+        for address in apply_grants(chosen, of_users):
             click.echo(f"Applied the grants on {address.native}")
     except PipelineError as error:
         click.echo(f"{error}\n{error.hint}", err=True)
         sys.exit(2)
+
+
+def _of_user(chosen: Settings, option: str, user: str | None, password_file: Path | None, role: str) -> list[str]:
+    """Return the statements for the user of an option, none without one. Raises click.UsageError."""
+    if user is None and password_file is None:
+        return []
+    if user is None or password_file is None:
+        raise click.UsageError(f"{option} and its password file need each other")
+    if user == chosen.clickhouse_user:
+        raise click.UsageError(f"{option}: {user} is CLICKHOUSE_USER, who makes the grants; name another")
+    return user_statements(user, password_file.read_text("utf-8").rstrip("\r\n"), role)
 
 
 def _print(chosen: Settings, more: list[str]) -> None:

@@ -62,7 +62,7 @@ def test_statements_are_those_of_one_database() -> None:
 
 def test_clickhouse_takes_the_statements(clickhouse: ClickHouseServer) -> None:
     """Each is one that its parser knows."""
-    for statement in [*grants.grant_statements("torus"), *grants.user_statements("a.user-1", "'")]:
+    for statement in [*grants.grant_statements("torus"), *grants.user_statements("a.user-1", "'", "sot_reader")]:
         quoted = statement.replace("'", "''")
         assert clickhouse.http(f"SELECT formatQuerySingleLine('{quoted}')").startswith(statement.split()[0])
 
@@ -80,20 +80,27 @@ def test_printed_are_all_databases() -> None:
     assert "torus" not in first
 
 
-def test_applied_makes_the_user_on_every_server(sent: list[tuple[str, str, str]], password_file: Path) -> None:
-    """Who may grant logs in; the new user has the role, and its password is in no statement."""
-    code, printed = invoke("--apply", "--user", "ingest", "--password-file", str(password_file))
+def test_applied_makes_the_users_on_every_server(sent: list[tuple[str, str, str]], password_file: Path) -> None:
+    """Who may grant logs in; the new users have their roles, and their passwords are in no statement."""
+    users = ["--user", "ingest", "--password-file", str(password_file)]
+    readers = ["--reader", "reader", "--reader-password-file", str(password_file)]
+    code, printed = invoke("--apply", *users, *readers)
     assert (code, printed) == (0, "Applied the grants on one:9000\nApplied the grants on two:9001\n")
     assert {(user, address) for user, address, _ in sent} == {("admin", "one:9000"), ("admin", "two:9001")}
     statements = [statement for _, address, statement in sent if address == "two:9001"]
-    assert statements == [*grants.grant_statements("torus"), *grants.user_statements("ingest", "p@ss'\\` $&")]
+    assert statements == [
+        *grants.grant_statements("torus"),
+        *grants.user_statements("ingest", "p@ss'\\` $&", "sot_ingest"),
+        *grants.user_statements("reader", "p@ss'\\` $&", "sot_reader"),
+    ]
     assert [statement for statement in statements if "p@ss" in statement] == []
 
 
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["--user", "ingest"], "need each other"),
+        (["--user", "ingest"], "--user and its password file need each other"),
+        (["--reader-password-file", "FILE"], "--reader and its password file need each other"),
         (["--user", "in`gest", "--password-file", "FILE"], "'in`gest' is not of the form"),
         (["--user", "admin", "--password-file", "FILE"], "admin is CLICKHOUSE_USER"),
     ],
