@@ -88,6 +88,26 @@ ensure_clickhouse() {
     (cd "$root" && "$venv/bin/python" -m tests.support.clickhouse >/dev/null)
 }
 
+# Makes sure that tests can ask promtool: an installed one, or else that of Debian's package prometheus, which is only
+# unpacked, for to install it would start a Prometheus.
+ensure_promtool() {
+    local cache=$root/.cache/prometheus
+    (cd "$root" && "$venv/bin/python" -m tests.support.promtool >/dev/null 2>&1) && return
+    command -v apt-get >/dev/null || die "needs promtool for the tests: install Prometheus"
+    say "unpacking promtool into .cache/prometheus"
+    rm -rf "$cache" "$cache.part"
+    mkdir -p "$cache.part"
+    if ! (cd "$cache.part" && apt-get download prometheus) >/dev/null 2>&1; then
+        apt-get update -qq # an image has no lists
+        (cd "$cache.part" && apt-get download prometheus) >/dev/null
+    fi
+    dpkg-deb --fsys-tarfile "$cache.part"/prometheus_*.deb | tar -x -C "$cache.part" ./usr/bin/promtool
+    mv "$cache.part/usr/bin/promtool" "$cache.part/"
+    rm -r "$cache.part/usr" "$cache.part"/*.deb
+    mv "$cache.part" "$cache"
+    (cd "$root" && "$venv/bin/python" -m tests.support.promtool >/dev/null)
+}
+
 # npm looks at no certificates but its own, so it would fail behind a proxy that the system and pip know.
 trust_what_the_system_trusts() {
     local bundle

@@ -24,6 +24,7 @@ from cronsim import CronSim
 from moto.server import ThreadedMotoServer
 
 from pipeline import cron
+from pipeline.cli import serve
 from pipeline.dates import yesterday
 from pipeline.settings import Settings, ignored_variables, load_settings, secret_variables
 from pipeline.snapshot import Snapshot
@@ -38,7 +39,7 @@ from tests.system.test_luigid import tasks
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs" / "operations.md").read_text("utf-8")
 NETWORKS = ("ethereum", "bitcoin", "torus")
-OURS = ("luigid", "scheduler", "grants", "seed")
+OURS = ("luigid", "scheduler", "grants", "api", "seed")
 ONCE = ("grants", "seed")  #: that do their work and end
 SERVICES: dict[str, Any] = docker.compose()["services"]
 RUN = "sot-ingest run --wait 1h"
@@ -53,7 +54,7 @@ def test_every_variable_is_in_the_example() -> None:
     known |= {f"TORUS_CLICKHOUSE_{name}" for name in ("HOST", "PORT", "HTTP_PORT", "DATABASE")}
     aws = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SHARED_CREDENTIALS_FILE"}
     others = {"LUIGI_CONFIG_PATH", "COMPOSE_PROFILES", "SOT_INGEST_VERSION"}
-    others |= {"CLICKHOUSE_ADMIN_PASSWORD", "SOT_INGEST_CLICKHOUSE_MEMORY"}
+    others |= {"CLICKHOUSE_ADMIN_PASSWORD", "CLICKHOUSE_READER_PASSWORD", "SOT_INGEST_CLICKHOUSE_MEMORY"}
     assert docker.named_in_env_example() == known | aws | others
 
 
@@ -93,7 +94,8 @@ def test_the_example_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None
     assert re.findall(r"^#?[A-Z_]+=(?!')(?=.*[ \"'$&\\])(.*)", text, re.MULTILINE) == []
     for name, value in docker.env_example().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("CLICKHOUSE_ADMIN_PASSWORD", "")  # as the compose file has it for the pipeline
+    for name in ("CLICKHOUSE_ADMIN_PASSWORD", "CLICKHOUSE_READER_PASSWORD"):
+        monkeypatch.setenv(name, "")  # as the compose file has it for the pipeline
     assert load_settings().networks == NETWORKS
     assert list(ignored_variables(load_settings())) == []
 
@@ -104,7 +106,7 @@ def test_the_example_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None
 def test_nothing_is_published_beyond_this_host() -> None:
     """Every published port is bound to the loopback interface; the store and the scheduler publish none."""
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published.keys() == {"clickhouse", "luigid"}
+    assert published.keys() == {"clickhouse", "luigid", "api", "prometheus", "grafana"}
     assert [port for ports in published.values() for port in ports if not port.startswith("127.0.0.1:")] == []
 
 
@@ -142,40 +144,60 @@ def test_services_wait_until_those_that_they_need_work() -> None:
     assert SERVICES["grants"]["depends_on"] == {"clickhouse": {"condition": "service_healthy"}}
     assert SERVICES["scheduler"]["depends_on"]["seed"]["required"] is False
     assert SERVICES["seed"]["depends_on"] == {"store": {"condition": "service_healthy"}}
-    assert [name for name, service in SERVICES.items() if service.get("profiles")] == ["store", "seed"]
+    assert SERVICES["api"]["depends_on"] == {"grants": {"condition": "service_completed_successfully"}}
+    profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    monitor = {name: ["monitor"] for name in ("prometheus", "node-exporter", "grafana")}
+    assert profiles == {"store": ["try"], "seed": ["try"], **monitor}
 
 
 def test_secrets_are_files() -> None:
     """No service has a password in its environment, though all of .env is given to them; without one nothing starts."""
     example = docker.env_example()
-    for name in ("scheduler", "seed", "grants"):
+    declared = {name: secret["environment"] for name, secret in docker.compose()["secrets"].items()}
+    assert declared == {name.lower(): name for name in declared.values()}
+    for name in set(OURS) - {"luigid"}:
         environment = SERVICES[name]["environment"]
-        set_there = [secret for secret in secret_variables() if example.get(secret)]
-        assert set_there == ["CLICKHOUSE_PASSWORD"]
-        assert (environment["CLICKHOUSE_PASSWORD"], environment["CLICKHOUSE_ADMIN_PASSWORD"]) == ("", "")
+        assert {environment[variable] for variable in declared.values()} == {""}
+        assert {secret for secret in secret_variables() if example.get(secret)} <= set(declared.values())
         files = {f"/run/secrets/{secret['source']}" for secret in SERVICES[name]["secrets"]}
-        assert environment["CLICKHOUSE_PASSWORD_FILE"] in files
+        assert {value for variable, value in environment.items() if variable.endswith("_FILE")} <= files
         for secret in SERVICES[name]["secrets"]:
             assert (secret["uid"], SERVICES[name]["read_only"]) == (docker.image("USER").partition(":")[0], False)
     assert SERVICES["clickhouse"]["environment"]["CLICKHOUSE_PASSWORD_FILE"] == "/run/secrets/clickhouse_admin_password"
-    secrets = {f"clickhouse_{which}password": f"CLICKHOUSE_{which.upper()}PASSWORD" for which in ("", "admin_")}
-    assert docker.compose()["secrets"] == {name: {"environment": variable} for name, variable in secrets.items()}
-    for variable in secrets.values():
+    for variable in declared.values():
         with pytest.raises(KeyError, match=f"set {variable}"):
             docker.compose({**example, variable: ""})
 
 
 def test_the_pipeline_is_no_administrator() -> None:
-    """It logs in as the user that the grants are for; whoever makes them is another, and does nothing else."""
-    user = docker.env_example()["CLICKHOUSE_USER"]
+    """It logs in as the user that the grants are for, and so does the service; whoever makes them is another."""
+    users = [docker.env_example()["CLICKHOUSE_USER"], SERVICES["api"]["environment"]["CLICKHOUSE_USER"]]
     administrator = SERVICES["clickhouse"]["environment"]["CLICKHOUSE_USER"]
     environment, command = SERVICES["grants"]["environment"], SERVICES["grants"]["command"]
-    assert environment["CLICKHOUSE_USER"] == administrator != user
+    assert environment["CLICKHOUSE_USER"] == administrator
+    assert len({administrator, *users}) == 3
     assert command[:3] == ["python", "-m", grants.__name__]
-    grants.main.make_context("grants", [*command[3:-1], os.devnull])
-    assert command[command.index("--user") + 1] == user
-    assert f"/run/secrets/{SERVICES['scheduler']['secrets'][0]['source']}" == command[-1]
+    options = dict(zip(command[4::2], command[5::2], strict=True))
+    password = f"/run/secrets/{SERVICES['scheduler']['secrets'][0]['source']}"
+    readers = SERVICES["api"]["environment"]["CLICKHOUSE_PASSWORD_FILE"]
+    assert options == {
+        "--user": users[0],
+        "--password-file": password,
+        "--reader": users[1],
+        "--reader-password-file": readers,
+    }
+    grants.main.make_context("grants", [os.devnull if each.startswith("/run/") else each for each in command[3:]])
     assert "CLICKHOUSE_USER" not in SERVICES["scheduler"]["environment"]
+
+
+def test_the_service_answers_outside_its_container() -> None:
+    """It listens beyond the container's loopback, so with a token, on the port that is published and looked at."""
+    api = SERVICES["api"]
+    assert api["command"] == ["sot-ingest", "serve", "--host", "0.0.0.0"]  # noqa: S104
+    assert api["environment"]["API_TOKEN_FILE"] == "/run/secrets/api_token"
+    port = next(option.default for option in serve.command.params if option.name == "port")
+    assert api["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert f"http://127.0.0.1:{port}/healthz" in api["healthcheck"]["test"][-1]
 
 
 def test_every_service_has_a_limit_of_memory() -> None:
@@ -198,7 +220,9 @@ def test_our_containers_may_do_little() -> None:
     volumes = [volume.partition(":") for service in SERVICES.values() for volume in service.get("volumes", [])]
     named = {source for source, _, _ in volumes if not source.startswith("./")}
     assert named == set(docker.compose()["volumes"])
-    assert [source for source, _, _ in volumes if source not in named] == ["./clickhouse.xml"]
+    files = {source: target for source, _, target in volumes if source not in named}
+    assert [source for source in files if not (docker.DOCKER / source).is_file()] == []
+    assert {target.rpartition(":")[2] for target in files.values()} == {"ro"}
 
 
 def test_clickhouse_has_what_the_compose_file_adds(
