@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pkgutil
 import signal
 import sys
 import time
@@ -18,22 +19,15 @@ from pathlib import Path
 
 from luigi.configuration import LuigiConfigParser
 
+import pipeline
+
 SECONDS = 120  #: longer than any command takes on a busy machine
 
-_MODULES = [
-    "pipeline.cli",
-    "pipeline.tasks",
-    "pipeline.runs.luigi_command",
-    "pipeline.sources.s3",
-    "tests.torture.commands",
-]
-_VERBS = ["run", "rerun", "rollback", "verify", "gc", "status", "report", "history", "check", "plan", "unblock"]
-_LATE = ["clickhouse_driver", "boto3", "pyarrow.parquet", "urllib3", "apprise", "luigi.retcodes"]
+_MODULES = [module.name for module in pkgutil.walk_packages(pipeline.__path__, "pipeline.")]
+_LATE = ["clickhouse_driver", "boto3", "pyarrow.parquet", "urllib3", "apprise", "luigi.retcodes", "rich.progress"]
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(
-    [*_MODULES, *(f"pipeline.cli.{verb}" for verb in _VERBS), *_LATE, "tests.torture.frozen"]
-)
+_server.set_forkserver_preload([*_MODULES, *_LATE, "tests.torture.commands", "tests.torture.frozen"])
 
 Harm = Callable[[], None]  #: what a command does to itself before it begins; a picklable object
 
