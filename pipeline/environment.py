@@ -172,6 +172,11 @@ def misspelt(names: Collection[str], secrets: Collection[str], networks: Collect
     return found
 
 
+def _written_out(short: str, words: Collection[str]) -> str | None:
+    """Return the word that an abbreviation like DB is of: it has its letters, the first one first."""
+    return next((word for word in words if len(short) > 1 and re.match(".*".join(map(re.escape, short)), word)), None)
+
+
 def _nearest_variable(name: str, known: Collection[str], networks: Collection[str]) -> str | None:
     """Return the known variable that a name is like.
 
@@ -179,7 +184,7 @@ def _nearest_variable(name: str, known: Collection[str], networks: Collection[st
     """
     prefix, of_network, field = name.rpartition("CLICKHOUSE_")
     if of_network and (network := nearest(prefix.rstrip("_").lower(), networks, 0.75) if prefix else None):
-        if near := nearest(field, _OVERRIDES):
+        if near := nearest(field, _OVERRIDES) or _written_out(field, _OVERRIDES):
             return f"{network.upper()}_CLICKHOUSE_{near}"
         prefix = ""  # for example a password of the network's own, where there is one for all
     if of_network and not prefix:

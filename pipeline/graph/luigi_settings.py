@@ -6,9 +6,15 @@ check_complete_on_run a task that produced nothing is a success.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from configparser import RawConfigParser
 from pathlib import Path
+from typing import Any
+
+import luigi.configuration
+import luigi.interface
+import luigi.scheduler
+import luigi.worker
 
 PATH = Path(__file__).with_name("luigi.cfg")
 
@@ -35,6 +41,25 @@ def differences(paths: Iterable[Path | str]) -> list[str]:
         for option, value in options.items()
         if (found := said.get(section, {}).get(option, "missing")).lower() != value.lower()
     ]
+
+
+def mistakes() -> Iterator[str]:
+    """Yield the values of luigi.cfg, as this process read it, that luigi cannot read: it would end with a traceback."""
+    config = luigi.configuration.get_config()
+    sections: list[Any] = [luigi.interface.core, luigi.scheduler.scheduler, luigi.worker.worker]
+    known = {
+        (section.get_task_family(), option): parameter
+        for section in sections
+        for name, parameter in section.get_params()
+        for option in (name, f"default_{name}")  # as luigid's address is also written
+    }
+    known |= {("resources", name): luigi.IntParameter() for name, _ in config.items("resources")}
+    for (section, option), parameter in known.items():
+        if config.has_option(section, option):
+            try:
+                parameter.parse(config.get(section, option))
+            except (ValueError, TypeError) as error:
+                yield f"[{section}] {option} of luigi.cfg: {error}"
 
 
 LUIGI_SETTINGS = read([PATH])

@@ -71,7 +71,7 @@ class _Window(_Checked, luigi.IntParameter):
 
 class _Networks(_Checked, luigi.ListParameter[Any]):
     def parse(self, x: str) -> Any:
-        names = super().parse(x)
+        names = super().parse(x) if x.startswith("[") else list(filter(None, map(str.strip, x.split(","))))
         if not names:
             _refuse(f"{self.description}: found {x!r}")
         _check_networks(self.description, tuple(names))
@@ -99,7 +99,8 @@ def window_days() -> Any:
 def networks() -> Any:
     """Return the parameter for the networks; INGESTION_NETWORKS by default."""
     return _Networks(
-        lambda: get_settings().networks, description='--networks (JSON, for example ["torus"]; as configured)'
+        lambda: get_settings().networks,
+        description="--networks (names, or a list of JSON; as configured)",
     )
 
 

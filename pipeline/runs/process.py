@@ -9,7 +9,8 @@ import luigi.configuration
 from loguru import logger
 
 from pipeline import exit_codes, logs
-from pipeline.graph import interrupts, luigid
+from pipeline.errors import ConfigError
+from pipeline.graph import interrupts, luigi_settings, luigid
 from pipeline.graph.luigi_settings import LUIGI_SETTINGS, OPERATORS
 from pipeline.graph.luigid import Scheduler
 from pipeline.runs import worker
@@ -44,11 +45,13 @@ def run_luigi(arguments: Sequence[str]) -> int:
 
 
 def run_scheduled(arguments: Sequence[str], scheduler: Scheduler) -> int:
-    """Run ``luigi`` with these arguments and return its exit code. Raises Interrupted.
+    """Run ``luigi`` with these arguments and return its exit code. Raises Interrupted, ConfigError.
 
     With ``auto`` luigid is asked, and done without when it does not answer, now or in the middle of the run. The caller
     keeps other runs of this deployment from the same snapshots.
     """
+    if wrong := list(luigi_settings.mistakes()):
+        raise ConfigError("\n".join(wrong), hint="correct it in the file of LUIGI_CONFIG_PATH or in this directory's")
     if scheduler == "auto" and (why := luigid.problem()):
         logger.warning("Running without luigid's page: {}", why)
         scheduler = "local"

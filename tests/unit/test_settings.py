@@ -436,6 +436,7 @@ def test_today_has_begun() -> None:
         ("CLICKHOUSE_HOSTS", "CLICKHOUSE_HOST"),
         ("CLIKHOUSE_HOST", "CLICKHOUSE_HOST"),
         ("TORUS_CLICKHOUSE_HOTS", "TORUS_CLICKHOUSE_HOST"),
+        ("TORUS_CLICKHOUSE_DB", "TORUS_CLICKHOUSE_DATABASE"),
         ("TOURS_CLICKHOUSE_HOST", "TORUS_CLICKHOUSE_HOST"),
         ("TORUS_CLICKHOUSE_PASSWORD", "CLICKHOUSE_PASSWORD"),
         ("WORKPATH", "WORK_PATH"),
@@ -479,8 +480,8 @@ def test_variables_of_other_programs_are_theirs(monkeypatch: pytest.MonkeyPatch,
         ("sot-ingest", "run", "--workers", "0"),
         ("sot-ingest", "status", "--days", "0"),
         ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--networks", '["Torus"]', "--local-scheduler"),
-        ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--networks", "torus", "--local-scheduler"),
-        ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--networks", "3", "--local-scheduler"),
+        ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--networks", "torus,3", "--local-scheduler"),
+        ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--networks", "[torus]", "--local-scheduler"),
         ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--networks", "[]", "--local-scheduler"),
         ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--no-such-parameter", "--local-scheduler"),
         ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--workers", "two"),
@@ -657,6 +658,7 @@ def test_what_is_not_utf8_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         (["LoadTable", "--network", "torus"], "--table: expected a value"),
         (["LoadTable", "--network", "torus", "--table", "raw_alert"], "raw_alert is not a valid choice"),
         (["IngestRange", "--first", "2025-08-02", "--last", "2025-08-01"], "--last: 2025-08-01 is before 2025-08-02"),
+        (["IngestDaily", "--networks", "torus, etherum"], "INGESTION_NETWORKS (did you mean ethereum?)"),
         ([], "No task specified"),
     ],
 )
@@ -668,6 +670,26 @@ def test_luigi_says_what_is_wrong_with_a_command_line(words: list[str], said: st
     assert said in error
     assert "Run ended: " in end
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("luigi_cfg", "said"),
+    [
+        ("[core]\ndefault-scheduler-port = abc", ": invalid literal for int() with base 10: 'abc'"),
+        ("[resources]\nloads = many", "[resources] loads of luigi.cfg: invalid literal for int() with base 10: 'many'"),
+        ("[worker]\nwait_interval = soon", "[worker] wait_interval of luigi.cfg: could not convert string to float"),
+    ],
+)
+@pytest.mark.parametrize(
+    "arguments", [("sot-ingest", "run", *DAY), (*LUIGI, "IngestDaily", "--local-scheduler")], ids=" ".join
+)
+def test_a_wrong_luigi_cfg_is_refused(arguments: tuple[str, ...], luigi_cfg: str, said: str, tmp_path: Path) -> None:
+    """Exit 2, with the section and the option, where luigi itself would print a traceback."""
+    (tmp_path / "luigi.cfg").write_text(f"{luigi_cfg}\n", "utf-8")
+    result = command(tmp_path, {"SOT_PATH": ".", "WAREHOUSE_PATH": "warehouse", "WORK_PATH": "work"}, *arguments)
+    assert result.returncode == 2
+    assert said in result.stderr.splitlines()[0]
+    assert "Traceback" not in result.stderr
 
 
 def test_luigi_shows_what_a_task_takes(tmp_path: Path) -> None:
