@@ -41,15 +41,21 @@ class ChosenAudit:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All audits, and what an operator changed."""
+    """All audits, what an operator changed, and what is wrong with their files."""
 
     audits: Mapping[str, Audit] = field(default_factory=dict)  #: by name
     changes: Mapping[str, Any] = field(default_factory=dict)  #: of all networks, by audit
     of_networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  #: by network, then by audit
     own: frozenset[str] = frozenset()  #: the names of the operator's own
+    mistakes: tuple[str, ...] = ()  #: each begins with the file that it is in
 
     def chosen(self, network: str) -> list[ChosenAudit]:
-        """Return the audits of a network, in the order of their names, without those that are switched off."""
+        """Return the audits of a network, in the order of their names, without those that are switched off.
+
+        Raises ConfigError that lists every mistake, one a line.
+        """
+        if self.mistakes:
+            raise ConfigError("\n".join(self.mistakes), hint=HINT)
         found = []
         for name, audit in sorted(self.audits.items()):
             changed = {**self.changes.get(name, {}), **self.of_networks.get(network, {}).get(name, {})}
@@ -59,12 +65,17 @@ class Catalogue:
                 found.append(ChosenAudit(audit, level, {**audit.parameters, **values}))
         return found
 
+    def chosen_own(self, network: str) -> list[ChosenAudit]:
+        """Return the operator's own audits of a network; where something is wrong, those that can be read."""
+        if self.mistakes:
+            return [ChosenAudit(self.audits[name], "hold", self.audits[name].parameters) for name in sorted(self.own)]
+        return [each for each in self.chosen(network) if each.name in self.own]
+
 
 def load_catalogue(directory: Path | None, networks: Sequence[str]) -> Catalogue:
-    """Read all files. Raises ConfigError that lists every mistake, one a line."""
+    """Read all files."""
     mistakes: list[str] = []
-    packaged = _packaged()
-    own: dict[str, Audit] = {}
+    packaged, own, unread = _packaged(), dict[str, Audit](), set[str]()
     changes: dict[str, Any] = {}
     if directory is not None:
         for path in _files(directory, mistakes):
@@ -73,14 +84,14 @@ def load_catalogue(directory: Path | None, networks: Sequence[str]) -> Catalogue
                 if path.stem in packaged:
                     mistakes.append(f"{path}: there is a packaged audit {path.stem}: change that in {CHANGES}")
             except ConfigError as error:
-                mistakes += str(error).splitlines()
+                mistakes += error.lines
+                unread.add(path.stem)
         changes = _changes(directory / CHANGES, mistakes)
     audits = {**packaged, **own}
+    known = {**audits, **dict.fromkeys(unread)}
     of_networks = changes.pop("network", {})
-    mistakes += _mistakes_of(directory, audits, changes, of_networks, networks)
-    if mistakes:
-        raise ConfigError("\n".join(mistakes), hint=HINT)
-    return Catalogue(audits, changes, of_networks, frozenset(own))
+    mistakes += _mistakes_of(f"{directory}/{CHANGES}", known, changes, of_networks, networks)
+    return Catalogue(audits, changes, of_networks, frozenset(own), tuple(mistakes))
 
 
 def _packaged() -> dict[str, Audit]:
@@ -125,15 +136,15 @@ def _changes(path: Path, mistakes: list[str]) -> dict[str, Any]:
 
 
 def _mistakes_of(
-    directory: Path | None,
-    audits: Mapping[str, Audit],
+    place: str,
+    known: Mapping[str, Audit | None],
     changes: Mapping[str, Any],
     of_networks: Any,
     networks: Sequence[str],
 ) -> Iterator[str]:
-    place = f"{directory}/{CHANGES}"
+    """Yield what is wrong with what was changed; ``known`` has None for an audit whose file could not be read."""
     for name, changed in changes.items():
-        yield from _mistakes_in(f"{place}: [{name}]", name, changed, audits)
+        yield from _mistakes_in(f"{place}: [{name}]", name, changed, known)
     if not isinstance(of_networks, dict):
         yield f"{place}: network: expected [network.NAME.AUDIT]"
         return
@@ -142,23 +153,26 @@ def _mistakes_of(
             yield f"{place}: [network.{network}]: expected a network and an audit {did_you_mean(network, networks)}"
             continue
         for name, changed in each.items():
-            yield from _mistakes_in(f"{place}: [network.{network}.{name}]", name, changed, audits)
+            yield from _mistakes_in(f"{place}: [network.{network}.{name}]", name, changed, known)
 
 
-def _mistakes_in(place: str, name: str, changed: Any, audits: Mapping[str, Audit]) -> Iterator[str]:
+def _mistakes_in(place: str, name: str, changed: Any, known: Mapping[str, Audit | None]) -> Iterator[str]:
     """Yield what is wrong with what was changed of one audit."""
-    if name not in audits:
-        yield f"{place}: there is no audit {name} {did_you_mean(name, audits)}"
-        return
-    if not isinstance(changed, dict):
+    audit = known.get(name)
+    if name not in known:
+        yield f"{place}: there is no audit {name} {did_you_mean(name, known)}"
+    elif not isinstance(changed, dict):
         yield f"{place}: expected a table with level or parameters, found {changed!r}"
-        return
-    known = audits[name].parameters
+    elif audit is not None:
+        yield from _wrong_values(place, changed, audit)
+
+
+def _wrong_values(place: str, changed: Mapping[str, Any], audit: Audit) -> Iterator[str]:
     for key, value in changed.items():
         if key == "level":
             if value not in LEVELS:
                 yield f"{place}: level: expected {', '.join(LEVELS)}, found {value!r}"
-        elif key not in known:
-            yield f"{place}: {name} has no parameter {key} {did_you_mean(key, ['level', *known])}"
+        elif key not in audit.parameters:
+            yield f"{place}: {audit.name} has no parameter {key} {did_you_mean(key, ['level', *audit.parameters])}"
         elif isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
             yield f"{place}: {key}: expected a number, found {value!r}"

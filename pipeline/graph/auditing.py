@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from loguru import logger
 
 from pipeline.audits import HINT
-from pipeline.audits.runner import DAYS, AuditResult, Candidate, ask_audits, find_mistakes
+from pipeline.audits.runner import DAYS, MOST, AuditResult, Candidate, ask_audits, find_mistakes
 from pipeline.errors import ConfigError, HeldError, WarehouseError
 from pipeline.graph import steps
 from pipeline.graph.context import Context
@@ -83,8 +83,8 @@ def outcome_of(result: AuditResult, accepted: set[str]) -> Outcome:
 def found_by(result: AuditResult) -> str:
     """Return what an audit found wrong, in its words."""
     messages = result.messages
-    more = len(messages) - TOLD
-    return "; ".join([*messages[:TOLD], *([f"and {more} more"] if more > 0 else [])])
+    more, least = len(messages) - TOLD, "at least " if len(messages) == MOST else ""
+    return "; ".join([*messages[:TOLD], *([f"and {least}{more} more"] if more > 0 else [])])
 
 
 def compared_days(days: Sequence[str]) -> str:
@@ -121,16 +121,12 @@ def require_right_audits(context: Context, networks: Sequence[str]) -> None:
 
     It is asked about the operator's own. What the warehouse does not answer, the steps tell.
     """
+    mistakes = list(context.audits.mistakes)
     try:
-        mistakes = list(dict.fromkeys(line for network in networks for line in mistakes_in(context, network)))
+        for network in networks:
+            if own := context.audits.chosen_own(network):
+                mistakes += find_mistakes(context.warehouse(network), own)
     except WarehouseError as error:
         logger.debug("Could not ask ClickHouse about the audits of INGESTION_AUDITS_PATH: {}", error)
-        return
     if mistakes:
-        raise ConfigError("\n".join(mistakes), hint=HINT)
-
-
-def mistakes_in(context: Context, network: str) -> Iterator[str]:
-    """Yield what ClickHouse finds wrong with the operator's own audits. Raises ConfigError, WarehouseError."""
-    if own := [each for each in context.audits.chosen(network) if each.name in context.audits.own]:
-        yield from find_mistakes(context.warehouse(network), own)
+        raise ConfigError("\n".join(dict.fromkeys(mistakes)), hint=HINT)

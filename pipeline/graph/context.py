@@ -85,7 +85,7 @@ class Context:
 
     @cached_property
     def audits(self) -> Catalogue:
-        """What is asked of a snapshot before it is published. Raises ConfigError."""
+        """What is asked of a snapshot before it is published."""
         return load_catalogue(self.settings.audits_path, self.settings.networks)
 
     @property

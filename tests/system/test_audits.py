@@ -258,4 +258,7 @@ def test_a_mistake_in_an_audit_is_the_configurations(on_server: Deployment, buck
     assert result.exit_code == 2
     lines = [event["message"] for event in result.log() if event["level"] == "ERROR"]
     assert any("there is no audit few " in line for line in lines)
-    assert sum("few_alerts.sql" in line for line in lines) == 3
+    assert (sum("few_alerts.sql" in line for line in lines), sum("few_clusters.sql" in line for line in lines)) == (
+        3,
+        1,
+    )

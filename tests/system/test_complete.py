@@ -75,7 +75,7 @@ def ask(context: Context, monkeypatch: pytest.MonkeyPatch, *, times: int = 3) ->
     asked.append(
         tasks.IngestRange(first=DAY.processing_date, last=DAY.processing_date, window_days=195, networks=("torus",))
     )
-    assert len(asked) == 7 + 4 * len(TABLES) + 1 + (1 + len(TABLES) if context.sot else 0)
+    assert len(asked) == 8 + 4 * len(TABLES) + 1 + (1 + len(TABLES) if context.sot else 0)
     root = context.settings.work_path.parent
     logged: list[object] = []
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import luigi.configuration
 
 from pipeline import environment
-from pipeline.errors import ConfigError
+from pipeline.audits import HINT
 from pipeline.files import atomic
 from pipeline.graph import luigi_settings
 from pipeline.manifest import parse_manifest
@@ -56,13 +56,11 @@ def check_luigi_cfg(_: Examination) -> Iterator[CheckResult]:
 
 def check_audits(examination: Examination) -> Iterator[CheckResult]:
     """Whether every file of INGESTION_AUDITS_PATH says what an audit is, and audits.toml names what there is."""
-    try:
-        catalogue = examination.context.audits
-    except ConfigError as error:
-        yield from (failed(line, error.hint) for line in error.lines)
-        return
-    own = ", ".join(sorted(catalogue.own)) or "none"
-    yield ok(f"{len(catalogue.audits)} audits; of your own: {own}")
+    catalogue = examination.context.audits
+    yield from (failed(mistake, HINT) for mistake in catalogue.mistakes)
+    if not catalogue.mistakes:
+        own = ", ".join(sorted(catalogue.own)) or "none"
+        yield ok(f"{len(catalogue.audits)} audits; of your own: {own}")
 
 
 def check_work_directory(examination: Examination) -> Iterator[CheckResult]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -77,9 +78,10 @@ MISTAKES = {
 @pytest.mark.parametrize("changes", MISTAKES)
 def test_a_mistake_in_audits_toml_is_named(tmp_path: Path, changes: str) -> None:
     """With the file and the place in it."""
-    with pytest.raises(ConfigError) as caught:
-        load(tmp_path, changes, mine=OWN)
-    (line,) = str(caught.value).splitlines()
+    catalogue = load(tmp_path, changes, mine=OWN)
+    (line,) = catalogue.mistakes
+    with pytest.raises(ConfigError, match=re.escape(line)):
+        catalogue.chosen("torus")
     assert line.startswith(f"{tmp_path}/audits.toml: ")
     assert MISTAKES[changes] in line
 
@@ -87,15 +89,16 @@ def test_a_mistake_in_audits_toml_is_named(tmp_path: Path, changes: str) -> None
 def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
     """In files and in what is changed; a packaged audit's name is taken."""
     (tmp_path / "latin.sql").write_bytes(b"-- \xe4")
-    with pytest.raises(ConfigError) as caught:
-        load(tmp_path, "[nothing]", mine=OWN.replace("hold", "stop"), empty_table=OWN)
-    lines = str(caught.value).splitlines()
+    changes = "[nothing]\n[mine]\nleast = 3"  # of a file that cannot be read it is not known
+    catalogue = load(tmp_path, changes, mine=OWN.replace("hold", "stop"), empty_table=OWN, good=OWN)
+    lines = catalogue.mistakes
     assert len(lines) == 4
+    assert [each.name for each in catalogue.chosen_own("torus")] == ["empty_table", "good"]
     assert "latin.sql: is not UTF-8" in lines[1]
     assert "there is a packaged audit empty_table" in lines[0]
 
 
 def test_a_directory_that_cannot_be_read_is_a_mistake(tmp_path: Path) -> None:
     """As is a file instead of one."""
-    with pytest.raises(ConfigError, match=r"INGESTION_AUDITS_PATH: .*/none cannot be read"):
-        load_catalogue(tmp_path / "none", ["torus"])
+    (line,) = load_catalogue(tmp_path / "none", ["torus"]).mistakes
+    assert line.startswith(f"INGESTION_AUDITS_PATH: {tmp_path}/none cannot be read")
