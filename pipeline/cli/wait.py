@@ -17,7 +17,12 @@ from pipeline.operations.readiness import Readiness, wait_until_published
 from pipeline.runs import lifecycle
 from pipeline.snapshot import Snapshot
 
-_CODES = {"published": 0, "not yet": exit_codes.MISSING, "failed": exit_codes.TASK_FAILED}
+_CODES = {
+    "published": 0,
+    "not yet": exit_codes.MISSING,
+    "failed": exit_codes.TASK_FAILED,
+    "held": exit_codes.TASK_FAILED,
+}
 
 
 @click.command(epilog="\b\nExample:\n  sot-ingest wait --date 2025-08-01 --network torus --timeout 2h && dbt build")

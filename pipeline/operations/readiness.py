@@ -13,15 +13,17 @@ from loguru import logger
 from pipeline.errors import WarehouseError
 from pipeline.graph.context import Context
 from pipeline.graph.targets import VisibleSnapshot
+from pipeline.operations.findings import command_for
 from pipeline.operations.history import attempts_of
 from pipeline.snapshot import Snapshot
-from pipeline.warehouse.publish import Publication
+from pipeline.warehouse.audit_log import is_held, newest_verdicts
+from pipeline.warehouse.publish import Publication, newest_publication
 from pipeline.warehouse.step_log import step_records
 
 #: Seconds between two looks, and what chance adds to them at the most, so that jobs do not look at once.
 LOOK_SECONDS, LOOK_JITTER = 15.0, 5.0
 
-ReadinessState = Literal["published", "not yet", "failed"]
+ReadinessState = Literal["published", "not yet", "failed", "held"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Readiness:
     snapshot: Snapshot
     state: ReadinessState
     publication: Publication | None = None  #: what readers see
-    error: str = ""  #: why the newest run published nothing
+    error: str = ""  #: why the newest run published nothing, or which audits hold the day
     hint: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -49,13 +51,18 @@ class Readiness:
 
 
 def readiness_of(shared: Context, snapshot: Snapshot) -> Readiness:
-    """Tell whether readers see all tables of a snapshot, and if not whether the newest run failed.
+    """Tell whether readers see all tables of a snapshot, and if not whether it is held, or the newest run failed.
 
     Raises WarehouseError.
     """
     warehouse, day = shared.warehouse(snapshot.network), snapshot.processing_date
     if seen := VisibleSnapshot(shared, snapshot).publication():
         return Readiness(snapshot, "published", seen)
+    verdict = newest_verdicts(warehouse, snapshot.network, day, day).get(snapshot)
+    before = newest_publication(warehouse, snapshot)
+    if verdict and is_held(verdict, before.published_at if before else None):
+        hint = f"look at what was found, then accept it: {command_for('accept', snapshot)} --reason …"
+        return Readiness(snapshot, "held", error=f"held by {verdict.message}", hint=hint)
     attempts = attempts_of(step_records(warehouse, snapshot.network, day, day, snapshot.window_days))
     if attempts and attempts[0].outcome == "failed":
         failed = attempts[0].troubles[-1]

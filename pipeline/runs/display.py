@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BAR, SHORTEST = 30, 6
 
 #: Of a snapshot, beside those for each table; with a SOT ClickHouse there are more.
-STEPS, STEPS_A_TABLE = 4, 4
+STEPS, STEPS_A_TABLE = 5, 4
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Board:
         counts = Counter(self.states.values())
         said = [
             f"{counts[state]} {state}"
-            for state in ("published", "failed", "not at the source", "half done")
+            for state in ("published", "held", "failed", "not at the source", "half done")
             if counts[state]
         ]
         untouched = self.snapshots - len(self.states)

@@ -14,6 +14,7 @@ from pipeline.graph import steps
 from pipeline.operations.accept import HeldSnapshot, chosen_audits, find_held
 from pipeline.warehouse.audit_log import record_audits
 from tests.support.deployment import Deployment, Reader, Result, ServerReader, in_directory, selection
+from tests.support.json_schemas import mistakes
 from tests.support.receiver import Receiver
 from tests.support.snapshots import SMALL, Bucket, SnapshotFiles
 from tests.support.sot import context_of
@@ -145,6 +146,19 @@ def held(deployment: Deployment, bucket: Bucket, seed: int = 1) -> SnapshotFiles
     result = deployment.run(absurd.snapshot)
     assert result.exit_code == 30, result.stderr
     return absurd
+
+
+def test_who_waits_for_a_day_learns_that_it_is_held(on_server: Deployment, bucket: Bucket) -> None:
+    """Exit 30 with the audits and what to do, until it is accepted."""
+    held(on_server, bucket)
+    wait = ("sot-ingest", "wait", *DAY, "--json")
+    waited = on_server.command(*wait)
+    said = json.loads(waited.stdout)
+    assert (waited.exit_code, said["state"], mistakes("wait", said)) == (30, "held", [])
+    assert said["snapshots"][0]["error"] == "held by few_alerts, few_clusters"
+    assert "sot-ingest accept --date 2025-08-01" in said["snapshots"][0]["hint"]
+    assert accept(on_server).exit_code == 0
+    assert on_server.command(*wait).exit_code == 0
 
 
 def test_what_is_not_as_it_was_held_is_not_accepted(
