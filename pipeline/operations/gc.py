@@ -4,13 +4,12 @@ A load that an audit holds is kept as long as it is the newest of its snapshot t
 published since: it may be accepted. Where days past their retention are removed it goes with its day.
 
 A load goes in four moves, so that nothing removed can be published meanwhile: its snapshot is claimed, which keeps runs
-out; the ledger says that it is collected, after which no publication can name it; after a pause that outlasts any
-publication already under way everything is looked at again; then its partition is dropped.
+out; the ledger says that it is collected, after which no publication is decided that names it; a link after the newest
+publication makes void what was decided before; then its partition is dropped.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,15 +25,16 @@ from pipeline.snapshot import Snapshot
 from pipeline.warehouse import Warehouse, collect
 from pipeline.warehouse.audit_log import awaits_publication, newest_verdicts
 from pipeline.warehouse.collect import PublishedLoads, StoredLoad
-from pipeline.warehouse.publish import ALL_DAYS
+from pipeline.warehouse.link import append_link
+from pipeline.warehouse.publish import ALL_DAYS, newest_publication
 from pipeline.warehouse.retire import retire_snapshot
 
 #: A proven load that was not published yet saves a rerun the loading for so long.
 KEEP_UNPUBLISHED = timedelta(days=7)
 #: An attempt that was started and not heard of since can run no longer: INSERT_SECONDS, and time to spare.
 GIVE_UP_STARTED = timedelta(hours=2)
-#: Seconds; a publication is one INSERT of one row.
-PAUSE = 5.0
+#: States in which no run, and no rollback, publishes a load, whatever comes.
+_UNPUBLISHABLE = frozenset({"started", "failed", "compared"})
 _SNAPSHOTS_AT_ONCE = 50
 
 
@@ -135,7 +135,7 @@ def _is_dead(load: StoredLoad, past: Sequence[PublishedLoads], policy: Policy) -
     return True
 
 
-def remove_garbage(context: Context, policy: Policy, found: Garbage, pause: float = PAUSE) -> Garbage:
+def remove_garbage(context: Context, policy: Policy, found: Garbage) -> Garbage:
     """Remove what was found, unless it is in use by now, and return what was. Raises WarehouseError."""
     removed: list[GarbageLoad] = []
     retired: list[Snapshot] = []
@@ -145,7 +145,7 @@ def remove_garbage(context: Context, policy: Policy, found: Garbage, pause: floa
         with ExitStack() as stack:
             free = [each for each in snapshots[at : at + _SNAPSHOTS_AT_ONCE] if _keep(context, each, stack, left)]
             retired += [each for each in found.retired if each in free and _retire(context, each)]
-            removed += _collect(context, free, policy, pause)
+            removed += _collect(context, free, policy, left)
     return Garbage(removed, list(work_files.remove(context, found.files, left)), retired, left)
 
 
@@ -164,34 +164,25 @@ def _retire(context: Context, snapshot: Snapshot) -> bool:
     return retire_snapshot(context.warehouse(snapshot.network), snapshot, run_id=context.run_id)
 
 
-def _collect(context: Context, snapshots: Sequence[Snapshot], policy: Policy, pause: float) -> list[GarbageLoad]:
-    """Mark, pause, look again, drop."""
-    marked = {network: _chosen(context, network, snapshots, policy) for network in _networks(snapshots)}
-    for network, chosen in marked.items():
+def _collect(context: Context, snapshots: Sequence[Snapshot], policy: Policy, left: list[str]) -> Iterator[GarbageLoad]:
+    """Look again, mark, link, drop; yield what was dropped."""
+    for network in sorted({snapshot.network for snapshot in snapshots}):
+        warehouse = context.warehouse(network)
+        newest = {each: newest_publication(warehouse, each) for each in snapshots if each.network == network}
+        loads, _ = _of_network(context, network, policy)
+        chosen = [garbage for garbage in loads if garbage.load.snapshot in newest]
         if chosen:
-            collect.mark(context.warehouse(network), [garbage.load for garbage in chosen], "collected")
-    if any(marked.values()):
-        time.sleep(pause)
-    removed = []
-    for network, chosen in marked.items():
-        still = {garbage.load.load_id for garbage in _chosen(context, network, snapshots, policy)}
+            collect.mark(warehouse, [garbage.load for garbage in chosen], "collected")
+        linked = {garbage.load.snapshot for garbage in chosen if garbage.load.state not in _UNPUBLISHABLE}
+        lost = {snapshot for snapshot in linked if not append_link(warehouse, snapshot, newest[snapshot])}
+        left += [f"{snapshot}: another publication came first" for snapshot in sorted(lost)]
         for garbage in chosen:
-            if garbage.load.load_id in still:
-                collect.drop(context.warehouse(network), garbage.load)
-                _tell(garbage)
-                removed.append(garbage)
+            if garbage.load.snapshot in lost:
+                collect.mark(warehouse, [garbage.load], garbage.load.state)
             else:
-                collect.mark(context.warehouse(network), [garbage.load], garbage.load.state)
-    return removed
-
-
-def _networks(snapshots: Sequence[Snapshot]) -> list[str]:
-    return sorted({snapshot.network for snapshot in snapshots})
-
-
-def _chosen(context: Context, network: str, snapshots: Sequence[Snapshot], policy: Policy) -> list[GarbageLoad]:
-    loads, _ = _of_network(context, network, policy)
-    return [garbage for garbage in loads if garbage.load.snapshot in snapshots]
+                collect.drop(warehouse, garbage.load)
+                _tell(garbage)
+                yield garbage
 
 
 def _tell(garbage: GarbageLoad) -> None:

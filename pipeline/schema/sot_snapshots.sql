@@ -14,7 +14,7 @@ SELECT
     dateDiff('second', max(moment), now64(6, 'UTC')) AS age_seconds,
     argMax(manifest, place) AS manifest_sha256,
     argMax(id, place) AS publication_id,
-    count() AS publications
+    uniqExact(id) AS publications
 FROM
 (
     SELECT

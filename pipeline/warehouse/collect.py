@@ -11,6 +11,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS, STEPS, TABLES
 from pipeline.warehouse import MissingTableError, Warehouse
 from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, copied_columns, partition_params
+from pipeline.warehouse.publish import NOTHING
 from pipeline.warehouse.rows import moment, read_row
 from pipeline.warehouse.whole import require_all_rows
 
@@ -78,7 +79,9 @@ def all_publications(warehouse: Warehouse, network: str) -> dict[Snapshot, list[
                 toString(processing_date), window_days, toString(action), toUnixTimestamp64Micro(published_at),
                 arrayMap(id -> toString(id), mapValues(load_ids))
             FROM {{database}}.{PUBLICATIONS} AS p
+            WHERE publication_id != toUUID('{NOTHING}')
             ORDER BY processing_date, window_days, p.published_at, mapValues(p.load_ids)
+            LIMIT 1 BY p.processing_date, p.window_days, p.publication_id, mapValues(p.load_ids)
             """
         )
     except MissingTableError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Literal
 
@@ -27,7 +27,10 @@ Action = Literal["publish", "rollback", "retire"]
 ALL_DAYS = (date(1970, 1, 1), date(2149, 6, 6))  #: the first and the last that a Date holds
 
 #: How often to publish before giving up: another publication came first each time.
-_TRIES = 10
+TRIES = 10
+
+#: The publication_id of a link where nothing was published yet.
+NOTHING = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Publication:
     published_by: str  #: host
     run_id: str  #: of the run that published it
     forgotten: bool = False  #: an operator asked later to load at least one of its tables again
+    links: int = field(default=0, compare=False)  #: rows that repeat it: see pipeline.warehouse.link
 
     def is_of(self, uri: str, sha256: str) -> bool:
         """Tell whether it shows a manifest; two with one URI are the same, for the URI has the version in it.
@@ -84,12 +88,15 @@ _PUBLICATIONS = f"""
         toUnixTimestamp64Micro(published_at),
         published_by,
         run_id,
-        toUInt8(arrayExists(load_id -> forgotten[load_id] > published_at, mapValues(load_ids)))
+        toUInt8(arrayExists(load_id -> forgotten[load_id] > published_at, mapValues(load_ids))),
+        count() OVER (PARTITION BY processing_date, publication_id, mapValues(load_ids)) - 1
     FROM {{database}}.{PUBLICATIONS} AS p
     WHERE processing_date BETWEEN {{first:Date}} AND {{last:Date}} AND window_days = {{window_days:UInt16}}
+        AND publication_id != toUUID('{NOTHING}')
     ORDER BY
         processing_date,
         (p.published_at, mapValues(p.load_ids))  -- as the views choose
+    LIMIT 1 BY p.processing_date, p.publication_id, mapValues(p.load_ids)
 """
 
 
@@ -200,7 +207,7 @@ def publish_loads(
     )
     require_rows(warehouse, snapshot, wanted, hint="run again: the table is loaded again")
     known: int | None = None
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         past = publications_of(warehouse, snapshot)
         known = len(past) if known is None else known
         since = [publication for publication in past[known:] if publication.covers(loads)]
@@ -211,7 +218,7 @@ def publish_loads(
         if (published := publish_after(warehouse, snapshot, wanted, after=past[-1] if past else None)) is not None:
             return published
     raise WarehouseUnavailableError(
-        f"{PUBLICATIONS}: others published {snapshot} {_TRIES} times before we could",
+        f"{PUBLICATIONS}: others published {snapshot} {TRIES} times before we could",
         hint="see who publishes it: sot-ingest status, and published_by in sot_publications",
     )
 
@@ -278,8 +285,8 @@ def publish_after(
     Raises WarehouseError when publications are hidden from this user.
     """
     require_all_rows(warehouse)
-    for generation in range(_TRIES):
-        token = f"{snapshot} after {after.publication_id if after else 'nothing'} #{generation}"
+    for generation in range(TRIES):
+        token = token_after(snapshot, after, generation)
         retry_call(lambda token=token: _insert(warehouse, wanted, token))  # type: ignore[misc]  # bound at once
         now = publications_of(warehouse, snapshot)
         ours = [publication for publication in now if publication.publication_id == wanted.publication_id]
@@ -292,6 +299,16 @@ def publish_after(
         f"{PUBLICATIONS}: ClickHouse takes no publication of {snapshot}",
         hint="see its log, and that the table has the setting non_replicated_deduplication_window",
     )
+
+
+def token_after(snapshot: Snapshot, after: Publication | None, generation: int) -> str:
+    """Return what a row says that it follows upon; of several rows that say the same, ClickHouse stores one.
+
+    The first generation of a publication comes after all links that were known when it was decided.
+    """
+    if after is None:
+        return f"{snapshot} after nothing #{generation}"
+    return f"{snapshot} after {after.publication_id} #{after.links + generation}"
 
 
 def _insert(warehouse: Warehouse, wanted: Publication, token: str) -> None:

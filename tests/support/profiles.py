@@ -268,7 +268,7 @@ def _claim_twice(context: Context, snapshot: Snapshot) -> list[tuple[Any, ...]]:
 
 def _collected(context: Context) -> str:
     policy = gc.Policy(1, None, datetime.now(UTC))
-    removed = gc.remove_garbage(context, policy, gc.find(context, policy), 0.0)
+    removed = gc.remove_garbage(context, policy, gc.find(context, policy))
     left = stored_loads(context.warehouse("torus"), "torus")
     why = sorted(f"{each.load.table_name} {each.why} {each.load.rows}" for each in removed.loads)
     return f"removed {why}, left {sorted((load.table_name, load.rows, load.state) for load in left)} {removed.left}"

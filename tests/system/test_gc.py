@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,8 +21,9 @@ from pipeline.operations import gc, rollback
 from pipeline.operations.gc import Garbage, Policy, choose
 from pipeline.settings import load_settings
 from pipeline.snapshot import Snapshot
-from pipeline.warehouse import collect, publish
+from pipeline.warehouse import Warehouse, collect, publish
 from pipeline.warehouse.collect import PublishedLoads, StoredLoad
+from pipeline.warehouse.link import append_link
 from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import SECONDS, Deployment, ServerReader, a_day, in_directory, run_of
@@ -137,9 +139,9 @@ def policy(*, versions: int = 1, oldest: date | None = None) -> Policy:
     return Policy(versions, oldest, datetime.now(UTC))
 
 
-def collected(context: Context, wanted: Policy, pause: float = 0.0) -> Garbage:
+def collected(context: Context, wanted: Policy) -> Garbage:
     """Collect what is found."""
-    return gc.remove_garbage(context, wanted, gc.find(context, wanted), pause)
+    return gc.remove_garbage(context, wanted, gc.find(context, wanted))
 
 
 def loads_of(found: Garbage) -> set[str]:
@@ -211,7 +213,8 @@ def test_a_publication_that_comes_meanwhile(
     deployment: Deployment, context: Context, files: SnapshotFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A snapshot that somebody is at work on is left; a load that a publication already under way names is kept, and
-    told so in the ledger; and after the ledger said that a load is collected, no publication names it.
+    told so in the ledger; what is decided before a link and comes after it is void; and after the ledger said that a
+    load is collected, no publication names it.
     """
     warehouse = context.warehouse("torus")
     past = publish.publications_of(warehouse, files.snapshot)
@@ -222,20 +225,21 @@ def test_a_publication_that_comes_meanwhile(
         left = collected(context, policy())
     assert (left.loads, len(left.left)) == ([], 1)
 
-    def publish_under_way(_: float) -> None:
-        """Write what an INSERT would that looked into the ledger before gc did."""
-        database = warehouse.database
-        deployment.reader.server.http(  # type: ignore[attr-defined]
-            f"""
-            INSERT INTO {database}.sot_publications
-            SELECT * REPLACE (generateUUIDv7() AS publication_id, now64(6) AS published_at)
-            FROM (SELECT * FROM {database}.sot_publications WHERE publication_id = '{past[0].publication_id}')
-            """
-        )
+    def publish_first(warehouse: Warehouse, loads: Sequence[StoredLoad], state: str) -> None:
+        """Bring the older loads back after gc looked, with an INSERT that looked into the ledger before gc wrote."""
+        if state == "collected":
+            rollback.roll_back(context, decided)
+        mark(warehouse, loads, state)
 
-    monkeypatch.setattr("time.sleep", publish_under_way)
-    assert collected(context, policy()).loads == []
+    mark, decided = collect.mark, rollback.plan_rollback(context, files.snapshot, None)
+    with monkeypatch.context() as patched:
+        patched.setattr(collect, "mark", publish_first)
+        found = collected(context, policy())
+    assert (found.loads, len(found.left)) == ([], 1)
     assert {load["load_id"]: load["state"] for load in deployment.ledger(files.snapshot)} == before
+    assert [publication.action for publication in publish.publications_of(warehouse, files.snapshot)][2:] == [
+        "rollback"
+    ]
     deployment.assert_readers_see(files)
 
     superseded = [
@@ -248,6 +252,43 @@ def test_a_publication_that_comes_meanwhile(
             warehouse, files.snapshot, wanted, after=publish.newest_publication(warehouse, files.snapshot)
         )
     assert len(publish.publications_of(warehouse, files.snapshot)) == 3
+
+
+def test_a_link_makes_void_what_was_decided_before(warehouse: Warehouse) -> None:
+    """Of a publication and a link after the same one a single one is first; whoever is second looks again. A link of
+    nothing and one of a publication show readers nothing new, and are none of the publications.
+    """
+    assert append_link(warehouse, SNAPSHOT, None)
+    assert append_link(warehouse, SNAPSHOT, None)
+    assert publish.publications_of(warehouse, SNAPSHOT) == []
+    wanted = publish.Publication(
+        SNAPSHOT.processing_date,
+        195,
+        publish.new_id(warehouse),
+        "publish",
+        "a" * 64,
+        {},
+        {},
+        "s3://a",
+        NOW,
+        "host",
+        "run",
+    )
+    first = publish.publish_after(warehouse, SNAPSHOT, wanted, after=None)
+    assert first
+    assert not append_link(warehouse, SNAPSHOT, None)
+    seen = warehouse.query("SELECT * EXCEPT age_seconds FROM {database}.sot_snapshots")
+    assert append_link(warehouse, SNAPSHOT, first)
+    (linked,) = publish.publications_of(warehouse, SNAPSHOT)
+    assert (linked, linked.links) == (first, 1)
+    assert collect.all_publications(warehouse, "torus") == {
+        SNAPSHOT: [PublishedLoads("publish", first.published_at, frozenset())]
+    }
+    assert len(seen) == 1
+    second = replace(wanted, publication_id=publish.new_id(warehouse))
+    assert publish.publish_after(warehouse, SNAPSHOT, second, after=first)  # in its second try: the first was void
+    assert not append_link(warehouse, SNAPSHOT, linked)
+    assert [each.links for each in publish.publications_of(warehouse, SNAPSHOT)] == [1, 0]
 
 
 def test_days_past_their_retention(deployment: Deployment, context: Context, files: SnapshotFiles) -> None:

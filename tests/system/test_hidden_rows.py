@@ -81,7 +81,7 @@ def test_nothing_is_decided_by_rows_that_are_hidden(
     warehouse, day = context.warehouse("torus"), files.snapshot.processing_date
     acts: list[Callable[[], object]] = [
         lambda: gc.find(context, KEEP_ONE),
-        lambda: gc.remove_garbage(context, KEEP_ONE, gc.Garbage([], [], [files.snapshot]), 0.0),
+        lambda: gc.remove_garbage(context, KEEP_ONE, gc.Garbage([], [], [files.snapshot])),
         lambda: list(verify_publications(context, ["torus"], day, day, 195)),
         lambda: publish_after(warehouse, files.snapshot, newest, after=newest),
         lambda: check_schema(warehouse),
