@@ -11,7 +11,8 @@ The engine in ``.cache/clickhouse`` differs from an installed server in this:
   of its request is read (HTTP), which a reset can bring about after all of it was sent;
 - CREATE USER and GRANT are refused, for there is nowhere to keep users: give users when you make the server;
 - TERM ends it at once, as KILL does;
-- no system.query_log, no replicas, and the database ``default`` is an overlay over the server's directory;
+- no system.query_log, and the database ``default`` is an overlay over the server's directory;
+- replicas only with ``keeper=True``, see its host, and of the build that package-lock.json names;
 - the setting ``implicit_select`` is on (``1 + 1`` is a query).
 """
 
@@ -47,6 +48,9 @@ PACKAGE, VERSION = next(
 #: What the project relies on was measured on 26; an older program on somebody's PATH is passed over.
 OLDEST_MAJOR = 26
 START_SECONDS, STOP_SECONDS = 60.0, 30.0
+
+#: An address that only replicas use: what is asked of it over HTTP is the exchange of parts.
+EXCHANGE_HOST = "127.0.0.2"
 
 #: Profiles that every server of ours has, and what makes a setting of one unchangeable: ``{"max_threads const": ""}``.
 PROFILES: Mapping[str, Mapping[str, str]] = {
@@ -156,9 +160,11 @@ class OwnClickHouse(ClickHouseServer):
         more_config: str = "",
         timezone: str = "UTC",
         log_level: str = "warning",
+        keeper: bool = False,
     ) -> None:
+        """Prepare it. With ``keeper`` it has one in its memory: tables of two databases can be replicas."""
         password = f"p@ss'w\"ord#1%2F&<+ {secrets.token_hex(4)}"
-        port, http_port, self._hidden_port = free_ports(3)
+        port, http_port, self._hidden_port, self.exchange_port = free_ports(4)
         super().__init__("127.0.0.1", port, http_port, user="ingest", password=password)
         self.directory = directory.resolve()
         self.users = {"default": User(""), self.user: User(password), **(users or {})}
@@ -166,6 +172,7 @@ class OwnClickHouse(ClickHouseServer):
         self.more_config = more_config
         self.timezone = timezone
         self.log_level = log_level
+        self.keeper = keeper
         self.command = engine_command()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -184,6 +191,11 @@ class OwnClickHouse(ClickHouseServer):
     def engine_port(self) -> int:
         """Where the engine itself listens: the library does so behind a relay, see its host."""
         return self._hidden_port if self.command[0] == sys.executable else self.port
+
+    @property
+    def _exchange(self) -> Sequence[str]:
+        """Where replicas fetch parts, for the library; a program reads it from its configuration."""
+        return [f"{EXCHANGE_HOST}:{self.http_port}"] if self.keeper and self.engine_port != self.port else []
 
     @property
     def pid(self) -> int:
@@ -209,7 +221,7 @@ class OwnClickHouse(ClickHouseServer):
         config.write_text(server_config(self), encoding="utf-8")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self.command, str(config), str(self.port), str(self.engine_port)],
+                [*self.command, str(config), str(self.port), str(self.engine_port), *self._exchange],
                 cwd=self.directory,  # where file('…') looks, and where nobody else's config.xml lies
                 # The watchdog would be a second process, between us and the server that we mean to kill.
                 env={**os.environ, "TZ": self.timezone, "CLICKHOUSE_WATCHDOG_ENABLE": "0"},
@@ -356,9 +368,27 @@ def server_config(server: OwnClickHouse) -> str:
   <quotas><default/><spent><interval><duration>31556952</duration><queries>1</queries></interval></spent></quotas>
   <users>{users}
   </users>
+  {_keeper_config(server) if server.keeper else ""}
   {server.more_config}
 </clickhouse>
 """
+
+
+def _keeper_config(server: OwnClickHouse) -> str:
+    """Return what lets tables be replicas of each other; the names are those that the default paths have in them."""
+    return f"""<zookeeper><implementation>testkeeper</implementation></zookeeper>
+  <macros><shard>01</shard><replica>{server.host}</replica></macros>
+  <interserver_http_host>127.0.0.1</interserver_http_host>
+  <interserver_http_port>{server.exchange_port}</interserver_http_port>
+  <listen_host>{EXCHANGE_HOST}</listen_host>
+  <http_handlers>
+    <rule>
+      <methods>POST</methods>
+      <full_url>regex:http://{EXCHANGE_HOST}:.*</full_url>
+      <handler><type>webterminal</type></handler>
+    </rule>
+    <defaults/>
+  </http_handlers>"""
 
 
 def _profile_config(name: str, values: Mapping[str, str]) -> str:
