@@ -128,6 +128,14 @@ class Host:
         return cls(name, *ports)
 
 
+def parse_hosts(text: str) -> tuple[Host, ...]:
+    """Return what a variable says that may name several hosts, with commas between. Raises ValueError."""
+    hosts = tuple(map(Host.parse, re.split(", ?", text)))
+    if len(set(hosts)) < len(hosts):
+        raise ValueError("a host is named twice")
+    return hosts
+
+
 def in_brackets(host: str) -> str:
     """Return a host as it stands before a port, in a URL too."""
     return f"[{host}]" if ":" in host else host

@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from pipeline import dates, environment
-from pipeline.environment import Host, in_brackets
+from pipeline.environment import Host, in_brackets, parse_hosts
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.snapshot import NETWORK_PATTERN
 from pipeline.tables import BY_NAME, TABLES, Table
@@ -34,6 +35,7 @@ _HINT = "docs/configuration.md has every variable"
 
 
 HostSetting = Annotated[Host, BeforeValidator(Host.parse)]
+HostsSetting = Annotated[tuple[Host, ...], BeforeValidator(parse_hosts)]
 #: Seconds, as ``--wait`` takes them.
 Duration = Annotated[float, BeforeValidator(lambda given: dates.parse_duration(str(given)))]
 
@@ -41,7 +43,7 @@ Duration = Annotated[float, BeforeValidator(lambda given: dates.parse_duration(s
 class Override(BaseModel):
     """What one network does differently: ``<NETWORK>_CLICKHOUSE_HOST|PORT|HTTP_PORT|DATABASE``."""
 
-    host: HostSetting | None = None
+    host: HostsSetting = ()
     port: Port | None = None
     http_port: Port | None = None
     database: str | None = None
@@ -146,10 +148,11 @@ class Settings(BaseModel):
     warehouse_path: Path | None = Field(
         None, alias="WAREHOUSE_PATH", description="warehouse: directory of an embedded ClickHouse"
     )
-    clickhouse_host: HostSetting | None = Field(
-        None,
+    clickhouse_host: HostsSetting = Field(
+        (),
         alias="CLICKHOUSE_HOST",
-        description="warehouse: a ClickHouse server; `host`, `host:port` or `host:port:http_port`",
+        description="warehouse: a ClickHouse server; `host`, `host:port` or `host:port:http_port`; or several, "
+        "comma-separated: the replicas of one shard, in the order to ask (docs/cluster.md)",
     )
     clickhouse_port: Port = Field(9000, alias="CLICKHOUSE_PORT", description="its native port")
     clickhouse_http_port: Port = Field(8123, alias="CLICKHOUSE_HTTP_PORT", description="its HTTP port")
@@ -162,6 +165,23 @@ class Settings(BaseModel):
     clickhouse_password: SecretStr = Field(SecretStr(""), alias="CLICKHOUSE_PASSWORD", description="password")
     clickhouse_secure: bool = Field(
         False, alias="CLICKHOUSE_SECURE", description="TLS on both ports, certificates verified"
+    )
+    clickhouse_replicated: Literal["auto", "true", "false"] = Field(
+        "auto",
+        alias="CLICKHOUSE_REPLICATED",
+        description="whether tables are replicas; `auto`: where several hosts are named, or where the database or its "
+        "tables are; `true` with one host prepares for a second",
+    )
+    clickhouse_replica_path: str = Field(
+        "/clickhouse/tables/{shard}/{database}/{table}",
+        alias="CLICKHOUSE_REPLICA_PATH",
+        description="where a replicated table is in Keeper; macros of the servers, `{database}` and `{table}` count",
+    )
+    clickhouse_min_copies: int = Field(
+        1,
+        alias="CLICKHOUSE_MIN_COPIES",
+        ge=1,
+        description="hosts that must have a load before it is published; 2 stops rather than run on one copy",
     )
     overrides: dict[str, Override] = Field(default_factory=dict, exclude=True)
     #: What is wrong with overrides of networks that are not configured: of other software, maybe.
@@ -303,16 +323,21 @@ class Settings(BaseModel):
         common = self.clickhouse_database if len(self.networks) == 1 else None
         return (override and override.database) or common or network
 
-    def server(self, network: str) -> ServerAddress | None:
-        """Return the network's ClickHouse server, or None when the warehouse is embedded or nothing names one."""
+    def servers(self, network: str) -> tuple[ServerAddress, ...]:
+        """Return the network's ClickHouse servers, none when the warehouse is embedded or nothing names one.
+
+        Several are replicas of each other, in the order to ask.
+        """
         override = self.overrides.get(network, Override())
-        host = override.host or self.clickhouse_host
-        if host is None or self.warehouse_path is not None:
-            return None
-        return ServerAddress(
-            host.name,
-            override.port or host.port or self.clickhouse_port,
-            override.http_port or host.http_port or self.clickhouse_http_port,
+        if self.warehouse_path is not None:
+            return ()
+        return tuple(
+            ServerAddress(
+                host.name,
+                override.port or host.port or self.clickhouse_port,
+                override.http_port or host.http_port or self.clickhouse_http_port,
+            )
+            for host in override.host or self.clickhouse_host
         )
 
     @property
@@ -349,31 +374,54 @@ class Settings(BaseModel):
         yield from _not_one("warehouse", {**hosts, "WAREHOUSE_PATH": self.warehouse_path})
         if any(hosts.values()):
             yield from self.network_mistakes(self.networks)
+            yield from self._replica_mistakes()
 
     def _port_mistakes(self) -> Iterator[str]:
         """Yield each port that is named twice, in a host and in its own variable, and not the same."""
         groups: dict[str, tuple[BaseModel, str]] = {"CLICKHOUSE": (self, "clickhouse_"), "SOT": (self, "sot_")}
         groups |= {f"{network}_CLICKHOUSE".upper(): (override, "") for network, override in self.overrides.items()}
         for variables, (given, prefix) in groups.items():
-            host = getattr(given, f"{prefix}host") or Host("")
-            for name in ("port", "http_port"):
+            hosts = getattr(given, f"{prefix}host") or ()
+            for host, name in product([hosts] if isinstance(hosts, Host) else hosts, ("port", "http_port")):
                 named, port = getattr(host, name), getattr(given, prefix + name)
                 if named and f"{prefix}{name}" in given.model_fields_set and named != port:
                     yield f"{variables}_{name.upper()}: {port}, but {variables}_HOST names port {named}; name it once"
 
+    def _replica_mistakes(self) -> Iterator[str]:
+        """Yield what is wrong with how tables become replicas."""
+        copies = {network: len(self.servers(network)) for network in self.networks}
+        several = next((network for network in self.networks if copies[network] > 1), None)
+        if several and self.clickhouse_replicated == "false":
+            yield f"CLICKHOUSE_REPLICATED: 'false', but {several} has {copies[several]} hosts; expected auto or true"
+        for network in self.networks:
+            if 0 < copies[network] < self.clickhouse_min_copies:
+                yield f"CLICKHOUSE_MIN_COPIES: {self.clickhouse_min_copies}, but {network} has {copies[network]} host"
+        if "{table}" not in self.clickhouse_replica_path or not self.clickhouse_replica_path.startswith("/"):
+            path = self.clickhouse_replica_path
+            yield f"CLICKHOUSE_REPLICA_PATH: {path!r}, expected a path from / with {{table}} in it"
+        elif "{database}" not in self.clickhouse_replica_path and len(self.networks) > 1:
+            yield (
+                f"CLICKHOUSE_REPLICA_PATH: {self.clickhouse_replica_path!r} is the same for the tables of "
+                f"{', '.join(self.networks)}: put {{database}} into it"
+            )
+        if wrong := re.search(r"['\\\x00-\x20]", self.clickhouse_replica_path):
+            yield f"CLICKHOUSE_REPLICA_PATH: has {wrong[0]!r} in it, which no path in Keeper should have"
+
     def network_mistakes(self, networks: Iterable[str]) -> Iterator[str]:
         """Yield what is wrong with where these networks' tables go: no server, or a database that is no one's own."""
-        owners: dict[tuple[ServerAddress | None, str], str] = {}
+        owners: dict[tuple[ServerAddress, str], str] = {}
         for network in dict.fromkeys(networks):
             yield from (mistake for name, mistake in self.unused_mistakes if name == network)
-            if not self.server(network) and self.warehouse_path is None:
+            servers, database = self.servers(network), self.database(network)
+            if not servers and self.warehouse_path is None:
                 yield f"{network.upper()}_CLICKHOUSE_HOST: not set, and neither is CLICKHOUSE_HOST"
-            place = (self.server(network), self.database(network))
-            if not _DATABASE.fullmatch(place[1]):
-                yield f"{network.upper()}_CLICKHOUSE_DATABASE: {place[1]!r} is not a database name"
-            if (owner := owners.setdefault(place, network)) != network:
+            if not _DATABASE.fullmatch(database):
+                yield f"{network.upper()}_CLICKHOUSE_DATABASE: {database!r} is not a database name"
+            owner = next((owners[server, database] for server in servers if (server, database) in owners), network)
+            owners |= dict.fromkeys(((server, database) for server in servers), owner)
+            if owner != network:
                 yield (
-                    f"{network.upper()}_CLICKHOUSE_DATABASE: {place[1]!r} is {owner}'s database already; "
+                    f"{network.upper()}_CLICKHOUSE_DATABASE: {database!r} is {owner}'s database already; "
                     "every network needs its own"
                 )
 

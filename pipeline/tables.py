@@ -7,9 +7,13 @@ of them and never will be.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
+
+#: The id of no load.
+NO_LOAD = "00000000-0000-0000-0000-000000000000"
 
 #: Columns of a load's table that no file brings: ours, and the same for every row of a load.
 CREATED_AT, LOAD_ID = "created_at", "load_id"
@@ -17,15 +21,52 @@ CREATED_AT, LOAD_ID = "created_at", "load_id"
 _COLUMN_LINE = re.compile(r"^    (?P<name>[a-z]\w*) (?P<type>[A-Z].*?),?$", re.MULTILINE)
 
 
-def schema_sql(name: str) -> str:
+def schema_sql(name: str, engine: str = "") -> str:
     """Return the statement that creates a table or view; ``{database}`` stands for the database's name.
 
     It is in ``schema/{name}.sql``, and in ``schema/view.sql`` for the views of all :data:`TABLES`; ``{default_window}``
     in it stands for the configured days of history. ``schema/whole_answer.sql`` has the settings of every view by which
-    an answer that a reader's limits would cut is an error.
+    an answer that a reader's limits would cut is an error. With the ``engine`` of replicas it is their statement.
     """
-    statement = _view_sql(name) if name in TABLE_VIEWS else _read(name)
-    return statement.replace("{whole_answer}", _read("whole_answer").strip())
+    whole = _whole_publications(is_replicated=bool(engine))
+    statement = _view_sql(name, whole) if name in TABLE_VIEWS else _filled(_read(name), whole)
+    statement = statement.replace("{whole_answer}", _read("whole_answer").strip())
+    if engine:
+        statement = statement.replace("ENGINE = MergeTree\n", f"ENGINE = {engine}\n")
+        for plain, replicated in _OF_REPLICAS.items():
+            statement = statement.replace(plain, replicated)
+    return statement
+
+
+#: Settings of tables whose rows are durable, or inserted with tokens, and what replicas need for the same: a part that
+#: is fetched is not synced to disk by itself, and Keeper forgets a token after an hour.
+_OF_REPLICAS = {
+    "fsync_part_directory = 1": "fsync_part_directory = 1, min_compressed_bytes_to_fsync_after_fetch = 1",
+    "non_replicated_deduplication_window = 1000": (
+        "replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 315360000"
+    ),
+}
+
+
+def _whole_publications(*, is_replicated: bool) -> dict[str, str]:
+    """Return what keeps views from publications whose loads are not here with all their rows, as on a replica they may.
+
+    The rows are counted from the parts' own metadata, in the snapshots of the tables that the query reads from. Of
+    ``…_as_of`` such a publication shows nothing, for an older one would be another answer.
+    """
+    load = "load_ids['{table}']"
+    if not is_replicated:
+        return {"where_whole": "", "and_whole": "", "load_if_whole": load}
+    counted = "\n                    UNION ALL\n                    ".join(
+        f"SELECT load_id, count() FROM {{database}}.{table.loads} GROUP BY processing_date, window_days, load_id"
+        for table in TABLES
+    )
+    incomplete = f"(\n            {_read('incomplete').strip()}\n        )".replace("{counted}", counted)
+    return {
+        "where_whole": f"\n        WHERE publication_id NOT IN\n        {incomplete}",
+        "and_whole": f"\n                AND publication_id NOT IN\n        {incomplete}",
+        "load_if_whole": f"if(publication_id IN {incomplete}, toUUID('{NO_LOAD}'), {load})",
+    }
 
 
 def _read(name: str) -> str:
@@ -125,18 +166,21 @@ TABLES: tuple[Table, ...] = (
 )
 
 
-def _view_sql(name: str) -> str:
+def _view_sql(name: str, whole: Mapping[str, str]) -> str:
     table, visible = TABLE_VIEWS[name]
     names = [column.name for column in table.columns]
     given = {
-        "visible": _read(visible).strip(),
+        "visible": _filled(_read(visible).strip(), whole),
         "view": name,
         "table": table.name,
         "loads": table.loads,
         "columns": ", ".join(names),
         "columns_of_newest": ", ".join(f"newest.{name} AS {name}" for name in names),
     }
-    statement = _read("view")
+    return _filled(_read("view"), given)
+
+
+def _filled(statement: str, given: Mapping[str, str]) -> str:
     for placeholder, text in given.items():
         statement = statement.replace(f"{{{placeholder}}}", text)
     return statement

@@ -172,10 +172,10 @@ class LoadTable(TableTask):
 
     @property
     def resources(self) -> dict[str, int]:  # type: ignore[override]  # luigi takes an attribute or a property
-        """luigi.cfg says how many loads into a server, and how many downloads, are at work at a time."""
-        chosen, usual = get_context().settings, get_context().settings.clickhouse_host
-        server = chosen.server(self.network)
-        return {"loads" if server is None or (usual and server.host == usual.name) else f"loads {server.native}": 1}
+        """luigi.cfg says how many loads into a server or shard, and how many downloads, are at work at a time."""
+        chosen = get_context().settings
+        usual, servers = {host.name for host in chosen.clickhouse_host[:1]}, chosen.servers(self.network)
+        return {f"loads {servers[0].native}" if servers and servers[0].host not in usual else "loads": 1}
 
     def requires(self) -> luigi.Task:
         return self.clone(ValidateChecksum)

@@ -73,7 +73,11 @@ class SnapshotTask(luigi.Task):
 
     def _attempts(self, call: Callable[[], Any]) -> Any:
         settings = get_context().settings
-        return retry_step(call, attempts=settings.retry_attempts, delay=settings.retry_delay)
+        return retry_step(
+            lambda: get_context().try_hosts(self.network, call),
+            attempts=settings.retry_attempts,
+            delay=settings.retry_delay,
+        )
 
     @contextmanager
     def report_errors(self, what: str) -> Iterator[None]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from pipeline import logs
@@ -14,20 +15,24 @@ from pipeline.clickhouse import ANSWER_SECONDS, ClickHouse
 from pipeline.files.workspace import Workspace
 from pipeline.graph.answers import Answers
 from pipeline.graph.ownership import Ownership
+from pipeline.retry import retry_call
 from pipeline.settings import Settings, get_settings
 from pipeline.snapshot import Snapshot
-from pipeline.warehouse import ROLE
+from pipeline.warehouse import ROLE, Replication
 from pipeline.warehouse.claim_holder import Claims
 from pipeline.warehouse.claims import Claimant
 from pipeline.warehouse.embedded import EmbeddedWarehouse, Engine
 from pipeline.warehouse.publish import Publication, publications_of
 from pipeline.warehouse.server import ServerWarehouse
+from pipeline.warehouse.shard import Shard
 
 if TYPE_CHECKING:
     from pipeline.sources import Source
     from pipeline.sources.sot import SotSource
     from pipeline.warehouse import Warehouse
 
+
+T = TypeVar("T")
 
 #: How long an answer of the warehouse is waited for by what is not the work itself: logs, messages, metrics.
 QUICK_SECONDS = 10
@@ -38,7 +43,7 @@ class Context:
     """What every step of a run shares."""
 
     settings: Settings
-    _warehouses: dict[tuple[str, float], Warehouse] = field(default_factory=dict)
+    _warehouses: dict[tuple[str, float], Warehouse | Shard] = field(default_factory=dict)
     confirmed: set[tuple[Snapshot, str]] = field(default_factory=set)  #: manifests that the source said are the newest
     answers: Answers = field(default_factory=Answers)
     prepared: set[str] = field(default_factory=set)  #: networks whose tables were looked at in this run
@@ -99,25 +104,41 @@ class Context:
         return Engine(self.settings.warehouse_path) if self.settings.warehouse_path else None
 
     def warehouse(self, network: str, *, timeout: float | None = None) -> Warehouse:
-        """Return where the network's tables go; an answer may take ``timeout`` seconds, the context's by default."""
+        """Return where the network's tables go; an answer may take ``timeout`` seconds, the context's by default.
+
+        Of several replicas it is one that answers: whoever holds it stays with it.
+        """
         key = (network, timeout or self.answer_seconds)
         if key not in self._warehouses:
             self._warehouses[key] = self._connect(*key)
-        return self._warehouses[key]
+        found = self._warehouses[key]
+        return found.current() if isinstance(found, Shard) else found
 
     def publications(self, snapshot: Snapshot) -> list[Publication]:
         """Return a snapshot's publications, the oldest first, as this run knows them. Raises WarehouseError."""
         warehouse = self.warehouse(snapshot.network)
         return self.answers.ask(("publications", snapshot), lambda: publications_of(warehouse, snapshot))
 
-    def _connect(self, network: str, answer_seconds: float) -> Warehouse:
-        database, address = self.settings.database(network), self.settings.server(network)
+    def _connect(self, network: str, answer_seconds: float) -> Warehouse | Shard:
+        chosen, database, days = self.settings, self.settings.database(network), self.settings.window_days
         if self.engine is not None:
-            return EmbeddedWarehouse(self.engine, database, self.settings.window_days)
-        if address is None:
+            return EmbeddedWarehouse(self.engine, database, days)
+        replication = Replication(
+            chosen.clickhouse_replicated, chosen.clickhouse_replica_path, min_copies=chosen.clickhouse_min_copies
+        )
+        account = (chosen.clickhouse_user, chosen.clickhouse_password, chosen.clickhouse_secure)
+        clients = [ClickHouse(each, *account, ROLE, answer_seconds) for each in chosen.servers(network)]
+        hosts = [ServerWarehouse(client, database, days, replication) for client in clients]
+        if not hosts:
             raise ValueError(f"no ClickHouse server for {network}; the settings were not checked")
-        account = (self.settings.clickhouse_user, self.settings.clickhouse_password, self.settings.clickhouse_secure)
-        return ServerWarehouse(ClickHouse(address, *account, ROLE, answer_seconds), database, self.settings.window_days)
+        return Shard(hosts) if len(hosts) > 1 else hosts[0]
+
+    def try_hosts(self, network: str, call: Callable[[], T]) -> T:
+        """Call; where the network has several replicas, call again on the next one when one does not answer.
+
+        With one server it is each statement that is tried again.
+        """
+        return call() if len(self.warehouse(network).hosts) == 1 else retry_call(call)
 
     @cached_property
     def ownership(self) -> Ownership:

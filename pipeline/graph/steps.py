@@ -19,11 +19,12 @@ from pipeline.graph.context import Context
 from pipeline.graph.retained import retained_loads
 from pipeline.snapshot import Snapshot
 from pipeline.sources import Report, download
-from pipeline.tables import BY_NAME, Table
+from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS, Table
 from pipeline.warehouse import ledger
 from pipeline.warehouse.audit_log import audit_rows, is_cleared
 from pipeline.warehouse.load import ProvenFile, load_file
 from pipeline.warehouse.publish import Publication, publish_loads
+from pipeline.warehouse.replication import copy_to_hosts
 from pipeline.warehouse.schema import ensure_schema
 
 if TYPE_CHECKING:
@@ -180,6 +181,7 @@ def load_table(context: Context, snapshot: Snapshot, table: Table, report: Repor
     except DataError:
         context.source.discard(snapshot, table)  # upstream may mend a value so that its digest stays as it was
         raise
+    copy_to_hosts(warehouse, table.loads, LEDGER)
     return {
         "rows": entry.row_count,
         "bytes": file.bytes,
@@ -223,6 +225,7 @@ def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
         run_id=context.run_id,
         is_upstreams=lambda uri, sha256: is_upstreams(context, snapshot, uri, sha256),
     )
+    copy_to_hosts(warehouse, PUBLICATIONS, LEDGER)
     if not publication.is_of(manifest.uri, manifest.sha256):
         workspace.discard_manifest()
     return publication_facts(context, publication)

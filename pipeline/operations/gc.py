@@ -27,6 +27,7 @@ from pipeline.warehouse.audit_log import awaits_publication, newest_verdicts
 from pipeline.warehouse.collect import PublishedLoads, StoredLoad
 from pipeline.warehouse.link import append_link
 from pipeline.warehouse.publish import ALL_DAYS, newest_publication
+from pipeline.warehouse.replication import not_in_sync
 from pipeline.warehouse.retire import retire_snapshot
 
 #: A proven load that was not published yet saves a rerun the loading for so long.
@@ -165,9 +166,12 @@ def _retire(context: Context, snapshot: Snapshot) -> bool:
 
 
 def _collect(context: Context, snapshots: Sequence[Snapshot], policy: Policy, left: list[str]) -> Iterator[GarbageLoad]:
-    """Look again, mark, link, drop; yield what was dropped."""
+    """Look again, mark, link, drop; yield what was dropped. Of replicas every one must have what is published."""
     for network in sorted({snapshot.network for snapshot in snapshots}):
         warehouse = context.warehouse(network)
+        if problems := list(not_in_sync(warehouse)):
+            left += [f"{network}: {problem}" for problem in problems]
+            continue
         newest = {each: newest_publication(warehouse, each) for each in snapshots if each.network == network}
         loads, _ = _of_network(context, network, policy)
         chosen = [garbage for garbage in loads if garbage.load.snapshot in newest]
@@ -176,6 +180,9 @@ def _collect(context: Context, snapshots: Sequence[Snapshot], policy: Policy, le
         linked = {garbage.load.snapshot for garbage in chosen if garbage.load.state not in _UNPUBLISHABLE}
         lost = {snapshot for snapshot in linked if not append_link(warehouse, snapshot, newest[snapshot])}
         left += [f"{snapshot}: another publication came first" for snapshot in sorted(lost)]
+        if problems := list(not_in_sync(warehouse)):
+            left += [f"{network}: {problem}" for problem in problems]
+            lost = set(newest)
         for garbage in chosen:
             if garbage.load.snapshot in lost:
                 collect.mark(warehouse, [garbage.load], garbage.load.state)

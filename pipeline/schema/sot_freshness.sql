@@ -13,7 +13,7 @@ FROM
         processing_date AS day,
         max(published_at) AS moment,
         argMax(toString(action), (published_at, mapValues(load_ids))) AS what
-    FROM {database}.sot_publications
+    FROM {database}.sot_publications{where_whole}
     GROUP BY
         window_days,
         day

@@ -26,7 +26,7 @@ FROM
         manifest_sha256 AS manifest,
         publication_id AS id,
         (published_at, mapValues(load_ids)) AS place
-    FROM {database}.sot_publications
+    FROM {database}.sot_publications{where_whole}
 )
 GROUP BY
     processing_date,

@@ -1,4 +1,4 @@
-SELECT argMax(load_ids['{table}'], (published_at, mapValues(load_ids)))
+SELECT argMax({load_if_whole}, (published_at, mapValues(load_ids)))
         FROM {database}.sot_publications
         WHERE published_at <= {at:DateTime64(6, 'UTC')}
         GROUP BY

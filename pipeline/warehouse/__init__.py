@@ -6,14 +6,16 @@ parameters, which are bound on the server's side: no value ever becomes part of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from pipeline.clickhouse import INSERT_SECONDS, Role
 from pipeline.clickhouse.pinned import READING, WRITING
 from pipeline.errors import WarehouseError, WarehouseUnavailableError
+
+T = TypeVar("T")
 
 #: Settings of every statement that writes. async_insert is on by default since 26.3; a block that equals an earlier
 #: one must not be dropped on replicated tables; a load belongs to one partition, so a second one is an error.
@@ -61,8 +63,18 @@ class ParquetInsert:
         return "'" + self.structure.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+@dataclass(frozen=True)
+class Replication:
+    """How tables are made into replicas of those on other hosts."""
+
+    wanted: Literal["auto", "true", "false"] = "auto"  #: auto: where hosts are several, or something is replicated
+    path: str = "/clickhouse/tables/{shard}/{database}/{table}"  #: in Keeper, with macros of the servers
+    replica: str = "{replica}"
+    min_copies: int = 1  #: hosts that must have a load before it counts, and a publication before its step is done
+
+
 class Warehouse(Protocol):
-    """Runs statements in one network's database.
+    """Runs statements in one network's database, on one host.
 
     Every method raises :class:`~pipeline.errors.WarehouseUnavailableError` when trying again can help,
     :class:`MissingTableError` when there is no such table or database, and
@@ -71,6 +83,24 @@ class Warehouse(Protocol):
 
     database: str
     uri: str  #: for people, without credentials
+    replication: Replication
+    hosts: Sequence[Warehouse]  #: all replicas of the network's shard in the order to ask, this one among them
+
+    @property
+    def is_replicated(self) -> bool:
+        """Whether tables are replicas of those on other hosts."""
+
+    def sync(self, *tables: str) -> None:
+        """Bring tables up to date with all other replicas; nothing is to be decided by them without.
+
+        Does nothing where tables are no replicas.
+        """
+
+    def answers(self) -> bool:
+        """Tell whether it can be asked, after one quick question."""
+
+    def retry(self, call: Callable[[], T]) -> T:
+        """Call until it succeeds, as :func:`pipeline.retry.retry_call` does; once where another host can be asked."""
 
     def named(self, statement: str) -> str:
         """Return a statement with the database's name and the default window, in days, in their places."""

@@ -6,6 +6,7 @@ their own and publications compare with their predecessor, so a claim that is lo
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -107,10 +108,17 @@ def work_under_way(warehouse: Warehouse, window_days: int) -> list[Work]:
     return [read_row(Work, row) for row in rows]
 
 
+def _effective_claim(warehouse: Warehouse, snapshot: Snapshot) -> Claim | None:
+    """Return the same, to be decided by."""
+    with contextlib.suppress(MissingTableError):
+        warehouse.sync(CLAIMS)
+    return newest_claim(warehouse, snapshot)
+
+
 def take_claim(warehouse: Warehouse, snapshot: Snapshot, who: Claimant, seconds: float = LASTS_SECONDS) -> Claim:
     """Claim a snapshot unless another run has it; return the claim that is alive. Raises WarehouseError."""
     for attempt in range(_TRIES):
-        current = newest_claim(warehouse, snapshot)
+        current = _effective_claim(warehouse, snapshot)
         if current and current.alive and (current.is_of(who) or current.keeps_out(who)):
             return current
         _claim_after(warehouse, snapshot, current, who, seconds, attempt)
@@ -127,16 +135,16 @@ def renew_claim(
 
     Raises WarehouseError.
     """
-    current = newest_claim(warehouse, snapshot)
+    current = _effective_claim(warehouse, snapshot)
     if current is None or current.released or not current.is_of(who):
         return current
     _claim_after(warehouse, snapshot, current, who, seconds)
-    return newest_claim(warehouse, snapshot)
+    return _effective_claim(warehouse, snapshot)
 
 
 def release_claim(warehouse: Warehouse, snapshot: Snapshot, who: Claimant) -> None:
     """Give a snapshot back if this run has it. Raises WarehouseError."""
-    current = newest_claim(warehouse, snapshot)
+    current = _effective_claim(warehouse, snapshot)
     if current and current.is_of(who) and not current.released:
         _claim_after(warehouse, snapshot, current, who, seconds=0)
 

@@ -52,9 +52,12 @@ def comment_of(name: str, column: str = "") -> str:
     return found.text if found else ""
 
 
-def create_statement(name: str) -> str:
-    """Return the statement of ``schema/`` that creates a table or view, with the comments of it and of its columns."""
-    statement = schema_sql(name).rstrip()
+def create_statement(name: str, engine: str = "") -> str:
+    """Return the statement of ``schema/`` that creates a table or view, with the comments of it and of its columns.
+
+    ``engine`` is that of replicas, '' where there are none.
+    """
+    statement = schema_sql(name, engine).rstrip()
     if name in TABLE_VIEWS or name in SUMMARIES:
         statement = statement.replace(f".{name} AS\n", f".{name} ({', '.join(_view_columns(name))}) AS\n", 1)
     else:

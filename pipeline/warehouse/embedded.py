@@ -7,16 +7,19 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.errors import PipelineError, WarehouseError
 from pipeline.files.atomic import sha256_of
-from pipeline.warehouse import PARQUET_SETTINGS, ROLE, ParquetInsert, fill_names
+from pipeline.retry import retry_call
+from pipeline.warehouse import PARQUET_SETTINGS, ROLE, ParquetInsert, Replication, Warehouse, fill_names
 
 if TYPE_CHECKING:
     from chdb.session import Session
+
+T = TypeVar("T")
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0", "\b": "\\b", "\f": "\\f"})
 
@@ -98,6 +101,9 @@ class EmbeddedWarehouse:
         self.database = database
         self._default_window = default_window
         self.uri = f"file://{engine.path}#{database}"
+        self.replication = Replication("false")
+        self.hosts: Sequence[Warehouse] = (self,)
+        self.is_replicated = False
         self._engine = engine
 
     def query(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
@@ -122,6 +128,17 @@ class EmbeddedWarehouse:
 
     def kill(self, query_id: str) -> None:
         """Do nothing: a query ends before its call returns."""
+
+    def sync(self, *tables: str) -> None:
+        """Do nothing: tables are no replicas."""
+
+    def answers(self) -> bool:
+        """Return that it is here."""
+        return True
+
+    def retry(self, call: Callable[[], T]) -> T:
+        """Try again; see :class:`pipeline.warehouse.Warehouse`."""
+        return retry_call(call)
 
     def servers(self) -> set[str]:
         """Return this process; see :class:`pipeline.warehouse.Warehouse`."""

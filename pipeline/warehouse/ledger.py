@@ -10,7 +10,6 @@ from datetime import date, datetime
 from typing import Literal
 
 from pipeline.logs import VERSION
-from pipeline.retry import retry_call
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS
 from pipeline.warehouse import MissingTableError, Warehouse
@@ -90,7 +89,7 @@ def record_load(warehouse: Warehouse, entry: LedgerEntry) -> None:
         "host": HOST,
         "pipeline_version": PIPELINE_VERSION,
     }
-    retry_call(lambda: warehouse.execute(_RECORD, **values))
+    warehouse.retry(lambda: warehouse.execute(_RECORD, **values))
 
 
 def find_proven_loads(warehouse: Warehouse, snapshot: Snapshot, files: Mapping[str, str]) -> dict[str, tuple[str, int]]:
@@ -100,6 +99,7 @@ def find_proven_loads(warehouse: Warehouse, snapshot: Snapshot, files: Mapping[s
     without one are left out.
     """
     try:
+        warehouse.sync(LEDGER)
         rows = warehouse.query(
             f"""
             SELECT toString(table_name), toString(load_id), argMax(row_count, recorded_at) AS row_count
@@ -126,6 +126,7 @@ def proven_loads(
 
     That a load was forgotten before ``since`` does not count: a rollback brought it back to readers then.
     """
+    warehouse.sync(LEDGER)
     rows = warehouse.query(
         f"""
         SELECT toString(table_name), toString(load_id), argMaxIf(row_count, recorded_at, state = 'loaded')
@@ -150,6 +151,7 @@ def _whole_loads(
 ) -> dict[str, tuple[str, int]]:
     """Return, of loads given as table name, load_id and row count, those whose rows are all there."""
     try:
+        warehouse.sync(*(BY_NAME[name].loads for name, _, _ in rows))
         found = count_rows(warehouse, snapshot, [(name, load_id) for name, load_id, _ in rows])
     except MissingTableError:
         return {}
@@ -261,4 +263,5 @@ def forget_loads(warehouse: Warehouse, snapshot: Snapshot, tables: tuple[str, ..
         "pipeline_version": PIPELINE_VERSION,
     }
     with contextlib.suppress(MissingTableError):
-        retry_call(lambda: warehouse.execute(statement, **values))
+        warehouse.sync(LEDGER, PUBLICATIONS)
+        warehouse.retry(lambda: warehouse.execute(statement, **values))

@@ -28,7 +28,6 @@ from pipeline.files.bad_value import find_bad_value
 from pipeline.files.checks import check_sha256
 from pipeline.files.conversion import Conversion, convert, select, structure
 from pipeline.files.parquet import Footer
-from pipeline.retry import retry_call
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
 from pipeline.warehouse import MissingTableError, ParquetInsert, RowsRefusedError, Warehouse
@@ -63,7 +62,7 @@ def load_file(
     DuplicateKeyError for what the file holds, FileError when the file is not the one that was proven, and
     WarehouseError.
     """
-    return retry_call(lambda: _attempt(warehouse, snapshot, file, report))
+    return warehouse.retry(lambda: _attempt(warehouse, snapshot, file, report))
 
 
 def _attempt(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, report: Callable[[int], None]) -> LedgerEntry:

@@ -6,6 +6,7 @@ the same one, whoever makes them and wherever, exactly one takes effect.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,6 @@ from datetime import UTC, date, datetime
 from typing import Literal
 
 from pipeline.errors import WarehouseError, WarehouseUnavailableError
-from pipeline.retry import retry_call
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS
 from pipeline.warehouse import MissingTableError, Warehouse
@@ -149,8 +149,13 @@ def find_publication(warehouse: Warehouse, publication_id: str) -> tuple[date, i
 
 
 def publications_of(warehouse: Warehouse, snapshot: Snapshot) -> list[Publication]:
-    """Return the publications of a snapshot, the oldest first; readers see the last one."""
+    """Return the publications of a snapshot, the oldest first; readers see the last one, of replicas sooner or later.
+
+    They can be decided by: none is missing.
+    """
     day = snapshot.processing_date
+    with contextlib.suppress(MissingTableError):
+        warehouse.sync(PUBLICATIONS, LEDGER)
     return publications_by_date(warehouse, day, day, snapshot.window_days).get(day, [])
 
 
@@ -245,6 +250,7 @@ def new_id(warehouse: Warehouse) -> str:
 def require_rows(warehouse: Warehouse, snapshot: Snapshot, publication: Publication, *, hint: str) -> None:
     """Raise WarehouseError unless all rows of a publication's loads are there, and stay there."""
     loads = list(publication.load_ids.items())
+    warehouse.sync(LEDGER, *(BY_NAME[name].loads for name, _ in loads))
     if gone := collected(warehouse, snapshot) & {load_id for _, load_id in loads}:
         raise WarehouseError(f"{snapshot}: load {min(gone)} was collected; not published", hint=hint)
     for (name, load_id), found in zip(loads, count_rows(warehouse, snapshot, loads), strict=True):
@@ -285,9 +291,10 @@ def publish_after(
     Raises WarehouseError when publications are hidden from this user.
     """
     require_all_rows(warehouse)
+    warehouse.sync(LEDGER)  # after the last publication was read: who collects loads writes the ledger, then a link
     for generation in range(TRIES):
         token = token_after(snapshot, after, generation)
-        retry_call(lambda token=token: _insert(warehouse, wanted, token))  # type: ignore[misc]  # bound at once
+        warehouse.retry(lambda token=token: _insert(warehouse, wanted, token))  # type: ignore[misc]  # bound at once
         now = publications_of(warehouse, snapshot)
         ours = [publication for publication in now if publication.publication_id == wanted.publication_id]
         if ours:

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from loguru import logger
 
-from pipeline.errors import WarehouseError
-from pipeline.retry import retry_call
+from pipeline.errors import WarehouseError, WarehouseUnavailableError
 from pipeline.tables import CLAIMS
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.dictionary import comment_of, create_statement, quoted
+from pipeline.warehouse.replication import engine_of, is_replicated_database, reachable_hosts, shard_problems
 from pipeline.warehouse.shape import OBJECTS, VIEWS, Existing, differences, find_existing
 from pipeline.warehouse.whole import require_all_rows
 
@@ -18,15 +18,36 @@ from pipeline.warehouse.whole import require_all_rows
 def ensure_schema(warehouse: Warehouse) -> None:
     """Create what is missing, and the comments of what an earlier version made. Writes nothing when all is there.
 
-    Raises WarehouseError that shows the difference when a table or view exists in another shape; then nothing is
-    created.
+    So on every host that answers; one that was away gets it with the next run. Raises WarehouseError that shows the
+    difference when a table or view exists in another shape, or when hosts are no replicas of each other; then nothing
+    is created there.
     """
+    _ensure_on_host(warehouse)
+    if len(warehouse.hosts) == 1:
+        return
+    hosts = [warehouse]
+    for host in reachable_hosts(warehouse)[1:]:
+        try:
+            if not is_replicated_database(host):
+                _ensure_on_host(host)
+            hosts.append(host)
+        except WarehouseUnavailableError as error:
+            logger.bind(hint=error.hint).warning("A replica is left for the next run: {}", error)
+    if problems := list(shard_problems(hosts)):
+        raise WarehouseError(
+            "; ".join(problems),
+            hint="CLICKHOUSE_HOST lists the replicas of one shard: check the list, CLICKHOUSE_REPLICA_PATH, and the "
+            "macros of the servers",
+        )
+
+
+def _ensure_on_host(warehouse: Warehouse) -> None:
     existing = check_schema(warehouse)
     missing = [name for name in OBJECTS if name not in existing]
     if len(missing) == len(OBJECTS):
         _create_database(warehouse)
     for name in missing:
-        retry_call(lambda name=name: warehouse.execute(create_statement(name)))  # type: ignore[misc]  # bound at once
+        warehouse.retry(lambda name=name: _create(warehouse, name))  # type: ignore[misc]  # bound at once
     _write_comments(warehouse, existing.values())
     if altered := [found.name for found in existing.values() if found.name in VIEWS and not found.is_our_view]:
         hint = "no load needs them: DROP VIEW, and the next run that loads makes them again; or set the window back"
@@ -65,7 +86,11 @@ def check_schema(warehouse: Warehouse) -> dict[str, Existing]:
     """
     existing = find_existing(warehouse)
     _require_one_server(warehouse, existing)
-    problems = [problem for found in existing.values() for problem in differences(warehouse.database, found)]
+    problems = [
+        problem
+        for found in existing.values()
+        for problem in differences(warehouse.database, found, is_replicated=warehouse.is_replicated)
+    ]
     if problems:
         raise WarehouseError(
             f"{warehouse.uri}: not in the shape that the pipeline writes: {'; '.join(problems)}",
@@ -90,13 +115,11 @@ def _require_one_server(warehouse: Warehouse, existing: dict[str, Existing]) -> 
             "to one is not on the others",
             hint="set CLICKHOUSE_HOST to one server, not to a load balancer before several",
         )
-    kind = warehouse.query("SELECT engine FROM system.databases WHERE name = {name:String}", name=warehouse.database)
-    if kind == [("Replicated",)] and (len(existing) < len(OBJECTS) or "MergeTree" in engines):
+    if not warehouse.is_replicated and is_replicated_database(warehouse):
         raise WarehouseError(
             f"{warehouse.uri}: the database has engine Replicated: its tables of engine MergeTree exist on every "
             "replica, and the rows of each on one replica alone",
-            hint="use a database with engine Atomic: make one, and set CLICKHOUSE_HOST to one server and "
-            "<NETWORK>_CLICKHOUSE_DATABASE to its name",
+            hint="do not set CLICKHOUSE_REPLICATED=false, or use a database with engine Atomic",
         )
 
 
@@ -109,7 +132,11 @@ def altered_views(warehouse: Warehouse) -> set[str]:
 def ensure_table(warehouse: Warehouse, name: str) -> None:
     """Create one table, and the database, unless they are there; the table's shape is not looked at."""
     _create_database(warehouse)
-    warehouse.execute(create_statement(name))
+    _create(warehouse, name)
+
+
+def _create(warehouse: Warehouse, name: str) -> None:
+    warehouse.execute(create_statement(name, engine_of(warehouse, name)))
 
 
 def ensure_claims(warehouse: Warehouse) -> None:
@@ -118,11 +145,11 @@ def ensure_claims(warehouse: Warehouse) -> None:
     Raises WarehouseError, and creates nothing, when a table or view exists in another shape.
     """
     if CLAIMS not in check_schema(warehouse):
-        retry_call(lambda: ensure_table(warehouse, CLAIMS))
+        warehouse.retry(lambda: ensure_table(warehouse, CLAIMS))
 
 
 def _create_database(warehouse: Warehouse) -> None:
     """Create the database unless it is there: a user without the grant to create may find it made for them."""
     found = warehouse.query("SELECT 1 FROM system.databases WHERE name = {name:String}", name=warehouse.database)
     if not found:
-        retry_call(lambda: warehouse.execute("CREATE DATABASE IF NOT EXISTS {database}"))
+        warehouse.retry(lambda: warehouse.execute("CREATE DATABASE IF NOT EXISTS {database}"))

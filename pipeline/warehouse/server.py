@@ -4,31 +4,117 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
 
 from pipeline.clickhouse import ClickHouse
+from pipeline.errors import WarehouseError, WarehouseUnavailableError
 from pipeline.files.atomic import pieces
 from pipeline.retry import retry_call
-from pipeline.warehouse import PARQUET_SETTINGS, WRITE_SETTINGS, MissingTableError, ParquetInsert, fill_names
+from pipeline.tables import PUBLICATIONS
+from pipeline.warehouse import (
+    PARQUET_SETTINGS,
+    WRITE_SETTINGS,
+    MissingTableError,
+    ParquetInsert,
+    Replication,
+    Warehouse,
+    fill_names,
+)
+
+T = TypeVar("T")
+
+#: Seconds that a replica may take to fetch what it lacks, and for which a host that did not answer is not asked.
+SYNC_SECONDS, AWAY_SECONDS = 60, 30.0
 
 
 class ServerWarehouse:
-    """One network's database on a ClickHouse server."""
+    """One network's database on a ClickHouse server, which may be one of several replicas."""
 
-    def __init__(self, server: ClickHouse, database: str, default_window: int) -> None:
+    def __init__(
+        self, server: ClickHouse, database: str, default_window: int, replication: Replication | None = None
+    ) -> None:
         self.database = database
         self._default_window = default_window
         self.uri = f"clickhouse://{server.address.native}/{database}"
+        self.replication = replication or Replication()
+        self.hosts: Sequence[Warehouse] = (self,)
         self._server = server
+        self._on_unavailable: Callable[[ServerWarehouse], None] = lambda _: None
+        self._away_until = 0.0
+
+    def join(self, hosts: Sequence[ServerWarehouse], on_unavailable: Callable[[ServerWarehouse], None]) -> None:
+        """Make it one of several replicas; ``on_unavailable`` is called when it does not answer."""
+        self.hosts, self._on_unavailable = hosts, on_unavailable
+
+    @cached_property
+    def is_replicated(self) -> bool:
+        """Whether tables are replicas; asked once where the settings leave it open."""
+        if self.replication.wanted != "auto" or len(self.hosts) > 1:
+            return self.replication.wanted != "false"
+        rows = self.query(
+            f"""
+            SELECT engine FROM system.databases WHERE name = {{name:String}}
+            UNION ALL
+            SELECT engine FROM system.tables WHERE database = {{name:String}} AND name = '{PUBLICATIONS}'
+            """,
+            name=self.database,
+        )
+        return any(engine.startswith("Replicated") for (engine,) in rows)
 
     def query(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a SELECT; see :class:`pipeline.warehouse.Warehouse`."""
-        return retry_call(lambda: self._server.query(self.named(statement), parameters))
+        return self.retry(lambda: self._run(statement, parameters))
 
     def execute(self, statement: str, **parameters: Any) -> None:
         """Run a statement once; see :class:`pipeline.warehouse.Warehouse`."""
-        self._server.query(self.named(statement), parameters, WRITE_SETTINGS)
+        self._run(statement, parameters, WRITE_SETTINGS)
+
+    def retry(self, call: Callable[[], T]) -> T:
+        """Try again unless there is another host to try; see :class:`pipeline.warehouse.Warehouse`."""
+        return retry_call(call) if len(self.hosts) == 1 else call()
+
+    def sync(self, *tables: str) -> None:
+        """Fetch what other replicas have; see :class:`pipeline.warehouse.Warehouse`."""
+        if not self.is_replicated:
+            return
+        seconds = min(SYNC_SECONDS, int(self._server.answer_seconds))
+        for table in tables:
+            try:
+                self._run(f"SYSTEM SYNC REPLICA {{database}}.{table} LIGHTWEIGHT", {}, {"receive_timeout": seconds})
+            except WarehouseUnavailableError as error:
+                raise WarehouseUnavailableError(
+                    f"{self.uri}: {table} is not known to be up to date: {error}",
+                    hint="nothing is decided by what is not known to be the newest: see that Keeper and the other "
+                    "replicas can be reached, sot-ingest doctor says which cannot, then run again",
+                ) from error
+
+    def answers(self) -> bool:
+        """Ask, unless it did not answer a moment ago; see :class:`pipeline.warehouse.Warehouse`."""
+        if time.monotonic() < self._away_until:
+            return False
+        try:
+            self._run("SELECT 1", {})
+        except WarehouseError:
+            self._away_until = time.monotonic() + AWAY_SECONDS
+            return False
+        return True
+
+    def _run(
+        self, statement: str, parameters: Mapping[str, Any], settings: Mapping[str, int] | None = None
+    ) -> list[tuple[Any, ...]]:
+        with self._watched():
+            return self._server.query(self.named(statement), parameters, settings)
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except WarehouseUnavailableError:
+            self._on_unavailable(self)
+            raise
 
     def insert_parquet(self, insert: ParquetInsert, *, query_id: str, report: Callable[[int], None]) -> str:
         """Stream a file over HTTP and hash it on the way; see :class:`pipeline.warehouse.Warehouse`."""
@@ -43,7 +129,8 @@ class ServerWarehouse:
         select = insert.select.replace("{input}", f"input({insert.quoted_structure})")
         statement = self.named(f"INSERT INTO {insert.into} {select} FORMAT Parquet")
         settings = {"query_id": query_id, "wait_end_of_query": 1, **PARQUET_SETTINGS}
-        self._server.send(statement, insert.parameters, settings, body())
+        with self._watched():
+            self._server.send(statement, insert.parameters, settings, body())
         return digest.hexdigest()
 
     def kill(self, query_id: str) -> None:
@@ -53,7 +140,7 @@ class ServerWarehouse:
 
     def servers(self) -> set[str]:
         """Connect a few times; see :class:`pipeline.warehouse.Warehouse`."""
-        return retry_call(self._server.servers)
+        return self.retry(self._server.servers)
 
     def named(self, statement: str) -> str:
         """Return a statement with the names that it leaves open; see :class:`pipeline.warehouse.Warehouse`."""

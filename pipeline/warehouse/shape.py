@@ -29,10 +29,11 @@ from pipeline.warehouse.dictionary import view_columns
 OBJECTS = (LEDGER, PUBLICATIONS, AUDITS, STEPS, CLAIMS, *(table.loads for table in TABLES), *TABLE_VIEWS, *SUMMARIES)
 
 #: Those that keep every row: a Replacing or Summing one would make others of them.
-_ENGINES = {"MergeTree", "ReplicatedMergeTree", "SharedMergeTree"}
+_REPLICATED = {"ReplicatedMergeTree", "SharedMergeTree"}
+_ENGINES = {"MergeTree", *_REPLICATED}
 
-#: What tables need in which of two rows that follow upon the same one a single one is stored. Replicated ones have it.
-_WINDOW = "non_replicated_deduplication_window = 1000"
+#: The engine by which schema/ is compared where tables are replicas; its path does not matter.
+_ANY_REPLICA = "ReplicatedMergeTree"
 
 VIEWS = frozenset({*TABLE_VIEWS, *SUMMARIES})
 
@@ -100,10 +101,10 @@ def _columns(warehouse: Warehouse) -> dict[str, dict[Column, str]]:
 
 def _our_views(warehouse: Warehouse, found: dict[str, str]) -> set[str]:
     """Return the names whose queries are those in ``schema/``, all as ClickHouse formats them."""
-    pairs = {}
+    pairs, engine = {}, _ANY_REPLICA if warehouse.is_replicated else ""
     for name, query in found.items():
         if query.startswith("SELECT"):
-            statement = schema_sql(name)
+            statement = schema_sql(name, engine)
             pairs[name] = query, warehouse.named(statement[statement.index("\nSELECT") :].strip())
     if new := [pair for pair in pairs.values() if pair not in _SAME]:
         texts = {f"text_{number}": text for number, text in enumerate(chain(*new))}
@@ -114,12 +115,17 @@ def _our_views(warehouse: Warehouse, found: dict[str, str]) -> set[str]:
     return {name for name, pair in pairs.items() if _SAME[pair]}
 
 
-def differences(database: str, found: Existing) -> Iterator[str]:
+def differences(database: str, found: Existing, *, is_replicated: bool = False) -> Iterator[str]:
     """Yield how an existing table or view differs from the one in ``schema/``."""
     if found.name in VIEWS:
         yield from _view_differences(found)
     elif found.engine not in _ENGINES:
-        yield f"{found.name} has engine {found.engine}, expected MergeTree"
+        yield f"{found.name} has engine {found.engine}, expected {_ANY_REPLICA if is_replicated else 'MergeTree'}"
+    elif is_replicated and found.engine not in _REPLICATED:
+        yield (
+            f"{found.name} has engine {found.engine}, expected {_ANY_REPLICA}: its rows are on this host alone; "
+            "docs/cluster.md says how to make a replica of it without loading again"
+        )
     else:
         yield from _table_differences(database, found)
 
@@ -143,10 +149,30 @@ def _table_differences(database: str, found: Existing) -> Iterator[str]:
         yield f"an earlier version made {name}: ALTER TABLE {database}.{name} {missing}"
     if (expected := _partition_key(name)) != found.partition_key:
         yield f"{name} is partitioned by {found.partition_key!r}, expected {expected!r}"
-    if found.engine == "MergeTree" and _WINDOW in schema_sql(name) and _WINDOW not in found.text:
-        yield f"{name} lacks a setting: ALTER TABLE {database}.{name} MODIFY SETTING {_WINDOW}"
+    for setting, value in _required_settings(found):
+        if _number(found.text, setting) < value:
+            yield f"{name} lacks a setting: ALTER TABLE {database}.{name} MODIFY SETTING {setting} = {value}"
     if name != STEPS:
         yield from (f"rows of {name} expire: ALTER TABLE {database}.{name} {undo}" for undo in _expiry(found))
+
+
+#: By the first, of two rows that follow upon the same one a single one is stored: for a token that ClickHouse has
+#: forgotten a second row is. By the other a part that was fetched is on the disk. ClickHouse Cloud has its own.
+_REQUIRED = re.compile(r"\b((?:non_)?replicated_deduplication_window\w*|min_compressed_bytes_to_fsync\w*) = (\d+)")
+
+
+def _required_settings(found: Existing) -> Iterator[tuple[str, int]]:
+    """Yield the settings of a table that must be as large as in ``schema/``."""
+    if found.engine != "SharedMergeTree":
+        statement = schema_sql(found.name, _ANY_REPLICA if found.engine == _ANY_REPLICA else "")
+        for setting, value in _REQUIRED.findall(statement):
+            yield setting, int(value)
+
+
+def _number(text: str, setting: str) -> int:
+    """Return the value of a setting in an engine's text; 0 where it is not there."""
+    found = re.search(rf"\b{setting} = (\d+)", text)
+    return int(found[1]) if found else 0
 
 
 #: A TTL that moves rows to another disk, or packs them more tightly, takes none away.

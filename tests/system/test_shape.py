@@ -17,7 +17,7 @@ from pipeline.errors import WarehouseError
 from pipeline.tables import BY_NAME, schema_sql
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.publish import newest_publication
-from pipeline.warehouse.schema import check_schema, ensure_schema
+from pipeline.warehouse.schema import ensure_schema
 from pipeline.warehouse.shape import OBJECTS
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User, free_ports
 from tests.support.deployment import HASTE, Deployment, ServerReader, a_day, in_directory
@@ -180,28 +180,6 @@ def test_a_view_for_readers_stops_no_load(server_reader: ServerReader, files: Sn
     warnings = [event["message"] for event in result.log() if event["level"] == "WARNING"]
     assert warnings
     assert all("raw_alerts_newest" in message and "raw_alerts_as_of" not in message for message in warnings)
-
-
-@pytest.mark.parametrize("databases", ["server"], indirect=True)
-def test_plain_tables_in_a_replicated_database_are_refused(warehouse: Warehouse) -> None:
-    """The engine of the tests makes no such database: the server's answer about it is replaced, and nothing else."""
-
-    class InReplicated:
-        """The warehouse, in a database with engine Replicated."""
-
-        database, uri, servers, named = warehouse.database, warehouse.uri, warehouse.servers, warehouse.named
-
-        def query(self, statement: str, **parameters: object) -> list[tuple[object, ...]]:
-            """Ask the real one."""
-            found = warehouse.query(statement, **parameters)
-            return [("Replicated",)] if "FROM system.databases" in statement and "SELECT engine" in statement else found
-
-    with pytest.raises(WarehouseError, match="engine Replicated: its tables of engine MergeTree") as refused:
-        check_schema(InReplicated())  # type: ignore[arg-type]  # what checks need
-    assert "engine Atomic" in refused.value.hint
-    warehouse.execute("DROP DATABASE {database} SYNC")
-    with pytest.raises(WarehouseError, match="engine Replicated"):
-        ensure_schema(InReplicated())  # type: ignore[arg-type]
 
 
 def test_a_load_balancer_is_refused(

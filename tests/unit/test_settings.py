@@ -53,7 +53,7 @@ def test_the_defaults_are_those_of_the_system_that_this_replaces(monkeypatch: py
     found = load(monkeypatch, GOOD)
     assert found.networks == ("ethereum", "bitcoin", "torus")
     assert (found.window_days, found.retry_attempts, found.retry_delay) == (195, 3, 300)
-    assert found.server("torus") == ServerAddress("db", 9000, 8123)
+    assert found.servers("torus") == (ServerAddress("db", 9000, 8123),)
     assert found.database("torus") == "torus"
     assert (found.log_format, found.log_level) == ("text", "INFO")
 
@@ -192,7 +192,7 @@ def test_exactly_one_warehouse(warehouses: Mapping[str, str], monkeypatch: pytes
 def test_a_server_of_nobodys_is_no_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable of our form for a network that is not configured, as other software may have, counts for nothing."""
     variables = {"SOT_PATH": "bucket", "WAREHOUSE_PATH": "warehouse", "GRAFANA_CLICKHOUSE_HOST": "elsewhere"}
-    assert load(monkeypatch, variables).server("torus") is None
+    assert load(monkeypatch, variables).servers("torus") == ()
 
 
 def test_a_variable_of_other_software_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,16 +215,16 @@ def test_a_network_overrides_its_server(monkeypatch: pytest.MonkeyPatch) -> None
             "BITCOIN_CLICKHOUSE_DATABASE": "btc",
         },
     )
-    assert found.server("torus") == ServerAddress("other", 9100, 8999)
-    assert found.server("bitcoin") == ServerAddress("db", 9200, 8123)
-    assert found.server("ethereum") == ServerAddress("db", 9100, 8123)
+    assert found.servers("torus") == (ServerAddress("other", 9100, 8999),)
+    assert found.servers("bitcoin") == (ServerAddress("db", 9200, 8123),)
+    assert found.servers("ethereum") == (ServerAddress("db", 9100, 8123),)
     assert [found.database(network) for network in ("torus", "bitcoin")] == ["torus", "btc"]
 
 
 def test_every_network_may_have_a_server_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then CLICKHOUSE_HOST is not needed, until a network without one comes."""
     own = {"SOT_PATH": "bucket", "INGESTION_NETWORKS": "torus", "TORUS_CLICKHOUSE_HOST": "db"}
-    assert load(monkeypatch, own).server("torus") == ServerAddress("db", 9000, 8123)
+    assert load(monkeypatch, own).servers("torus") == (ServerAddress("db", 9000, 8123),)
     more = mistakes(monkeypatch, {"INGESTION_NETWORKS": "torus,tron"})
     assert variables_in(more) == ["TRON_CLICKHOUSE_HOST"]
 
@@ -518,7 +518,59 @@ def test_a_host_may_name_its_ports(host: str, address: tuple[str, int, int], mon
     """Of the warehouse, of one network's, of the SOT; a port that is not named is the variable's."""
     sot = {"SOT_PATH": "", "SOT_HOST": host, "SOT_USER": "reader", "SOT_DATABASE": "sot_{network}"}
     found = load(monkeypatch, {"CLICKHOUSE_HOST": host, "TORUS_CLICKHOUSE_HOST": host, **sot})
-    assert found.server("ethereum") == found.server("torus") == found.sot_server == ServerAddress(*address)
+    assert found.servers("ethereum") == found.servers("torus") == (found.sot_server,) == (ServerAddress(*address),)
+
+
+def test_several_hosts_are_the_replicas_of_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order given, each with the ports that stand behind it or those that are common."""
+    shard = {"TORUS_CLICKHOUSE_HOST": "[::1]:9440, ::2,10.0.0.3:9001:8124", "TORUS_CLICKHOUSE_HTTP_PORT": "8124"}
+    found = load(monkeypatch, {**GOOD, "CLICKHOUSE_HOST": "ch1,ch2", **shard, "CLICKHOUSE_MIN_COPIES": "2"})
+    assert found.servers("bitcoin") == (ServerAddress("ch1", 9000, 8123), ServerAddress("ch2", 9000, 8123))
+    assert found.servers("torus") == (
+        ServerAddress("::1", 9440, 8124),
+        ServerAddress("::2", 9000, 8124),
+        ServerAddress("10.0.0.3", 9001, 8124),
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "line"),
+    [
+        ({"CLICKHOUSE_HOST": "ch1,ch1"}, "CLICKHOUSE_HOST: a host is named twice, found 'ch1,ch1'"),
+        (
+            {"CLICKHOUSE_REPLICATED": "yes"},
+            "CLICKHOUSE_REPLICATED: Input should be 'auto', 'true' or 'false', found 'yes'",
+        ),
+        (
+            {"CLICKHOUSE_HOST": "ch1,ch2", "CLICKHOUSE_REPLICATED": "false"},
+            "CLICKHOUSE_REPLICATED: 'false', but ethereum has 2 hosts; expected auto or true",
+        ),
+        (
+            {"CLICKHOUSE_HOST": "ch1,ch2", "TORUS_CLICKHOUSE_HOST": "ch3", "CLICKHOUSE_MIN_COPIES": "2"},
+            "CLICKHOUSE_MIN_COPIES: 2, but torus has 1 host",
+        ),
+        (
+            {"CLICKHOUSE_REPLICA_PATH": "/tables/{table}"},
+            "CLICKHOUSE_REPLICA_PATH: '/tables/{table}' is the same for the tables of ethereum, bitcoin, torus: put "
+            "{database} into it",
+        ),
+        (
+            {"CLICKHOUSE_REPLICA_PATH": "/{database}"},
+            "CLICKHOUSE_REPLICA_PATH: '/{database}', expected a path from / with {table} in it",
+        ),
+        (
+            {"CLICKHOUSE_REPLICA_PATH": "/{database}/{table}'"},
+            'CLICKHOUSE_REPLICA_PATH: has "\'" in it, which no path in Keeper should have',
+        ),
+        (
+            {"TORUS_CLICKHOUSE_HOST": "ch2,db", "TORUS_CLICKHOUSE_DATABASE": "ethereum"},
+            "TORUS_CLICKHOUSE_DATABASE: 'ethereum' is ethereum's database already; every network needs its own",
+        ),
+    ],
+)
+def test_what_is_no_shard_is_a_mistake(variables: dict[str, str], line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says which variable, and what it contradicts."""
+    assert mistakes(monkeypatch, {**GOOD, **variables}) == [line]
 
 
 @pytest.mark.parametrize("name", ["CLICKHOUSE_HOST", "TORUS_CLICKHOUSE_HOST", "SOT_HOST"])
@@ -526,7 +578,7 @@ def test_a_host_may_name_its_ports(host: str, address: tuple[str, int, int], mon
     "host",
     [
         *("http://db:8123", "clickhouse://db", "db/torus", "db:8123/", "db?x", "tcp://[::1]:9000"),
-        *('"db"', "'db'", "`db`", " db", "db ", "d b", "db\n.internal", "db\tx", "db,other", "db;", "db=", "döner"),
+        *('"db"', "'db'", "`db`", " db", "db ", "d b", "db\n.internal", "db\tx", "db,,", ",db", "db;", "db=", "döner"),
         *(
             "db:",
             "host::9000",
@@ -578,7 +630,7 @@ def test_a_networks_port_goes_before_the_common_hosts(monkeypatch: pytest.Monkey
     """What is said of one network counts for it; the ports of the common host are not those of a host of its own."""
     common = {"SOT_PATH": "bucket", "CLICKHOUSE_HOST": "db:9440"}
     found = load(monkeypatch, {**common, "TORUS_CLICKHOUSE_PORT": "9001", "BITCOIN_CLICKHOUSE_HOST": "other"})
-    assert [found.server(name) for name in ("ethereum", "torus", "bitcoin")] == [
+    assert [found.servers(name)[0] for name in ("ethereum", "torus", "bitcoin")] == [
         ServerAddress("db", 9440, 8123),
         ServerAddress("db", 9001, 8123),
         ServerAddress("other", 9000, 8123),

@@ -115,8 +115,8 @@ def shown_settings(chosen: Settings) -> dict[str, str]:
     fields = {field.alias: getattr(chosen, name) for name, field in Settings.model_fields.items() if field.alias}
     shown = {name: _shown(value, is_secret=name in secrets) for name, value in fields.items()}
     for network, override in sorted(chosen.overrides.items()):
-        for name, value in override.model_dump(exclude_none=True).items():
-            shown[f"{network}_CLICKHOUSE_{name}".upper()] = str(value)
+        for name in override.model_fields_set:
+            shown[f"{network}_CLICKHOUSE_{name}".upper()] = _shown(getattr(override, name), is_secret=False)
     return shown
 
 

@@ -116,7 +116,7 @@ def _servers(chosen: Settings) -> dict[ServerAddress, list[str]]:
     """Return the servers with the networks that go there."""
     found: dict[ServerAddress, list[str]] = {}
     for network in chosen.networks:
-        if address := chosen.server(network):
+        for address in chosen.servers(network):
             found.setdefault(address, []).append(network)
     return found
 
