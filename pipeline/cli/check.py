@@ -30,7 +30,8 @@ def command(max_age: float, networks: tuple[str, ...], window_days: int, as_json
 
     What is wrong is sent to NOTIFY_URLS, and when it no longer is.
 
-    Exit code 0 when all are, 3 when one is too old or has nothing published, 35 when the warehouse does not tell.
+    Exit code 0 when all are, 3 when one is too old, has nothing published, or a replica does not show its newest day,
+    35 when the warehouse does not tell.
     """
     chosen = options.load_settings()
     names = options.chosen_networks(chosen, networks)

@@ -27,7 +27,7 @@ def command(*, offline: bool, with_settings: bool, with_trial: bool, as_json: bo
     """
     from pipeline.graph.context import get_context  # noqa: PLC0415
     from pipeline.operations import doctor  # noqa: PLC0415  # luigi, drivers and all: not for --help
-    from pipeline.operations.doctor import local, services  # noqa: PLC0415
+    from pipeline.operations.doctor import local, replicas, services  # noqa: PLC0415
     from pipeline.runs import trial  # noqa: PLC0415
 
     chosen = options.load_settings()
@@ -41,6 +41,7 @@ def command(*, offline: bool, with_settings: bool, with_trial: bool, as_json: bo
     asked = {
         "source": services.check_source,
         "warehouse": services.check_warehouse,
+        "replicas": replicas.check_replicas,
         "luigid": services.check_luigid,
         "clock": services.check_clock,
     }

@@ -37,6 +37,9 @@ def _print(found: list[Status]) -> None:
         right=stems,
         optional=["manifest", "published (UTC)", *reversed(stems)],
     )
+    for item in newest_first:
+        for text in item.behind:
+            click.echo(f"{item.snapshot.processing_date.isoformat()} {item.snapshot.network}: {text}")
 
 
 def _row(item: Status) -> list[str]:

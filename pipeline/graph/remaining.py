@@ -53,7 +53,7 @@ def up_to_date(shared: Context, snapshots: Iterable[Snapshot]) -> dict[Snapshot,
     found: dict[Snapshot, list[Publication]] = {}
     for (network, window_days), group in groups.items():
         days = [snapshot.processing_date for snapshot in group]
-        past = publications_by_date(shared.warehouse(network), min(days), max(days), window_days)
+        past = publications_by_date(shared.warehouse(network), min(days), max(days), window_days, sync=True)
         for snapshot in group:
             published = effective_publications(past.get(snapshot.processing_date, []), shared.settings.table_names)
             if published and not shared.workspace(snapshot).path.exists():

@@ -8,19 +8,20 @@ published an hour after its day's end is one hour old then, and 25 hours just be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pipeline.dates import day_end
 from pipeline.errors import PipelineError
 from pipeline.graph.context import QUICK_SECONDS, get_context
+from pipeline.operations.replicas import hosts_behind
 from pipeline.warehouse.publish import Publication, newest_date_publication
 
 #: How old the newest published day of a network that is in order gets.
 USUAL_MAX_AGE = timedelta(hours=26)
 
-FreshnessState = Literal["fresh", "too old", "nothing", "unknown"]
+FreshnessState = Literal["fresh", "behind", "too old", "nothing", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Freshness:
     """How old the newest that readers see of a network is."""
 
     network: str
-    state: FreshnessState  #: nothing: nothing is published; unknown: the warehouse did not tell
+    state: FreshnessState  #: nothing: nothing is published; unknown: the warehouse did not tell; behind: a replica is
     age: timedelta | None = None  #: since the end of the newest date
     publication: Publication | None = None  #: the newest of the newest date
     problem: str = ""
@@ -53,10 +54,16 @@ def check_freshness(networks: Sequence[str], *, window_days: int, max_age: timed
 
 def _check(network: str, window_days: int, max_age: timedelta, now: datetime) -> Freshness:
     try:
-        newest = newest_date_publication(get_context().warehouse(network, timeout=QUICK_SECONDS), window_days)
+        warehouse = get_context().warehouse(network, timeout=QUICK_SECONDS)
+        newest = newest_date_publication(warehouse, window_days)
+        day = newest.processing_date if newest else now.date()
+        lacking = hosts_behind(warehouse, network, day, day, window_days)
     except PipelineError as error:
         return Freshness(network, "unknown", problem=f"{error} ({error.hint})")
-    return freshness_of(network, newest, window_days=window_days, max_age=max_age, now=now)
+    found = freshness_of(network, newest, window_days=window_days, max_age=max_age, now=now)
+    if found.state == "fresh" and (behind := lacking.get(day)):
+        return replace(found, state="behind", problem="; ".join(map(str, behind)))
+    return found
 
 
 def freshness_of(

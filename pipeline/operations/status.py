@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -11,6 +11,7 @@ from pipeline.dates import last_days
 from pipeline.errors import SourceError
 from pipeline.graph.context import Context, get_context
 from pipeline.graph.walk import pending_steps
+from pipeline.operations.replicas import hosts_behind
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import ledger
 from pipeline.warehouse.audit_log import AuditRow, is_held, newest_verdicts
@@ -26,6 +27,7 @@ class Status:
     state: str  #: published, rolled back, retired, held, half done or missing
     step: str | None  #: the step that a rerun starts with, when half done or held; with the audits that hold
     publication: Publication | None  #: what readers see
+    behind: tuple[str, ...] = ()  #: replicas that show something else, each with what
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON knows it."""
@@ -40,6 +42,7 @@ class Status:
             "published_at": seen.published_at.isoformat() if seen else None,
             "manifest_sha256": seen.manifest_sha256 if seen else None,
             "source": seen.source if seen else None,
+            "behind": list(self.behind),
         }
 
 
@@ -58,11 +61,13 @@ def collect(networks: Iterable[str], *, days: int, last: date, window_days: int)
             day: past[-1]
             for day, past in publications_by_date(shared.warehouse(network), wanted[0], last, window_days).items()
         }
+        behind = hosts_behind(shared.warehouse(network), network, wanted[0], last, window_days)
         begun = ledger.attempted_dates(shared.warehouse(network), wanted[0], last, window_days)
         verdicts = newest_verdicts(shared.warehouse(network), network, wanted[0], last)
         for day in reversed(wanted):
             snapshot = Snapshot(network, day, window_days)
-            found.append(status_of(shared, snapshot, seen.get(day), verdicts.get(snapshot), begun=day in begun))
+            status = status_of(shared, snapshot, seen.get(day), verdicts.get(snapshot), begun=day in begun)
+            found.append(replace(status, behind=tuple(map(str, behind.get(day, ())))))
     return found
 
 

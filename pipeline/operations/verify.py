@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.graph.context import Context
 from pipeline.operations.findings import Finding, command_for, rerun_command
+from pipeline.operations.replicas import HostBehind, hosts_behind
 from pipeline.operations.verify_files import compare_files
 from pipeline.snapshot import Snapshot
 from pipeline.sources import Source
@@ -58,6 +59,7 @@ def verify_publications(
     for network in networks:
         warehouse = context.warehouse(network)
         require_all_publications(warehouse, network)
+        behind = hosts_behind(warehouse, network, first, last, window_days)
         for day, past in publications_by_date(warehouse, first, last, window_days).items():
             if past[-1].action == "retire":
                 continue  # readers see nothing, as they should
@@ -66,7 +68,14 @@ def verify_publications(
             now = publications_of(warehouse, snapshot) if found.faults else past
             if now and len(now) != len(past):  # what readers see changed under our eyes
                 found = _of_snapshot(context, snapshot, now, deep=deep)
+            found.findings += map(_of_host, behind.get(day, ()))
             yield found
+
+
+def _of_host(behind: HostBehind) -> Finding:
+    """Return that readers of one replica do not see what those of another do."""
+    hint = "sot-ingest doctor says what the host lacks; it shows the newest as soon as it has all of it"
+    return Finding("replica", str(behind), f"the publication {behind.newest.publication_id}", hint)
 
 
 def _of_snapshot(context: Context, snapshot: Snapshot, past: Sequence[Publication], *, deep: bool) -> Verified:

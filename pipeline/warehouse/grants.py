@@ -52,7 +52,7 @@ def statements_by_server(chosen: Settings) -> dict[ServerAddress, list[str]]:
     """Return the grants for every configured network's database, by the server that it is on."""
     found: dict[ServerAddress, list[str]] = {}
     for network in chosen.networks:
-        if address := chosen.server(network):
+        for address in chosen.servers(network):
             known = found.setdefault(address, [])
             known += [each for each in grant_statements(chosen.database(network)) if each not in known]
     return found
@@ -97,8 +97,12 @@ def main(
     logs.protect_streams()
     try:
         chosen = get_settings()
+        replicas = chosen.clickhouse_replicated == "true" or any(
+            len(chosen.servers(each)) > 1 for each in chosen.networks
+        )
+        roles = "sot_ingest, sot_replicas" if replicas else "sot_ingest"
         of_users = [
-            *_of_user(chosen, "--user", user, password_file, "sot_ingest"),
+            *_of_user(chosen, "--user", user, password_file, roles),
             *_of_user(chosen, "--reader", reader, reader_password_file, "sot_reader"),
         ]
         if not is_applied:

@@ -13,7 +13,7 @@
 --   CREATE USER ingest IDENTIFIED BY '…'; GRANT sot_ingest TO ingest;
 --   CREATE USER reader IDENTIFIED BY '…'; GRANT sot_reader TO reader; GRANT sot_analyst TO alice, bob;
 
-CREATE ROLE IF NOT EXISTS sot_ingest, sot_reader, sot_analyst;
+CREATE ROLE IF NOT EXISTS sot_ingest, sot_replicas, sot_reader, sot_analyst;
 
 -- CREATE DATABASE may be left out where the database is there already. Dropping a partition is ALTER DELETE.
 GRANT CREATE DATABASE, CREATE TABLE, SELECT, INSERT, ALTER DELETE ON torus.* TO sot_ingest;
@@ -22,6 +22,10 @@ GRANT TABLE ENGINE ON MergeTree TO sot_ingest;
 GRANT ALTER COMMENT COLUMN, ALTER MODIFY COMMENT ON torus.* TO sot_ingest;
 -- To stop a load of its own that failed.
 GRANT SELECT(query_id, user, query) ON system.processes TO sot_ingest;
+
+-- Where several hosts are replicas of each other, besides, on each of them: GRANT sot_replicas TO ingest
+GRANT TABLE ENGINE ON ReplicatedMergeTree TO sot_replicas;
+GRANT SYSTEM SYNC REPLICA ON torus.* TO sot_replicas;
 
 -- What sot-ingest serve reads; with the last line also how full the server's disks are, which the report shows.
 GRANT SELECT ON torus.sot_publications TO sot_reader;

@@ -6,7 +6,6 @@ the same one, whoever makes them and wherever, exactly one takes effect.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -101,13 +100,16 @@ _PUBLICATIONS = f"""
 
 
 def publications_by_date(
-    warehouse: Warehouse, first: date, last: date, window_days: int
+    warehouse: Warehouse, first: date, last: date, window_days: int, *, sync: bool = False
 ) -> dict[date, list[Publication]]:
     """Return the publications of each date from ``first`` to ``last``, the oldest first, with one query.
 
-    Readers see the last one. Dates without any are left out.
+    Readers see the last one, of replicas sooner or later. Dates without any are left out. With ``sync`` none is
+    missing that another replica has: what is decided by them needs it.
     """
     try:
+        if sync:
+            warehouse.sync(PUBLICATIONS, LEDGER)
         rows = warehouse.query(_PUBLICATIONS, first=first.isoformat(), last=last.isoformat(), window_days=window_days)
     except MissingTableError:
         return {}
@@ -149,14 +151,9 @@ def find_publication(warehouse: Warehouse, publication_id: str) -> tuple[date, i
 
 
 def publications_of(warehouse: Warehouse, snapshot: Snapshot) -> list[Publication]:
-    """Return the publications of a snapshot, the oldest first; readers see the last one, of replicas sooner or later.
-
-    They can be decided by: none is missing.
-    """
+    """Return the publications of a snapshot, the oldest first, to be decided by; readers see the last one."""
     day = snapshot.processing_date
-    with contextlib.suppress(MissingTableError):
-        warehouse.sync(PUBLICATIONS, LEDGER)
-    return publications_by_date(warehouse, day, day, snapshot.window_days).get(day, [])
+    return publications_by_date(warehouse, day, day, snapshot.window_days, sync=True).get(day, [])
 
 
 def newest_publication(warehouse: Warehouse, snapshot: Snapshot) -> Publication | None:

@@ -73,7 +73,11 @@ def grants_to(role: str) -> list[str]:
 GRANTS, ANALYSTS_GRANTS = grants_to("sot_ingest"), grants_to("sot_analyst")
 _PAGES_OF_A_DAY = [
     README,
-    *(path.read_text("utf-8") for path in (ROOT / "docs").glob("*.md") if path.name not in OF_TWO_DAYS),
+    *(
+        path.read_text("utf-8")
+        for path in (ROOT / "docs").glob("*.md")
+        if path.name not in {*OF_TWO_DAYS, "cluster.md"}
+    ),
 ]
 QUERIES = [
     query

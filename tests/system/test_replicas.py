@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from pipeline.clickhouse import ANSWER_SECONDS
 from pipeline.errors import WarehouseError, WarehouseUnavailableError
 from pipeline.graph.context import QUICK_SECONDS, Context
 from pipeline.operations import gc
+from pipeline.operations.doctor import Examination
+from pipeline.operations.doctor.replicas import check_replicas
+from pipeline.operations.replicas import hosts_behind
 from pipeline.operations.rollback import plan_rollback, roll_back
 from pipeline.settings import Settings
 from pipeline.tables import CLAIMS, LEDGER, PUBLICATIONS, TABLES, schema_sql
@@ -31,9 +35,10 @@ from pipeline.warehouse.schema import check_schema, ensure_schema
 from pipeline.warehouse.server import ServerWarehouse
 from pipeline.warehouse.shape import OBJECTS, VIEWS
 from pipeline.warehouse.shard import Shard
-from tests.support.clickhouse import ROOT, OwnClickHouse, free_ports
+from tests.support.clickhouse import ROOT, OwnClickHouse, User, free_ports
 from tests.support.deployment import a_day
 from tests.support.replicas import Replicas, seen, store_loads, two_replicas
+from tests.system.test_docs import GRANTS, grants_to, without_grantee
 from tests.unit.warehouse.test_ledger import a_load
 
 DAY = a_day()
@@ -48,7 +53,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnClickHouse]:
     """A server with a Keeper; tables that become replicas are those of the databases' names."""
     paths = "<default_replica_path>/default/{database}/{table}</default_replica_path>"
     names = "<default_replica_name>{database}</default_replica_name>"
-    with OwnClickHouse(tmp_path_factory.mktemp("replicas"), keeper=True, more_config=paths + names) as made:
+    granted = [each.replace(" ON torus.", " ON *.") for each in (*GRANTS, *grants_to("sot_replicas"))]
+    users = {
+        f"grantee{place}": User(f"pw{place}", tuple(without_grantee([g for g in granted if g != left_out])))
+        for place, left_out in (("_1", granted[-2]), ("_2", granted[-1]), ("", ""))
+    }
+    directory = tmp_path_factory.mktemp("replicas")
+    with OwnClickHouse(directory, keeper=True, more_config=paths + names, users=users) as made:
         yield made
 
 
@@ -431,6 +442,60 @@ def test_a_replicated_database(server: OwnClickHouse) -> None:
     ((engine,),) = host.query(f"SELECT engine_full FROM system.tables WHERE database = '{name}' AND name = '{LEDGER}'")
     assert engine.startswith("ReplicatedMergeTree('/default/replicated_torus/")
     server.http(f"DROP DATABASE {name} SYNC")
+
+
+def test_what_hosts_lack_is_told(pair: Replicas) -> None:
+    """Which shows what, for status, verify and check; what doctor finds of lag, of a list too short, of a host away."""
+    day = a_day("2024-12-02")
+    shard = pair.shard()
+    one, two = shard.hosts
+    first = rows_published(one, day, 1)
+    two.sync(*LAGGING)
+    pair.run("SYSTEM STOP FETCHES {1}.raw_clusters_loads")
+    try:
+        second = rows_published(one, day, 2)
+        behind = hosts_behind(one, "torus", day.processing_date, day.processing_date, 195)
+        two._server = replace(two._server, answer_seconds=1)
+        lagging = list(check_replicas(Examination(on_shard(shard))))
+    finally:
+        pair.run("SYSTEM START FETCHES {1}.raw_clusters_loads")
+    (text,) = map(str, behind[day.processing_date])
+    assert text == (
+        f"{two.uri} shows the publication of {first.published_at:%Y-%m-%d %H:%M:%S}, "
+        f"the newest is of {second.published_at:%Y-%m-%d %H:%M:%S} UTC"
+    )
+    assert [each.state for each in lagging] == ["ok", "failed"]
+    assert "raw_clusters_loads is not known to be up to date" in lagging[1].text
+    two.sync(*LAGGING)
+    assert hosts_behind(one, "torus", day.processing_date, day.processing_date, 195) == {}
+    assert [each.state for each in check_replicas(Examination(on_shard(pair.shard())))] == ["ok", "ok"]
+    (port,) = free_ports(1)
+    away = pair.shard(away=1, port=port)
+    (told,) = hosts_behind(away.current(), "torus", day.processing_date, day.processing_date, 195)[day.processing_date]
+    assert str(told).startswith(f"{away.hosts[1].uri} does not tell what it shows")
+    assert next(check_replicas(Examination(on_shard(away)))).text.endswith("does not answer")
+    alone = pair.host(0)
+    alone.join([alone], lambda _: None)
+    (short,) = check_replicas(Examination(on_shard(Shard([alone]))))
+    assert (short.state, "CLICKHOUSE_HOST names 1" in short.text) == ("warning", True)
+
+
+def test_the_grants_for_replicas_are_enough_and_none_is_too_many(server: OwnClickHouse, empty: Replicas) -> None:
+    """docker/grants.sql has them; without one of them the error says that a privilege lacks."""
+
+    def work(user: str) -> list[str]:
+        shard = empty.shard()
+        password = SecretStr(server.users[user].password)
+        for host in shard.hosts:
+            host._server = replace(host._server, _clients={}, user=user, password=password)
+        ensure_schema(shard.current())
+        publish(shard.current(), {}, "a" * 64)
+        return [each.state for each in check_replicas(Examination(on_shard(shard)))]
+
+    for user in ("grantee_1", "grantee_2"):
+        with pytest.raises(WarehouseError, match="Not enough privileges"):
+            work(user)
+    assert work("grantee") == ["ok", "ok"]
 
 
 def test_gc_drops_only_while_every_replica_is_there(pair: Replicas) -> None:

@@ -12,7 +12,7 @@ from pipeline.clickhouse import SERVER_NAME, ClickHouse
 from pipeline.dates import yesterday
 from pipeline.errors import SourceError, WarehouseError
 from pipeline.graph import luigid
-from pipeline.operations.doctor import CheckResult, Examination, failed, local, ok, warning
+from pipeline.operations.doctor import CheckResult, Examination, failed, local, of_error, ok, warning
 from pipeline.settings import ServerAddress, Settings
 from pipeline.snapshot import Snapshot
 from pipeline.sources.sot_tables import ROLE as SOT_ROLE
@@ -25,6 +25,7 @@ OLDEST_CLICKHOUSE = 26
 #: What the warehouse must grant, for each network's database and at large; docker/grants.sql lists the same.
 DATABASE_GRANTS = ("SELECT", "INSERT", "CREATE TABLE", "ALTER DELETE", "ALTER COMMENT COLUMN", "ALTER MODIFY COMMENT")
 GRANTS = ("TABLE ENGINE ON MergeTree", "SELECT(query_id, user, query) ON system.processes")
+REPLICA_GRANTS = ("TABLE ENGINE ON ReplicatedMergeTree",)
 
 #: What statements set, with what some of them set otherwise: publications and claims, and those of gc and verify.
 WAREHOUSE_SETTINGS = (
@@ -101,15 +102,28 @@ def check_warehouse(examination: Examination) -> Iterator[CheckResult]:
         yield _version(f"embedded ClickHouse in {engine.path}", version)
         return
     for address, networks in _servers(chosen).items():
-        server = _server(chosen, address)
-        yield _settings(server, WAREHOUSE_SETTINGS)
-        yield _ports(server)
-        databases = [chosen.database(network) for network in networks]
-        yield _grants(server, _rights(server, databases), f"{server.where}: grants suffice for {', '.join(databases)}")
-        for network in networks:
-            warehouse = examination.context.warehouse(network)
-            check_schema(warehouse)
-            yield ok(f"{warehouse.uri}: has the pipeline's shape, or nothing yet")
+        try:
+            yield from _of_server(examination, _server(chosen, address), networks)
+        except WarehouseError as error:
+            yield of_error(error)
+
+
+def _of_server(examination: Examination, server: ClickHouse, networks: list[str]) -> Iterator[CheckResult]:
+    yield _settings(server, WAREHOUSE_SETTINGS)
+    yield _ports(server)
+    databases = [examination.settings.database(network) for network in networks]
+    hosts = [
+        host
+        for network in networks
+        for host in examination.context.warehouse(network).hosts
+        if host.uri.startswith(f"clickhouse://{server.address.native}/")
+    ]
+    rights = _rights(server, databases) + (list(REPLICA_GRANTS) if any(host.is_replicated for host in hosts) else [])
+    rights += [f"SYSTEM SYNC REPLICA ON `{host.database}`.*" for host in hosts if host.is_replicated]
+    yield _grants(server, rights, f"{server.where}: grants suffice for {', '.join(databases)}")
+    for host in hosts:
+        check_schema(host)
+        yield ok(f"{host.uri}: has the pipeline's shape, or nothing yet")
 
 
 def _servers(chosen: Settings) -> dict[ServerAddress, list[str]]:

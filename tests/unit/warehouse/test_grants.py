@@ -55,7 +55,7 @@ def invoke(*options: str) -> tuple[int, str]:
 def test_statements_are_those_of_one_database() -> None:
     """Roles, and grants on the database in backticks; nothing is left of comments or of the example's name."""
     statements = grants.grant_statements("sot_bitcoin")
-    assert statements[0] == "CREATE ROLE IF NOT EXISTS sot_ingest, sot_reader, sot_analyst"
+    assert statements[0] == "CREATE ROLE IF NOT EXISTS sot_ingest, sot_replicas, sot_reader, sot_analyst"
     assert "GRANT SELECT ON `sot_bitcoin`.raw_alerts TO sot_analyst" in statements
     assert [each for each in statements if "torus" in each or "--" in each or ";" in each] == []
 
