@@ -27,13 +27,13 @@ def in_process(bucket: Path, reader: Reader, directory: Path, **variables: str) 
 
 def ingest(context: Context, snapshot: Snapshot) -> None:
     """Do every step of a snapshot, in order."""
-    for _, _, step in _in_order(context, snapshot):
+    for _, _, step in steps_in_order(context, snapshot):
         step()
 
 
 def refused(context: Context, snapshot: Snapshot) -> tuple[str, str | None, PipelineError]:
     """Do the steps of a snapshot up to the one that fails; return that step, its table and the error."""
-    for name, table, step in _in_order(context, snapshot):
+    for name, table, step in steps_in_order(context, snapshot):
         try:
             step()
         except PipelineError as error:
@@ -41,7 +41,7 @@ def refused(context: Context, snapshot: Snapshot) -> tuple[str, str | None, Pipe
     raise AssertionError(f"{snapshot} was not refused")
 
 
-def _in_order(context: Context, snapshot: Snapshot) -> Iterator[tuple[str, str | None, Callable[[], object]]]:
+def steps_in_order(context: Context, snapshot: Snapshot) -> Iterator[tuple[str, str | None, Callable[[], object]]]:
     """Yield the steps by the names of their tasks, each with its table if it is one for a table."""
     yield "DownloadManifest", None, lambda: steps.download_manifest(context, snapshot)
     yield "ValidateManifest", None, lambda: steps.validate_manifest(context, snapshot)

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from pipeline.clickhouse import ANSWER_SECONDS
 from pipeline.errors import WarehouseError, WarehouseUnavailableError
 from pipeline.graph.context import QUICK_SECONDS, Context
+from pipeline.graph.targets import CleanedUp
 from pipeline.operations import gc
 from pipeline.operations.doctor import Examination
 from pipeline.operations.doctor.replicas import check_replicas
@@ -37,7 +38,9 @@ from pipeline.warehouse.shape import OBJECTS, VIEWS
 from pipeline.warehouse.shard import Shard
 from tests.support.clickhouse import ROOT, OwnClickHouse, User, free_ports
 from tests.support.deployment import a_day
+from tests.support.inprocess import steps_in_order
 from tests.support.replicas import Replicas, seen, store_loads, two_replicas
+from tests.support.snapshots import Bucket
 from tests.system.test_docs import GRANTS, grants_to, without_grantee
 from tests.unit.warehouse.test_ledger import a_load
 
@@ -274,6 +277,33 @@ def views_of_one_server(pair: Replicas) -> str:
         statement = schema_sql(table.name).replace("EXISTS {database}.", f"EXISTS {database}.")
         pair.server.http(statement.replace("{database}", pair.database(1)))
     return database
+
+
+def test_a_day_is_loaded_through_one_host_and_published_through_the_other(empty: Replicas, tmp_path: Path) -> None:
+    """The first does not answer after the loads: what it loaded is there, and no file is loaded again. It is back for
+    the rerun, which has nothing to do, and shows what the other published.
+    """
+    files = Bucket(tmp_path / "bucket").snapshot()
+    shard = empty.shard()
+    one, two = shard.hosts
+    variables = {"SOT_PATH": files.root, "WORK_PATH": tmp_path / "work", "INGESTION_NETWORKS": "torus"}
+    context = Context(Settings.model_validate(variables), {("torus", ANSWER_SECONDS): shard})
+    used = []
+    for name, _, step in steps_in_order(context, files.snapshot):
+        if name == "PublishSnapshot":
+            shard._leave(one)
+        step()
+        used.append(context.warehouse("torus"))
+    assert used == [one] * (2 + 4 * 4) + [two] * 2
+    loads = two.query("SELECT count(), uniqExact(load_id) FROM {database}.sot_table_loads WHERE state = 'loaded'")
+    assert loads == [(4, 4)]
+    rows = [len(files.expected_rows(table.name)) for table in TABLES]
+    for host in shard.hosts:
+        host.sync(*LAGGING)
+        assert seen(host, DATE) == rows
+    again = Context(context.settings, {("torus", ANSWER_SECONDS): empty.shard()})
+    assert CleanedUp(again, files.snapshot).is_current()
+    assert again.warehouse("torus").database == one.database
 
 
 # Set-ups
