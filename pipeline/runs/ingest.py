@@ -26,6 +26,10 @@ from pipeline.warehouse.publish import newest_publication
 #: Seconds between two looks for snapshots that are not there yet, and what chance adds to them at the most.
 LOOK_SECONDS, LOOK_JITTER = 45.0, 15.0
 
+#: How many networks luigi is given at once: what to do next it looks up among the steps of all, in 8 ms of 100 networks
+#: and in 195 ms of 1,000.
+NETWORKS_AT_ONCE = 100
+
 
 def ingest_snapshots(
     snapshots: Sequence[Snapshot],
@@ -117,8 +121,9 @@ def _ingest_as_they_come(
     while snapshots:
         left = end - time.monotonic()
         late = [snapshot for snapshot in snapshots if left > 0 and _is_missing(shared, snapshot)]
-        if ready := [snapshot for snapshot in snapshots if snapshot not in late]:
-            code = max(code, run_task(shared, _task(ready), workers, scheduler))
+        ready = [snapshot for snapshot in snapshots if snapshot not in late]
+        for at in range(0, len(ready), NETWORKS_AT_ONCE):
+            code = max(code, run_task(shared, _task(ready[at : at + NETWORKS_AT_ONCE]), workers, scheduler))
         if late:
             if not is_logged:
                 networks = ",".join(snapshot.network for snapshot in late)
