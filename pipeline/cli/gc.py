@@ -49,6 +49,8 @@ def command(keep_versions: int, keep: relativedelta | None, dry_run: bool, yes: 
             _print(found, "would be removed")
         output.confirm(f"Remove {_totals(found)}?", yes=yes)
         found = gc.remove_garbage(get_context(), policy, found)
+    if not dry_run:
+        gc.forget_partitions(get_context())
     if as_json:
         output.print_json({"dry_run": dry_run, **_as_dict(found)})
     else:

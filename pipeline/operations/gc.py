@@ -17,7 +17,7 @@ from datetime import date, datetime, timedelta
 
 from loguru import logger
 
-from pipeline.errors import ClaimedError
+from pipeline.errors import ClaimedError, WarehouseError
 from pipeline.graph.context import Context
 from pipeline.operations import work_files
 from pipeline.operations.work_files import WorkFile
@@ -148,6 +148,16 @@ def remove_garbage(context: Context, policy: Policy, found: Garbage) -> Garbage:
             retired += [each for each in found.retired if each in free and _retire(context, each)]
             removed += _collect(context, free, policy, left)
     return Garbage(removed, list(work_files.remove(context, found.files, left)), retired, left)
+
+
+def forget_partitions(context: Context) -> None:
+    """Let Keeper forget what earlier collections dropped; what it cannot forget is left for the next."""
+    for network in context.settings.networks:
+        try:
+            if count := collect.forget_partitions(context.warehouse(network), network):
+                logger.bind(network=network, partitions=count).info("Keeper forgot dropped partitions")
+        except WarehouseError as error:
+            logger.bind(network=network, hint=error.hint).warning("Keeper still knows dropped partitions: {}", error)
 
 
 def _keep(context: Context, snapshot: Snapshot, stack: ExitStack, left: list[str]) -> bool:

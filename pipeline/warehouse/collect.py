@@ -169,3 +169,51 @@ def drop(warehouse: Warehouse, load: StoredLoad) -> None:
         """,
         **partition_params(load.snapshot, load.load_id),
     )
+
+
+#: Of what was dropped, Keeper knows an empty part for eight minutes more, and cannot forget the partition meanwhile.
+#: Two daily collections have a try at each.
+_FORGOTTEN_AFTER, _FORGOTTEN_UNTIL = "INTERVAL 15 MINUTE", "INTERVAL 50 HOUR"
+_CANNOT_FORGET = "ClickHouse error 716:"
+
+
+def forget_partitions(warehouse: Warehouse, network: str) -> int:
+    """Let Keeper forget the partitions of loads that were dropped lately, and return how many it did.
+
+    It keeps a node for each otherwise, for ever. Does nothing where tables are no replicas. Raises WarehouseError.
+    """
+    if not warehouse.is_replicated:
+        return 0
+    try:
+        rows = warehouse.query(
+            f"""
+            SELECT toString(processing_date), window_days, toString(table_name), toString(load_id)
+            FROM {{database}}.{LEDGER}
+            GROUP BY processing_date, window_days, table_name, load_id
+            HAVING argMax(state, recorded_at) IN ('collected', 'failed', 'compared')
+                AND max(recorded_at) BETWEEN now64() - {_FORGOTTEN_UNTIL} AND now64() - {_FORGOTTEN_AFTER}
+            """
+        )
+    except MissingTableError:
+        return 0
+    return sum(
+        _forget_partition(warehouse, table_name, Snapshot(network, date.fromisoformat(day), window), load_id)
+        for day, window, table_name, load_id in rows
+        if table_name in BY_NAME
+    )
+
+
+def _forget_partition(warehouse: Warehouse, table_name: str, snapshot: Snapshot, load_id: str) -> bool:
+    try:
+        warehouse.execute(
+            f"""
+            ALTER TABLE {{database}}.{BY_NAME[table_name].loads}
+            FORGET PARTITION ({{processing_date:Date}}, {{window_days:UInt16}}, {{load_id:UUID}})
+            """,
+            **partition_params(snapshot, load_id),
+        )
+    except WarehouseError as error:
+        if _CANNOT_FORGET not in str(error):  # it is forgotten already, or still has rows on a replica
+            raise
+        return False
+    return True

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from pipeline.operations.replicas import hosts_behind
 from pipeline.operations.rollback import plan_rollback, roll_back
 from pipeline.settings import Settings
 from pipeline.tables import CLAIMS, LEDGER, PUBLICATIONS, TABLES, schema_sql
-from pipeline.warehouse import Warehouse
+from pipeline.warehouse import Warehouse, collect
 from pipeline.warehouse.claims import Claimant, newest_claim, take_claim
 from pipeline.warehouse.collect import stored_loads
 from pipeline.warehouse.ledger import record_load
@@ -474,6 +476,35 @@ def test_a_replicated_database(server: OwnClickHouse) -> None:
     server.http(f"DROP DATABASE {name} SYNC")
 
 
+CLEANUP = ("cleanup_delay_period_random_add", "cleanup_thread_preferred_points_per_iteration")
+
+
+@pytest.mark.slow
+def test_keeper_forgets_what_was_dropped(pair: Replicas) -> None:
+    """As soon as the empty part that a drop leaves is gone; the grants of a run are enough. Not what still has rows."""
+    day = a_day("2024-12-03")
+    shard = pair.shard()
+    one = shard.hosts[0]
+    at_once = ", ".join(f"{name} = 0" for name in ("old_parts_lifetime", "cleanup_delay_period", *CLEANUP))
+    for name, place in product(LOADS_TABLES, range(2)):
+        pair.run(f"ALTER TABLE {{{place}}}.{name} MODIFY SETTING {at_once}")
+    for name, (load_id, _) in store_loads(one, day.processing_date.isoformat(), 1).items():
+        one.execute(
+            f"INSERT INTO {{database}}.{LEDGER} (processing_date, window_days, table_name, load_id, state, recorded_at)"
+            f" SELECT '{day.processing_date}', 195, '{name}', '{load_id}', 'failed', now64(6) - INTERVAL 1 HOUR"
+        )
+    assert collect.forget_partitions(one, "torus") == 0
+    for load in stored_loads(one, "torus"):
+        if load.snapshot == day:
+            collect.drop(one, load)
+    forgotten = 0
+    deadline = time.monotonic() + 60
+    while forgotten < len(TABLES) and time.monotonic() < deadline:
+        forgotten += collect.forget_partitions(one, "torus")
+    assert forgotten == len(TABLES)
+    assert collect.forget_partitions(one, "torus") == 0
+
+
 def test_what_hosts_lack_is_told(pair: Replicas) -> None:
     """Which shows what, for status, verify and check; what doctor finds of lag, of a list too short, of a host away."""
     day = a_day("2024-12-02")
@@ -520,6 +551,11 @@ def test_the_grants_for_replicas_are_enough_and_none_is_too_many(server: OwnClic
             host._server = replace(host._server, _clients={}, user=user, password=password)
         ensure_schema(shard.current())
         publish(shard.current(), {}, "a" * 64)
+        shard.current().execute(
+            f"INSERT INTO {{database}}.{LEDGER} (processing_date, window_days, table_name, state, recorded_at)"
+            f" SELECT '{DATE}', 195, 'raw_alerts', 'failed', now64(6) - INTERVAL 1 HOUR"
+        )
+        assert collect.forget_partitions(shard.current(), "torus") == 0
         return [each.state for each in check_replicas(Examination(on_shard(shard)))]
 
     for user in ("grantee_1", "grantee_2"):
