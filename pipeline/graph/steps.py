@@ -19,7 +19,7 @@ from pipeline.graph.context import Context
 from pipeline.graph.retained import retained_loads
 from pipeline.snapshot import Snapshot
 from pipeline.sources import Report, download
-from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS, Table
+from pipeline.tables import AUDITS, BY_NAME, LEDGER, PUBLICATIONS, Table
 from pipeline.warehouse import ledger
 from pipeline.warehouse.audit_log import audit_rows, is_cleared
 from pipeline.warehouse.load import ProvenFile, load_file
@@ -225,7 +225,7 @@ def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
         run_id=context.run_id,
         is_upstreams=lambda uri, sha256: is_upstreams(context, snapshot, uri, sha256),
     )
-    copy_to_hosts(warehouse, PUBLICATIONS, LEDGER)
+    copy_to_hosts(warehouse, PUBLICATIONS, LEDGER, AUDITS)
     if not publication.is_of(manifest.uri, manifest.sha256):
         workspace.discard_manifest()
     return publication_facts(context, publication)

@@ -11,7 +11,7 @@ publication makes void what was decided before; then its partition is dropped.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -22,7 +22,8 @@ from pipeline.graph.context import Context
 from pipeline.operations import work_files
 from pipeline.operations.work_files import WorkFile
 from pipeline.snapshot import Snapshot
-from pipeline.warehouse import Warehouse, collect
+from pipeline.tables import AUDITS, LEDGER, PUBLICATIONS
+from pipeline.warehouse import MissingTableError, Warehouse, collect
 from pipeline.warehouse.audit_log import awaits_publication, newest_verdicts
 from pipeline.warehouse.collect import PublishedLoads, StoredLoad
 from pipeline.warehouse.link import append_link
@@ -81,6 +82,8 @@ def find(context: Context, policy: Policy) -> Garbage:
 
 def _of_network(context: Context, network: str, policy: Policy) -> tuple[list[GarbageLoad], list[Snapshot]]:
     warehouse = context.warehouse(network)
+    with suppress(MissingTableError):
+        warehouse.sync(PUBLICATIONS, LEDGER, AUDITS)
     collect.require_all_publications(warehouse, network)
     loads = collect.stored_loads(warehouse, network)  # before the publications: these name no load that is newer
     published = collect.all_publications(warehouse, network)

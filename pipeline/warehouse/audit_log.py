@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from typing import Literal
 
-from pipeline.retry import retry_call
 from pipeline.snapshot import Snapshot
 from pipeline.tables import AUDITS
 from pipeline.warehouse import MissingTableError, Warehouse
@@ -90,10 +89,10 @@ def record_audits(warehouse: Warehouse, snapshot: Snapshot, rows: Iterable[Audit
     text = json.dumps([{name: getattr(row, name) for name in _BROUGHT} for row in rows])
     values = {**snapshot_params(snapshot), "rows": text, "version": PIPELINE_VERSION}
     try:
-        retry_call(lambda: warehouse.execute(_RECORD, **values))
+        warehouse.retry(lambda: warehouse.execute(_RECORD, **values))
     except MissingTableError:
         ensure_table(warehouse, AUDITS)
-        retry_call(lambda: warehouse.execute(_RECORD, **values))
+        warehouse.retry(lambda: warehouse.execute(_RECORD, **values))
 
 
 _READ = {
@@ -106,8 +105,9 @@ _COLUMNS = ", ".join(_READ.get(field.name, field.name) for field in fields(Audit
 
 
 def audit_rows(warehouse: Warehouse, snapshot: Snapshot) -> list[AuditRow]:
-    """Return what is recorded of a snapshot but the audits that passed, the oldest first."""
+    """Return what is recorded of a snapshot but the audits that passed, the oldest first; to be decided by."""
     try:
+        warehouse.sync(AUDITS)
         rows = warehouse.query(
             f"""
             SELECT {_COLUMNS}
