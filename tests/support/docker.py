@@ -61,9 +61,9 @@ def _value(found: re.Match[str], variables: dict[str, str]) -> str:
     return word if is_missing else value
 
 
-def compose(variables: dict[str, str] | None = None) -> dict[str, Any]:
-    """Return the compose file as .env.example, or these variables, make it."""
-    text = (DOCKER / "compose.yaml").read_text("utf-8")
+def compose(variables: dict[str, str] | None = None, name: str = "compose.yaml") -> dict[str, Any]:
+    """Return a compose file as .env.example, or these variables, make it."""
+    text = (DOCKER / name).read_text("utf-8")
     read: dict[str, Any] = interpolated(yaml.safe_load(text), env_example() if variables is None else variables)
     return read
 

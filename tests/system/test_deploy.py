@@ -26,6 +26,7 @@ from moto.server import ThreadedMotoServer
 from pipeline import cron
 from pipeline.cli import serve
 from pipeline.dates import yesterday
+from pipeline.environment import parse_hosts
 from pipeline.settings import Settings, ignored_variables, load_settings, secret_variables
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import PARQUET_SETTINGS, grants
@@ -244,6 +245,31 @@ def test_clickhouse_has_what_the_compose_file_adds(
     server.http("DROP DATABASE torus SYNC")
     server.http(restore)
     assert server.http("SELECT count() FROM torus.a") == "7\n"
+
+
+def test_the_cluster_is_two_servers_alike_and_a_keeper() -> None:
+    """The second server differs from the first in its name, its data and its ports; both find the Keeper, and each
+    other, and the pipeline both of them.
+    """
+    cluster = docker.compose(name="compose.cluster.yaml")
+    services = cluster["services"]
+    first, second = SERVICES["clickhouse"], services["clickhouse-2"]
+    own = {"hostname", "configs", "depends_on", "environment", "ports", "volumes"}
+    assert {**second, **dict.fromkeys(own)} == {**first, **dict.fromkeys(own)}
+    assert second["environment"] == first["environment"] | {"REPLICA": "clickhouse-2"}
+    assert second["volumes"] == ["clickhouse-2:/var/lib/clickhouse", *first["volumes"][1:]]
+    assert not {each.rpartition(":")[0] for each in second["ports"]} & {
+        each.rpartition(":")[0] for each in first["ports"]
+    }
+    assert services["clickhouse"]["configs"] == second["configs"]
+    keeper, replica = (ET.fromstring(cluster["configs"][each]["content"]) for each in ("keeper", "replica"))  # noqa: S314  # our own file
+    assert replica.findtext("zookeeper/node/host") == "keeper"
+    assert replica.findtext("zookeeper/node/port") == keeper.findtext("keeper_server/tcp_port")
+    assert replica.findtext("default_replica_path") == Settings.model_fields["clickhouse_replica_path"].default
+    for name in ("grants", "scheduler"):
+        hosts = parse_hosts(services[name]["environment"]["CLICKHOUSE_HOST"])
+        assert [host.name for host in hosts] == [services[each]["hostname"] for each in ("clickhouse", "clickhouse-2")]
+    assert services["keeper"]["image"].rpartition(":")[2] == first["image"].rpartition(":")[2]
 
 
 def test_compose_takes_what_the_runbook_adds() -> None:
