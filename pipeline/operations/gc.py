@@ -82,8 +82,9 @@ def find(context: Context, policy: Policy) -> Garbage:
 
 def _of_network(context: Context, network: str, policy: Policy) -> tuple[list[GarbageLoad], list[Snapshot]]:
     warehouse = context.warehouse(network)
-    with suppress(MissingTableError):
-        warehouse.sync(PUBLICATIONS, LEDGER, AUDITS)
+    if warehouse.is_replicated:
+        with suppress(MissingTableError):
+            warehouse.sync(PUBLICATIONS, LEDGER, AUDITS)
     collect.require_all_publications(warehouse, network)
     loads = collect.stored_loads(warehouse, network)  # before the publications: these name no load that is newer
     published = collect.all_publications(warehouse, network)
