@@ -23,6 +23,7 @@ from pipeline.warehouse.audit_log import newest_verdicts
 from pipeline.warehouse.claims import work_under_way
 from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION
 from pipeline.warehouse.publish import ALL_DAYS, Publication, publications_by_date
+from pipeline.warehouse.replication import reachable_hosts
 from pipeline.warehouse.step_log import StepRecord, step_records
 from pipeline.warehouse.storage import Disk, disks, table_sizes
 
@@ -94,11 +95,12 @@ def collect(
         own = step_records(warehouse, network, wanted[0], last, window_days)
         found.append(_network(shared, warehouse, network, wanted, window_days, now, own, next_steps=next_steps))
         records += own
-        if (server := str(shared.settings.server(network) or "")) not in by_server:
-            by_server[server] = (warehouse.uri.rpartition("/")[0], disks(warehouse))
+        for host in reachable_hosts(warehouse):
+            if (server := host.uri.rpartition("/")[0]) not in by_server:
+                by_server[server] = disks(host)
     found.sort(key=lambda each: each.health(now).rank)
     records.sort(key=lambda record: record.started_at)
-    return Report(now, wanted[0], last, window_days, tuple(found), tuple(records), dict(by_server.values()))
+    return Report(now, wanted[0], last, window_days, tuple(found), tuple(records), by_server)
 
 
 def _network(
