@@ -31,7 +31,7 @@ SECONDS = 120  #: longer than any command takes on a busy machine
 #: ever: for a service that will not come back.
 HASTE = {"TEST_HASTE": "true"}
 
-#: Options of a run for what is not about forks: two workers fork for each step, which costs half a second of CPU.
+#: Options of a run for what is not about forks: two workers fork for each load, which costs 0.2 s of CPU.
 IN_ONE_PROCESS = ("--workers", "1")
 
 #: For tests of what is the same whatever the warehouse.

@@ -188,7 +188,8 @@ if __name__ == "__main__":
 
     for module in pkgutil.walk_packages(pipeline.__path__, "pipeline."):
         importlib.import_module(module.name)
-    for name in ("boto3", "clickhouse_driver", "luigi.retcodes", "pyarrow.parquet", "rich.progress"):  # when needed
+    late = ("boto3.s3.inject", "clickhouse_driver", "luigi.contrib.prometheus_metric", "luigi.retcodes")
+    for name in (*late, "pyarrow.parquet", "rich.progress"):  # which are imported when they are needed
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # a fork that looks for garbage among the modules would copy all their memory

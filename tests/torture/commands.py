@@ -24,10 +24,11 @@ import pipeline
 SECONDS = 120  #: longer than any command takes on a busy machine
 
 _MODULES = [module.name for module in pkgutil.walk_packages(pipeline.__path__, "pipeline.")]
-_LATE = ["clickhouse_driver", "boto3", "pyarrow.parquet", "urllib3", "apprise", "luigi.retcodes", "rich.progress"]
+_LATE = ["clickhouse_driver", "boto3.s3.inject", "pyarrow.parquet", "urllib3", "apprise", "rich.progress"]
+_LUIGIS = ["luigi.retcodes", "luigi.contrib.prometheus_metric"]
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload([*_MODULES, *_LATE, "tests.torture.commands", "tests.torture.frozen"])
+_server.set_forkserver_preload([*_MODULES, *_LATE, *_LUIGIS, "tests.torture.commands", "tests.torture.frozen"])
 
 Harm = Callable[[], None]  #: what a command does to itself before it begins; a picklable object
 

@@ -94,13 +94,14 @@ def check_publications(site: Site, count: int) -> None:
 def _ask(port: int, *sites: Site) -> None:
     """Let luigi.cfg of these sites name a luigid."""
     for site in sites:
-        (site.directory / "luigi.cfg").write_text(f"[core]\ndefault_scheduler_port = {port}\n", "utf-8")
+        site.write_luigi_cfg(port)
 
 
 def _killed(number: signal.Signals, point: Point, circumstance: str, name: str, site: Site) -> None:
     """Send a run a signal at a point, and at once start the same command: it is to bring everything, and soon."""
     again = other_host(site) if circumstance == CIRCUMSTANCES[-1] else site
     argv, directory = command(name, luigid=circumstance != CIRCUMSTANCES[0]), site.directory / "luigid"
+    site.write_luigi_cfg()
     with ExitStack() as scheduler:
         if circumstance != CIRCUMSTANCES[0]:
             port = scheduler.enter_context(running_luigid(directory))

@@ -61,6 +61,8 @@ def _point(moment: str, occurrence: int) -> Point:
 
 def _kill(point: Point, site: Site) -> list[Ended]:
     workers = "1" if len(site.files) == 1 else "2"
+    if workers != "1":
+        site.write_luigi_cfg()
     killed = site.run(site.ingest("--workers", workers), KillAt(point, site.file("counter")))
     if killed.exit_code != -9:
         site.violated(0, f"the run passed {point} by: exit code {killed.exit_code}")

@@ -33,6 +33,7 @@ def _case(times: Sequence[float], alone: bool, chosen: float) -> Callable[[Site]
 
 def _kill(seconds: float, alone: bool, chosen: float, site: Site) -> list[Ended]:
     """Kill the run, or one of its processes: a worker, as the system does when memory is short, or the run itself."""
+    site.write_luigi_cfg()
     run = site.start(site.ingest("--workers", "2"))
     time.sleep(seconds)
     if not alone:

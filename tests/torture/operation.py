@@ -54,6 +54,7 @@ def _overlapping(site: Site) -> None:
 def _signalled(number: signal.Signals, point: Point, site: Site) -> list[Ended]:
     """Send the run a signal at a point; it clears up, says so, and its exit code is the signal's."""
     before = _parts(site)
+    site.write_luigi_cfg()
     run = started(site, site.ingest("--workers", "2"), at(site, point))
     run.signal(number)
     ended = site.finish(run, 30)
@@ -72,6 +73,7 @@ def _parts(site: Site) -> set[Path]:
 
 def _frozen(point: Point, site: Site) -> None:
     """Freeze a run, let another host do the work, and let the first go on: it must not change what is published."""
+    site.write_luigi_cfg()
     run = started(site, site.ingest("--workers", "2"), at(site, point, pause=1))
     run.signal(signal.SIGSTOP, group=True)
     _expire_claims(site)
@@ -97,9 +99,9 @@ def _expire_claims(site: Site) -> None:
 
 
 def _worker_killed(point: Point, site: Site) -> list[Ended]:
-    """Kill the process of one step, which a small one has, too; the run says that a step failed."""
-    (site.directory / "luigi.cfg").write_text("[worker]\nforce_multiprocessing = true\n", "utf-8")
-    run = started(site, site.ingest("--workers", "2"), at(site, point, pause=2))
+    """Kill the process of one step; the run says that a step failed."""
+    site.write_luigi_cfg()
+    run = started(site, site.ingest(), at(site, point, pause=2))
     for child in psutil.Process(run.pid).children(recursive=True):
         child.kill()
     ended = site.finish(run)
@@ -111,8 +113,7 @@ def _worker_killed(point: Point, site: Site) -> list[Ended]:
 def _luigid_gone(site: Site) -> None:
     """End luigid while a run stands in a load, and start it again at its port when the run is over."""
     with running_luigid(site.directory / "luigid") as port:
-        config = f"[core]\ndefault_scheduler_port = {port}\n"
-        (site.directory / "luigi.cfg").write_text(config, "utf-8")
+        site.write_luigi_cfg(port)
         run = started(site, site.ingest("--scheduler", "auto"), at(site, _LOAD, pause=2))
     ended = site.finish(run)
     if ended.exit_code == 1 or ended.exit_code < 0:

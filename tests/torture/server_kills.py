@@ -44,6 +44,7 @@ def cases(_: Ground, chance: random.Random) -> list[Case]:
 def _during_run(is_graceful: bool, point: Point, delay: float, site: Site) -> list[Ended]:
     """Stop the server while the run stands at the point, and a moment longer; start it."""
     reached = site.file("reached")
+    site.write_luigi_cfg()
     run = site.start(site.ingest("--workers", "2"), AtPoint(point, site.file("counter"), reached))
     while not reached.exists() and run.process.exitcode is None:
         time.sleep(0.002)

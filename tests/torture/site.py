@@ -38,7 +38,7 @@ class Ground:
     moto: tuple[str, int]
     client: S3Client
     pause: float  #: seconds between two looks of the readers
-    workers: int  #: of a run for which a case does not say how many; with one, nothing is forked
+    workers: int  #: of a run for which a case does not say how many; with one, nothing is forked, see write_luigi_cfg
 
     @contextmanager
     def site(self, networks: Sequence[str] = NETWORKS[:1]) -> Iterator[Site]:
@@ -164,6 +164,11 @@ class Site:
         upload(self.bucket, self.ground.client, self.name)
 
     # Commands
+
+    def write_luigi_cfg(self, port: int | None = None) -> None:
+        """Let each step of a run have a process of its own, as long ones have, and let runs ask a luigid at a port."""
+        core = f"[core]\ndefault_scheduler_port = {port}\n" if port else ""
+        (self.directory / "luigi.cfg").write_text(f"[worker]\nforce_multiprocessing = true\n{core}", "utf-8")
 
     @property
     def alone(self) -> list[str]:
