@@ -97,8 +97,10 @@ def test_a_program_of_the_documentation_runs(deployment: Deployment, program: st
 
 
 PROGRAM = """
+import signal
 from datetime import date
 from pipeline import ingest
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in the background without
 ingest("torus", date(2025, 7, 1), scheduler="local", wait=600)
 """
 
