@@ -26,7 +26,8 @@ FROM
         manifest_sha256 AS manifest,
         publication_id AS id,
         (published_at, mapValues(load_ids)) AS place
-    FROM {database}.sot_publications{where_whole}
+    FROM {database}.sot_publications
+    WHERE publication_id != toUUID('ffffffff-ffff-ffff-ffff-ffffffffffff'){and_whole}  -- no publication: see gc
 )
 GROUP BY
     processing_date,

@@ -261,6 +261,7 @@ def test_a_link_makes_void_what_was_decided_before(warehouse: Warehouse) -> None
     assert append_link(warehouse, SNAPSHOT, None)
     assert append_link(warehouse, SNAPSHOT, None)
     assert publish.publications_of(warehouse, SNAPSHOT) == []
+    assert warehouse.query("SELECT 1 FROM {database}.sot_snapshots") == []
     wanted = publish.Publication(
         SNAPSHOT.processing_date,
         195,
@@ -278,6 +279,7 @@ def test_a_link_makes_void_what_was_decided_before(warehouse: Warehouse) -> None
     assert first
     assert not append_link(warehouse, SNAPSHOT, None)
     seen = warehouse.query("SELECT * EXCEPT age_seconds FROM {database}.sot_snapshots")
+    assert seen[0][-1] == 1  # publications
     assert append_link(warehouse, SNAPSHOT, first)
     (linked,) = publish.publications_of(warehouse, SNAPSHOT)
     assert (linked, linked.links) == (first, 1)
