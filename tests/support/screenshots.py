@@ -1,8 +1,9 @@
-"""Takes screenshots of the report and of luigi's page: scripts/screenshots DIRECTORY
+"""Takes screenshots of the report and of luigi's page: scripts/screenshots DIRECTORY [--docs]
 
 Real runs into an embedded ClickHouse make what is on them: ten days of three networks with a superseded day, a day
 with few rows, a failed and a missing one. The report is taken at the width of a desk and of a phone, dark, and printed;
 luigi's page after a run with a bad file.
+``--docs`` writes the two small ones that README shows, too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tests.support.deployment import Deployment, EmbeddedReader, in_directory, s
 from tests.support.luigid import running_luigid
 from tests.support.snapshots import SnapshotFiles
 
+DOCS = Path(__file__).parents[2] / "docs"
 NETWORKS = ("ethereum", "bitcoin", "torus")
 DAYS = 10
 ROWS = bucket.Rows.in_proportion_to(200)
@@ -95,7 +97,8 @@ def run_days(directory: Path, luigid: int) -> str:
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
-def main(directory: Path) -> None:
+@click.option("--docs", is_flag=True, help="Write docs/report.png and docs/luigi.png, too.")
+def main(directory: Path, docs: bool) -> None:
     """Write screenshots into DIRECTORY."""
     chromium()
     directory.mkdir(parents=True, exist_ok=True)
@@ -109,7 +112,11 @@ def main(directory: Path) -> None:
         frame.write_text(f'<body style="margin:0"><iframe src="{url}" width="390" height="6000" style="border:0">')
         shoot(frame.as_uri(), target / "report-phone.png", width=390, height=6000)
         browse(f"--print-to-pdf={target / 'report-print.pdf'}", "--no-pdf-header-footer", url)
-        shoot(f"http://127.0.0.1:{port}/static/visualiser/index.html", target / "luigi.png", width=1280, height=1000)
+        page = f"http://127.0.0.1:{port}/static/visualiser/index.html"
+        shoot(page, target / "luigi.png", width=1280, height=1000)
+        if docs:
+            shoot(url, DOCS / "report.png", width=1100, height=700)
+            shoot(page, DOCS / "luigi.png", width=1100, height=500)
 
 
 if __name__ == "__main__":
