@@ -82,9 +82,8 @@ def find(context: Context, policy: Policy) -> Garbage:
 
 def _of_network(context: Context, network: str, policy: Policy) -> tuple[list[GarbageLoad], list[Snapshot]]:
     warehouse = context.warehouse(network)
-    if warehouse.is_replicated:
-        with suppress(MissingTableError):
-            warehouse.sync(PUBLICATIONS, LEDGER, AUDITS)
+    with suppress(MissingTableError):
+        warehouse.sync(PUBLICATIONS, LEDGER, AUDITS)
     collect.require_all_publications(warehouse, network)
     loads = collect.stored_loads(warehouse, network)  # before the publications: these name no load that is newer
     published = collect.all_publications(warehouse, network)

@@ -288,8 +288,7 @@ def publish_after(
     Raises WarehouseError when publications are hidden from this user.
     """
     require_all_rows(warehouse)
-    if warehouse.is_replicated:
-        warehouse.sync(LEDGER)  # after the last publication was read: who collects loads writes the ledger, then a link
+    warehouse.sync(LEDGER)  # after the last publication was read: who collects loads writes the ledger, then a link
     for generation in range(TRIES):
         token = token_after(snapshot, after, generation)
         warehouse.retry(lambda token=token: _insert(warehouse, wanted, token))  # type: ignore[misc]  # bound at once

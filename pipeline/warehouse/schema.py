@@ -115,7 +115,7 @@ def _require_one_server(warehouse: Warehouse, existing: dict[str, Existing]) -> 
             "to one is not on the others",
             hint="set CLICKHOUSE_HOST to one server, not to a load balancer before several",
         )
-    if warehouse.replication.wanted == "false" and is_replicated_database(warehouse):
+    if not warehouse.is_replicated and is_replicated_database(warehouse):
         raise WarehouseError(
             f"{warehouse.uri}: the database has engine Replicated: its tables of engine MergeTree exist on every "
             "replica, and the rows of each on one replica alone",

@@ -42,7 +42,7 @@ class ServerWarehouse:
         self.replication = replication or Replication()
         self.hosts: Sequence[Warehouse] = (self,)
         self._server = server
-        self._on_unavailable: Callable[[ServerWarehouse], None] | None = None
+        self._on_unavailable: Callable[[ServerWarehouse], None] = lambda _: None
         self._away_until = 0.0
 
     def join(self, hosts: Sequence[ServerWarehouse], on_unavailable: Callable[[ServerWarehouse], None]) -> None:
@@ -77,12 +77,8 @@ class ServerWarehouse:
         return retry_call(call) if len(self.hosts) == 1 else call()
 
     def sync(self, *tables: str) -> None:
-        """Fetch what other replicas have; see :class:`pipeline.warehouse.Warehouse`.
-
-        Of a single host it is asked whether it is a replica before something is written, and not for reading alone.
-        """
-        is_known = len(self.hosts) > 1 or self.replication.wanted != "auto" or "is_replicated" in vars(self)
-        if not is_known or not self.is_replicated:
+        """Fetch what other replicas have; see :class:`pipeline.warehouse.Warehouse`."""
+        if not self.is_replicated:
             return
         seconds = min(SYNC_SECONDS, int(self._server.answer_seconds))
         for table in tables:
@@ -117,8 +113,7 @@ class ServerWarehouse:
         try:
             yield
         except WarehouseUnavailableError:
-            if self._on_unavailable:
-                self._on_unavailable(self)
+            self._on_unavailable(self)
             raise
 
     def insert_parquet(self, insert: ParquetInsert, *, query_id: str, report: Callable[[int], None]) -> str:
