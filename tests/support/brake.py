@@ -36,6 +36,8 @@ class Brake:
             except OSError:
                 return  # closed: the test is over
             server = socket.create_connection(self.backend)
+            for end in (client, server):  # what waits for more to send takes 40 ms a question
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for source, sink, limited in ((client, server, self.upload), (server, client, not self.upload)):
                 threading.Thread(target=self._pump, args=(source, sink, limited), daemon=True).start()
 

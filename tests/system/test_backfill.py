@@ -139,6 +139,9 @@ class CountingWarehouse:
 
     queries = 0
 
+    def sync(self, *_tables: str) -> None:
+        """Have nothing that another host could have."""
+
     def query(self, _statement: str, **_parameters: Any) -> list[tuple[Any, ...]]:
         """Count, and have no table."""
         self.queries += 1
@@ -171,7 +174,7 @@ def test_todays_run_goes_before_a_range(tmp_path: Path, monkeypatch: pytest.Monk
     key: dict[str, Any] = {"network": "torus", "processing_date": FIRST, "window_days": 195}
     of_range = IngestSnapshot(**key, snapshot_priority=10 * HALF_A_YEAR)
     step = of_range.requires().requires()
-    load = step.requires()[0]
+    load = step.requires().requires()[0]
     assert isinstance(load, LoadTable)
     assert today.task_id == of_range.task_id
     assert today.priority > load.priority >= of_range.priority > IngestSnapshot(**key).priority

@@ -18,7 +18,7 @@ from pipeline.errors import PipelineError, WarehouseError, WarehouseUnavailableE
 from pipeline.settings import ServerAddress
 from pipeline.warehouse import ROLE, MissingTableError
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User
-from tests.support.deployment import Deployment, ServerReader, a_day, in_bucket, in_directory
+from tests.support.deployment import HASTE, Deployment, ServerReader, a_day, in_bucket, in_directory
 from tests.support.front import Front
 from tests.support.misbehaving import Misbehaving
 from tests.support.s3 import Bucket
@@ -136,6 +136,7 @@ def test_a_server_may_have_an_ipv6_address(
         deployment.assert_readers_see(SnapshotFiles(samples, a_day()))
         doctor = deployment.command("sot-ingest", "doctor", "--json")
     assert f"clickhouse at [::1]:{native.port} and HTTP port {http.port}: version" in doctor.stdout
+    deployment.variables |= HASTE
     down = deployment.command("sot-ingest", "status", "--json")
     assert f"clickhouse at [::1]:{native.port}" in down.stdout + down.stderr
 

@@ -21,7 +21,7 @@ from pipeline.settings import Settings, load_settings
 from pipeline.snapshot import Snapshot
 from pipeline.sources.sot_tables import SOT_TABLES
 from tests.support.clickhouse import OwnClickHouse, User, free_ports
-from tests.support.deployment import Deployment, EmbeddedReader, ServerReader, in_bucket, in_directory
+from tests.support.deployment import HASTE, Deployment, EmbeddedReader, ServerReader, in_bucket, in_directory
 from tests.support.s3 import Bucket
 from tests.support.sot import Sot
 from tests.system.test_docs import GRANTS, single_grants, without_grantee
@@ -140,7 +140,7 @@ def test_the_grants_that_it_asks_for_are_those_of_the_file() -> None:
 def test_what_does_not_answer_may_come_back(tmp_path: Path, samples: Path) -> None:
     """Exit 35, the warehouse's error and hint; the other checks are made all the same."""
     dead = ServerReader(OwnClickHouse(tmp_path / "never-started"), "")
-    deployment = Deployment(in_directory(samples), dead, tmp_path / "run")
+    deployment = Deployment(in_directory(samples), dead, tmp_path / "run", dict(HASTE))
     result = deployment.command("sot-ingest", "doctor")
     assert result.exit_code == 35
     lines = [line.split(maxsplit=2) for line in result.stdout.splitlines() if line[:1].strip()]

@@ -19,10 +19,11 @@ from pipeline.warehouse import grants
 
 ROOT = Path(__file__).parents[2]
 
-#: Runs without the environment of the tests, in which the package is installed already.
+#: Runs without the environment of the tests, in which the package is installed already, but with its dependencies.
 READ = """
 import json, site, sys
 site.addsitedir(sys.argv[1])
+sys.path.append(sys.argv[2])
 from pipeline.graph import luigi_settings
 grants = luigi_settings.PATH.parents[1] / "warehouse" / "grants.sql"
 print(json.dumps([str(luigi_settings.PATH), luigi_settings.LUIGI_SETTINGS, grants.read_text("utf-8")]))
@@ -40,7 +41,7 @@ def installed(directory: Path, *how: str) -> tuple[Path, dict[str, dict[str, str
     pip += ["--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--prefix", str(prefix), *how, str(source)], check=True)
     packages = sysconfig.get_path("purelib", vars={"base": str(prefix), "platbase": str(prefix)})
-    command = [sys.executable, "-I", "-S", "-c", READ, packages]
+    command = [sys.executable, "-I", "-S", "-c", READ, packages, sysconfig.get_path("purelib")]
     found = json.loads(subprocess.run(command, cwd="/", check=True, capture_output=True, text=True).stdout)
     return Path(found[0]), *found[1:]
 

@@ -157,7 +157,7 @@ def test_two_tables_are_exported_at_a_time(
     deployment = into_server(sot, clickhouse, database_prefix, tmp_path)
     with Gate(sot.server, wait_for_another).open() as gate:
         deployment.variables.update(gate.variables)
-        result = deployment.run(a_day())
+        result = deployment.run(a_day(), "--workers", "2")
     assert result.exit_code == 0, result.stderr
     assert not pair.broken
     sot.assert_readers_see_final(deployment, a_day())

@@ -102,6 +102,7 @@ def test_it_waits_until_the_day_is_published(
     assert found.state == "published"
     assert len(looks) == 2
     assert all(readiness.LOOK_SECONDS <= seconds <= 20 for seconds in looks)
+    context.close()
 
 
 def test_a_warehouse_that_does_not_answer_tells_nothing(deployment: Deployment, tmp_path: Path) -> None:
