@@ -42,7 +42,7 @@ class ServerWarehouse:
         self.replication = replication or Replication()
         self.hosts: Sequence[Warehouse] = (self,)
         self._server = server
-        self._on_unavailable: Callable[[ServerWarehouse], None] = lambda _: None
+        self._on_unavailable: Callable[[ServerWarehouse], None] | None = None
         self._away_until = 0.0
 
     def join(self, hosts: Sequence[ServerWarehouse], on_unavailable: Callable[[ServerWarehouse], None]) -> None:
@@ -113,7 +113,8 @@ class ServerWarehouse:
         try:
             yield
         except WarehouseUnavailableError:
-            self._on_unavailable(self)
+            if self._on_unavailable:
+                self._on_unavailable(self)
             raise
 
     def insert_parquet(self, insert: ParquetInsert, *, query_id: str, report: Callable[[int], None]) -> str:

@@ -148,7 +148,7 @@ def forked():
     forks.append(1)
     if len(forks) == 3:
         os.kill(os.getpid(), signal.SIGTERM)
-        print("the callback went on to its end")
+        print("the callback went on to its end", flush=True)  # a later fork would write it again
 os.register_at_fork(after_in_parent=forked)
 main()
 """
