@@ -30,8 +30,9 @@ def command(day: date, network: str, audits: tuple[str, ...], reason: str, windo
     """
     from pipeline.runs.accept import Wanted, accept_snapshot  # noqa: PLC0415  # luigi, drivers and all: not for --help
 
-    if not reason.strip():
-        raise click.BadParameter("is empty; expected why the snapshot is right as it is", param_hint="--reason")
+    if not any(map(str.isalnum, reason)):
+        problem = f"{reason!r} has no word; expected why the snapshot is right as it is"
+        raise click.BadParameter(problem, param_hint="--reason")
     options.load_settings()
     snapshot = Snapshot(network, day, window_days)
     result = accept_snapshot(Wanted(snapshot, audits, reason.strip()))

@@ -55,7 +55,8 @@ def user_name() -> str:
 def find_held(context: Context, snapshot: Snapshot) -> HeldSnapshot | AuditRow:
     """Return what is held, or the row that says that it was accepted and is published.
 
-    Raises RequestError when nothing is held, or what was held is not what would be published today, and WarehouseError.
+    Raises RequestError when nothing is held, or what was held is not what would be published today; SourceError
+    and WarehouseError when that cannot be told.
     """
     warehouse = context.warehouse(snapshot.network)
     rows = audit_rows(warehouse, snapshot)
@@ -80,7 +81,10 @@ def find_held(context: Context, snapshot: Snapshot) -> HeldSnapshot | AuditRow:
 
 
 def _require_same(context: Context, held: HeldSnapshot) -> None:
-    """Raise RequestError unless the loads are there, and are those of the manifest that upstream has."""
+    """Raise RequestError unless the loads are there, and are those of the manifest that upstream has.
+
+    A source that does not answer right now does not stand in the way. Raises SourceError when it refuses us.
+    """
     snapshot, verdict = held.snapshot, held.verdict
     ids = verdict.load_ids.values()
     proven = ledger.proven_loads(context.warehouse(snapshot.network), snapshot, ids, since=verdict.recorded_at)
@@ -92,6 +96,7 @@ def _require_same(context: Context, held: HeldSnapshot) -> None:
         )
     try:
         is_current = context.source.is_current(snapshot, {verdict.source: verdict.manifest_sha256})
+        is_withdrawn = is_current and context.source.peek(snapshot) is None
     except SourceUnavailableError as error:
         logger.bind(hint=error.hint).warning("Could not ask whether upstream published the snapshot again: {}", error)
         return
@@ -100,6 +105,12 @@ def _require_same(context: Context, held: HeldSnapshot) -> None:
             f"{snapshot}: upstream has published another manifest since the one that is held ({verdict.source}); "
             "nothing was accepted",
             hint=f"sot-ingest run {snapshot.options} loads and audits what upstream has now",
+        )
+    if is_withdrawn:
+        raise RequestError(
+            f"{snapshot}: upstream has withdrawn what is held: {verdict.source} is not there any more, nor another "
+            "manifest; nothing was accepted",
+            hint="ask upstream; when it publishes the snapshot again, a run audits it",
         )
 
 

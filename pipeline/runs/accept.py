@@ -11,7 +11,7 @@ from typing import Any
 from loguru import logger
 
 from pipeline import exit_codes
-from pipeline.errors import HeldError, PipelineError
+from pipeline.errors import HeldError, PipelineError, SourceError, WarehouseError
 from pipeline.graph import step_records, steps
 from pipeline.graph.auditing import hint_to_accept
 from pipeline.graph.base import StepTask
@@ -54,7 +54,7 @@ def accept_snapshot(wanted: Wanted) -> Accepted:
     """Accept, and publish unless another audit still holds; return what came of it."""
     accepted = Accepted()
     snapshot = wanted.snapshot
-    facts: dict[str, Any] = {"date": snapshot.processing_date.isoformat(), "networks": snapshot.network}
+    facts: dict[str, Any] = {"date": snapshot.processing_date.isoformat(), "networks": [snapshot.network]}
     accepted.exit_code = lifecycle.run_with_lifecycle(lambda: _accept(get_context(), wanted, accepted), facts)
     return accepted
 
@@ -65,7 +65,12 @@ def _accept(shared: Context, wanted: Wanted, accepted: Accepted) -> int:
         stack.callback(shared.ownership.release, snapshot)
         if code := lock_snapshot(shared, snapshot, claim=True):
             return code
-        held = find_held(shared, snapshot)
+        try:
+            held = find_held(shared, snapshot)
+        except (SourceError, WarehouseError) as error:
+            step_records.set_cause(str(error), error.hint)
+            lifecycle.log_error(error)
+            return exit_codes.UNKNOWN
         if isinstance(held, AuditRow):
             accepted.before = was_accepted(held)
             accepted.publication = newest_publication(shared.warehouse(snapshot.network), snapshot)
@@ -77,8 +82,11 @@ def _accept(shared: Context, wanted: Wanted, accepted: Accepted) -> int:
             accepted.audits = names
             accepted.publication = _publish(shared, held)
             _clean_up(shared, held)
-        except PipelineError:
-            return exit_codes.TASK_FAILED  # it was reported as a step's
+        except HeldError:  # by others; these were recorded
+            accepted.audits = names
+            return exit_codes.TASK_FAILED
+        except PipelineError as error:  # it was reported as a step's
+            return exit_codes.UNKNOWN if error.transient else exit_codes.TASK_FAILED
     return 0
 
 

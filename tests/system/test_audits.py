@@ -164,7 +164,7 @@ def test_who_waits_for_a_day_learns_that_it_is_held(on_server: Deployment, bucke
 def test_what_is_not_as_it_was_held_is_not_accepted(
     on_server: Deployment, bucket: Bucket, tmp_path: Path, audits: Path
 ) -> None:
-    """Nothing held; an audit that holds nothing; another manifest at the source; another publication; lost rows."""
+    """Nothing held; an audit that holds nothing; another manifest at the source, none, or no source; lost rows."""
     nothing = accept(on_server)
     assert (nothing.exit_code, nothing.log()[0]["message"]) == (2, "torus/2025-08-01/195: no audit holds it")
     absurd = held(on_server, bucket)
@@ -173,6 +173,15 @@ def test_what_is_not_as_it_was_held_is_not_accepted(
     unknown = accept(on_server, "--audit", "few_alert")
     assert (unknown.exit_code, "did you mean few_alerts?" in unknown.log()[0]["message"]) == (2, True)
     assert accept(on_server, "--reason", " ").exit_code == 2
+
+    hidden = absurd.manifest_path.rename(absurd.manifest_path.with_suffix(".hidden"))
+    withdrawn = accept(on_server)
+    assert (withdrawn.exit_code, "upstream has withdrawn" in withdrawn.log()[0]["message"]) == (2, True)
+    away = absurd.root.rename(absurd.root.with_name("away"))
+    unknown = accept(on_server)
+    assert unknown.exit_code == 35, unknown.stderr
+    away.rename(absurd.root)
+    hidden.rename(absurd.manifest_path)
 
     absurd.delete_row("raw_clusters")
     changed = accept(on_server)
