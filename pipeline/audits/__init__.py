@@ -28,11 +28,12 @@ An audit that names a table that is not ingested (INGESTION_TABLES) is left out.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from pipeline.errors import ConfigError, did_you_mean
+from pipeline.errors import ConfigError, did_you_mean, nearest
 from pipeline.tables import BY_NAME
 
 Level = Literal["hold", "warn", "off"]
@@ -52,8 +53,12 @@ GIVEN = ("processing_date", "window_days", "network")
 _HEADER = re.compile(r"(level|message)\s*:\s*(.*)|(parameter)\s+(\w+)\s*=\s*(.*)")
 _ALMOST = re.compile(r"(level|message)\s*=|parameter\s+\w+\s*:|parameter\s*[:=]")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?")
-_USE = re.compile(r"\{\s*(\w+)\s*(:[^{}]*)?\}")
+_USE = re.compile(r"\{\s*([A-Za-z_]\w*)\s*(:[^{}]*)?\}")
+#: What names no table: comments, literals and placeholders.
+_NO_NAME = re.compile(rf"--[^\n]*|/\*.*?\*/|'(?:[^'\\]|\\.)*'|{_USE.pattern}", re.DOTALL)
+_TABLE = re.compile(r"\b(?:FROM|JOIN|IN)[\s(]+(?:[`\"]?\w+[`\"]?\.)?[`\"]?((?:raw|sot)_\w+)", re.IGNORECASE)
 _WRONG = re.compile(r"\bAS\s+wrong\b", re.IGNORECASE)
+EXPECTED_NUMBER = "expected a finite number above 0"
 IN_MESSAGE = re.compile(r"\{(\w*)\}")
 
 
@@ -80,19 +85,40 @@ class Audit:
         return bool(_WRONG.search(self.sql))
 
     @property
+    def compares(self) -> Literal["all", "nearest", ""]:
+        """Which of the days before it reads: all, the nearest one, or none."""
+        reads = self.placeholders
+        if any(name.endswith("_nearest") for name in reads):  # where days_before says only how far away that day is
+            reads = reads - {"days_before"}
+        if reads & {name for name in PLACEHOLDERS if name.endswith("_before")}:
+            return "all"
+        return "nearest" if any(name.endswith("_nearest") for name in reads) else ""
+
+    @property
     def tables(self) -> set[str]:
         """The tables whose rows it reads."""
         bases = {name.removesuffix("_before").removesuffix("_nearest") for name in self.placeholders}
         return bases & BY_NAME.keys()
 
 
+def is_threshold(value: float) -> bool:
+    """Tell whether a number can be a parameter of an audit."""
+    return 0 < value <= sys.float_info.max
+
+
+def replace_placeholders(sql: str, rows: Mapping[str, str]) -> str:
+    """Return a SELECT with subqueries for what stands for rows; ``rows`` has one by placeholder."""
+    return _USE.sub(lambda match: match[0] if match[2] else f"({rows[match[1]]})", sql)
+
+
 def parse_audit(name: str, place: str, text: str) -> Audit:
     """Return the audit that a file's text describes. Raises ConfigError that lists every mistake, one a line."""
-    lines, sql = _split(text)
-    head = _Head()
+    lines, sql, end = _split(text)
+    head = _Head(f"in the first comment, which ends with line {end}" if lines else "in a comment before the SELECT")
     for line in lines:
         head.read(line)
     mistakes = [] if NAME.fullmatch(name) else [f"the name is not of the form {NAME.pattern}"]
+    mistakes += ["the name is taken: audits.toml has [network.NAME.AUDIT]"] if name == "network" else []
     mistakes += [*head.mistakes, *head.missing(), *_mistakes_in(sql, head.parameters)]
     if mistakes:
         raise ConfigError("\n".join(f"{place}: {mistake}" for mistake in mistakes), hint=HINT)
@@ -104,6 +130,7 @@ def parse_audit(name: str, place: str, text: str) -> Audit:
 class _Head:
     """What the first comment says."""
 
+    place: str  #: where its lines are expected
     said: list[str] = field(default_factory=list)
     given: dict[str, list[str]] = field(default_factory=lambda: {"level": [], "message": []})
     parameters: dict[str, float] = field(default_factory=dict)
@@ -124,8 +151,8 @@ class _Head:
     def _add_parameter(self, name: str, value: str) -> None:
         if name in self.parameters or name in {"level", *GIVEN} or not NAME.fullmatch(name):
             self.mistakes.append(f"parameter {name}: expected a name of its own, of the form {NAME.pattern}")
-        elif not _NUMBER.fullmatch(value):
-            self.mistakes.append(f"parameter {name}: expected a number, found {value!r}")
+        elif not _NUMBER.fullmatch(value) or not is_threshold(float(value)):
+            self.mistakes.append(f"parameter {name}: {EXPECTED_NUMBER}, found {value!r}")
         else:
             self.parameters[name] = float(value)
 
@@ -133,7 +160,7 @@ class _Head:
         """Yield what it does not say."""
         for header, values in self.given.items():
             if len(values) != 1 or not values[0]:
-                yield f"expected one line '-- {header}: …' before the SELECT, found {len(values)}"
+                yield f"expected one line '-- {header}: …' {self.place}, found {len(values)}"
         for level in self.given["level"]:
             if level not in {"hold", "warn"}:
                 yield f"level: expected hold or warn, found {level!r}"
@@ -141,18 +168,22 @@ class _Head:
             yield "the first comment does not say what it checks"
 
 
-def _split(text: str) -> tuple[list[str], str]:
-    """Return the lines of the first comment, each with those that continue it, and the SELECT."""
-    rows = text.strip().splitlines()
-    end = next((place for place, row in enumerate(rows) if not row.startswith("--")), len(rows))
+def _split(text: str) -> tuple[list[str], str, int]:
+    """Return the lines of the first comment, each with those that continue it, the SELECT, and where that comment ends.
+
+    That is the number of its last line in the file, from 1.
+    """
+    rows = text.rstrip().splitlines()
+    first = next((place for place, row in enumerate(rows) if row.strip()), len(rows))
+    end = next((place for place, row in enumerate(rows) if place >= first and not row.startswith("--")), len(rows))
     lines: list[str] = []
-    for row in rows[:end]:
+    for row in rows[first:end]:
         content = row.removeprefix("--")
         if lines and content.startswith("   "):
             lines[-1] += f" {content.strip()}"
         elif content.strip():
             lines.append(content.strip())
-    return lines, "\n".join(rows[end:]).strip().removesuffix(";").rstrip()
+    return lines, "\n".join(rows[end:]).strip().removesuffix(";").rstrip(), end
 
 
 def _mistakes_in(sql: str, parameters: Mapping[str, float]) -> list[str]:
@@ -171,4 +202,22 @@ def _mistakes_in(sql: str, parameters: Mapping[str, float]) -> list[str]:
         ),
         *(f"{{{name}:…}} is no parameter {did_you_mean(name, known)}" for name in bound if name not in known),
         *(f"parameter {name} is not used in the SELECT" for name in parameters if name not in bound),
+        *(
+            f"{name} is a table with other rows than those to be published: write {_instead_of(name)}"
+            for name in _tables_named(sql)
+        ),
     ]
+
+
+def _tables_named(sql: str) -> Iterator[str]:
+    """Yield the pipeline's tables that a SELECT reads by their names, but subqueries that it names so itself."""
+    names = _NO_NAME.sub(lambda match: " " if match[0].startswith(("--", "/*")) else "()", sql)
+    for name in dict.fromkeys(_TABLE.findall(names)):
+        if not re.search(rf"\b{name}\s+AS\s*\(", names, re.IGNORECASE):
+            yield name
+
+
+def _instead_of(table: str) -> str:
+    """Return the placeholder that a table's name was to be."""
+    near = nearest(table, PLACEHOLDERS)
+    return f"{{{near}}}" if near else f"a placeholder ({', '.join(PLACEHOLDERS)})"

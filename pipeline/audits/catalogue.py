@@ -6,11 +6,12 @@
     level = "warn"
 
     [network.torus.row_counts]
-    ratio = 0.2
+    ratio = 5
 """
 
 from __future__ import annotations
 
+import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pipeline.audits import HINT, LEVELS, Audit, Level, parse_audit
+from pipeline.audits import EXPECTED_NUMBER, HINT, LEVELS, Audit, Level, is_threshold, parse_audit
 from pipeline.errors import ConfigError, did_you_mean
 
 CHANGES = "audits.toml"
@@ -37,6 +38,17 @@ class ChosenAudit:
     def name(self) -> str:
         """The audit's name."""
         return self.audit.name
+
+    @property
+    def changed(self) -> dict[str, float]:
+        """The parameters that ``audits.toml`` changed."""
+        return {name: value for name, value in self.parameters.items() if value != self.audit.parameters[name]}
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for people: its file, and what ``audits.toml`` makes of that."""
+        values = ", ".join(f"{name} = {value:.15g}" for name, value in self.changed.items())
+        return f"{self.audit.place} with {values} of {CHANGES}" if values else self.audit.place
 
 
 @dataclass(frozen=True)
@@ -65,11 +77,14 @@ class Catalogue:
                 found.append(ChosenAudit(audit, level, {**audit.parameters, **values}))
         return found
 
-    def chosen_own(self, network: str) -> list[ChosenAudit]:
-        """Return the operator's own audits of a network; where something is wrong, those that can be read."""
+    def chosen_by_operator(self, network: str) -> list[ChosenAudit]:
+        """Return the operator's own audits of a network, and the packaged ones whose parameters were changed.
+
+        Where something is wrong, their own that can be read.
+        """
         if self.mistakes:
             return [ChosenAudit(self.audits[name], "hold", self.audits[name].parameters) for name in sorted(self.own)]
-        return [each for each in self.chosen(network) if each.name in self.own]
+        return [each for each in self.chosen(network) if each.name in self.own or each.changed]
 
 
 def load_catalogue(directory: Path | None, networks: Sequence[str]) -> Catalogue:
@@ -116,7 +131,7 @@ def _read(path: Path) -> str:
             data = file.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
             raise ConfigError(f"{path}: has more than {_MOST_BYTES:,} bytes", hint=HINT)
-        return data.decode()
+        return data.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", hint=HINT) from error
     except UnicodeDecodeError as error:
@@ -124,11 +139,14 @@ def _read(path: Path) -> str:
 
 
 def _changes(path: Path, mistakes: list[str]) -> dict[str, Any]:
-    if not path.exists():
-        return {}
     try:
+        path.lstat()
         return tomllib.loads(_read(path))
-    except tomllib.TOMLDecodeError as error:
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # there is none; of a link to nowhere it is _read that fails
+    except OSError as error:
+        mistakes.append(f"{path}: cannot be read: {error.strerror}")
+    except (ValueError, RecursionError) as error:
         mistakes.append(f"{path}: is not TOML: {error}")
     except ConfigError as error:
         mistakes.append(str(error))
@@ -144,16 +162,23 @@ def _mistakes_of(
 ) -> Iterator[str]:
     """Yield what is wrong with what was changed; ``known`` has None for an audit whose file could not be read."""
     for name, changed in changes.items():
-        yield from _mistakes_in(f"{place}: [{name}]", name, changed, known)
+        if name in networks and name not in known:
+            section = next(iter(changed), "AUDIT") if isinstance(changed, dict) else "AUDIT"
+            yield f"{place}: [{name}]: {name} is a network: write [network.{name}.{section}]"
+        else:
+            yield from _mistakes_in(f"{place}: [{name}]", name, changed, known)
     if not isinstance(of_networks, dict):
         yield f"{place}: network: expected [network.NAME.AUDIT]"
         return
     for network, each in of_networks.items():
-        if network not in networks or not isinstance(each, dict):
-            yield f"{place}: [network.{network}]: expected a network and an audit {did_you_mean(network, networks)}"
-            continue
-        for name, changed in each.items():
-            yield from _mistakes_in(f"{place}: [network.{network}.{name}]", name, changed, known)
+        where = f"{place}: [network.{network}"
+        if network not in networks:
+            yield f"{where}]: {network} is not in INGESTION_NETWORKS {did_you_mean(network, networks)}"
+        elif not isinstance(each, dict):
+            yield f"{where}]: expected [network.{network}.AUDIT]"
+        else:
+            for name, changed in each.items():
+                yield from _mistakes_in(f"{where}.{name}]", name, changed, known)
 
 
 def _mistakes_in(place: str, name: str, changed: Any, known: Mapping[str, Audit | None]) -> Iterator[str]:
@@ -174,5 +199,5 @@ def _wrong_values(place: str, changed: Mapping[str, Any], audit: Audit) -> Itera
                 yield f"{place}: level: expected {', '.join(LEVELS)}, found {value!r}"
         elif key not in audit.parameters:
             yield f"{place}: {audit.name} has no parameter {key} {did_you_mean(key, ['level', *audit.parameters])}"
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
-            yield f"{place}: {key}: expected a number, found {value!r}"
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not is_threshold(value):
+            yield f"{place}: {key}: {EXPECTED_NUMBER}, found {reprlib.repr(value)}"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from pipeline.audits import IN_MESSAGE, Audit
+from pipeline.audits import IN_MESSAGE, Audit, replace_placeholders
 from pipeline.audits.catalogue import ChosenAudit
 from pipeline.errors import WarehouseError
 from pipeline.snapshot import Snapshot
@@ -118,7 +117,7 @@ def ask_audits(warehouse: Warehouse, candidate: Candidate, chosen: Sequence[Chos
 def _hint_of(each: ChosenAudit, error: WarehouseError) -> str:
     if error.transient:
         return error.hint
-    return f"correct {each.audit.place}, or switch the audit off in audits.toml; nothing was published"
+    return f"correct {each.place}, or switch the audit off in audits.toml; nothing was published"
 
 
 def _ask(warehouse: Warehouse, candidate: Candidate, each: ChosenAudit) -> list[dict[str, Any]]:
@@ -137,7 +136,7 @@ def _fill(audit: Audit, rows_of: Callable[[Table], Mapping[str, str]]) -> str:
     given = {**_COUNTS}
     for name in audit.tables:
         given |= rows_of(BY_NAME[name])
-    return re.sub(r"\{\s*(\w+)\s*\}", lambda match: f"({given[match[1]]})", audit.sql)
+    return replace_placeholders(audit.sql, given)
 
 
 #: Rows that are known from publications.
@@ -205,7 +204,7 @@ def find_mistakes(warehouse: Warehouse, chosen: Sequence[ChosenAudit]) -> Iterat
         except WarehouseError as error:
             if error.transient:
                 raise
-            yield f"{each.audit.place}: {error}"
+            yield f"{each.place}: {error}"
         else:
             yield from _mistakes_of_answer(each.audit, [str(name) for name, *_ in found])
 

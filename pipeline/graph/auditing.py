@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from loguru import logger
 
-from pipeline.audits import HINT
+from pipeline.audits import HINT, Audit
 from pipeline.audits.runner import DAYS, MOST, AuditResult, Candidate, ask_audits, find_mistakes
 from pipeline.errors import ConfigError, HeldError, WarehouseError
 from pipeline.graph import steps
@@ -51,8 +51,10 @@ def audit_snapshot(context: Context, snapshot: Snapshot) -> steps.Facts:
     for result in found["warned"]:
         logger.warning("Audit {} warns: {}", result.name, found_by(result))
     if found["held"]:
-        days = f"compared with {compared_days(candidate.dates)}"
-        lines = [f"held by {result.name}: {found_by(result)}; {days}" for result in found["held"]]
+        lines = [
+            f"held by {result.name}: {found_by(result)}{_comparison(result.chosen.audit, candidate.dates)}"
+            for result in found["held"]
+        ]
         raise HeldError(*lines, hint=hint_to_accept(snapshot))
     return {
         "audits": len(rows),
@@ -94,6 +96,13 @@ def compared_days(days: Sequence[str]) -> str:
     return days[0] if len(days) == 1 else f"{len(days)} days from {min(days)} to {max(days)}"
 
 
+def _comparison(audit: Audit, days: Sequence[str]) -> str:
+    """Return for people which of the days an audit reads, the nearest first; nothing of one that reads none."""
+    if not audit.compares:
+        return ""
+    return f"; compared with {compared_days(days[:1] if audit.compares == 'nearest' else days)}"
+
+
 def hint_to_accept(snapshot: Snapshot) -> str:
     """Return what can be done about a snapshot that is held."""
     accept = f"sot-ingest accept {snapshot.options} --reason '…'"
@@ -119,13 +128,14 @@ def _row(summary: AuditRow, result: AuditResult, outcome: Outcome) -> AuditRow:
 def require_right_audits(context: Context, networks: Sequence[str]) -> None:
     """Raise ConfigError that lists what is wrong with audits' files, one a line: also what ClickHouse finds.
 
-    It is asked about the operator's own. What the warehouse does not answer, the steps tell.
+    It is asked about what the operator wrote: audits of their own, and changed parameters of packaged ones. What the
+    warehouse does not answer, the steps tell.
     """
     mistakes = list(context.audits.mistakes)
     try:
         for network in networks:
-            if own := context.audits.chosen_own(network):
-                mistakes += find_mistakes(context.warehouse(network), own)
+            if chosen := context.audits.chosen_by_operator(network):
+                mistakes += find_mistakes(context.warehouse(network), chosen)
     except WarehouseError as error:
         logger.debug("Could not ask ClickHouse about the audits of INGESTION_AUDITS_PATH: {}", error)
     if mistakes:

@@ -100,8 +100,7 @@ def test_an_absurd_day_is_held_until_it_is_accepted(deployment: Deployment, buck
     held = deployment.run(absurd.snapshot)
     assert held.exit_code == 30
     assert [event["message"] for event in held.errors()] == [
-        f"Step failed: held by few_{name}: raw_{name} has {rows} rows, expected at least 10; compared with nothing, "
-        "for no other day is published"
+        f"Step failed: held by few_{name}: raw_{name} has {rows} rows, expected at least 10"
         for name, rows in (("alerts", 3), ("clusters", 2))
     ]
     assert "sot-ingest accept --date 2025-08-01 --network torus" in held.errors()[0]["hint"]

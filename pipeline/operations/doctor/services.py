@@ -188,7 +188,7 @@ def check_audits(examination: Examination) -> Iterator[CheckResult]:
     yield from local.check_audits(examination)
     catalogue, is_right = examination.context.audits, not examination.context.audits.mistakes
     for network in examination.settings.networks:
-        chosen = catalogue.chosen(network) if is_right else catalogue.chosen_own(network)
+        chosen = catalogue.chosen(network) if is_right else catalogue.chosen_by_operator(network)
         try:
             mistakes = list(find_mistakes(examination.context.warehouse(network), chosen))
         except WarehouseError:

@@ -64,12 +64,20 @@ def test_levels_and_thresholds_are_changed_for_all_or_one_network(tmp_path: Path
 MISTAKES = {
     '[meine]\nlevel = "off"': "[meine]: there is no audit meine (did you mean mine?)",
     '[mine]\nlevel = "of"': "[mine]: level: expected hold, warn, off, found 'of'",
-    "[mine]\nleast = true": "[mine]: least: expected a number, found True",
-    "[mine]\nleast = nan": "[mine]: least: expected a number, found nan",
+    "[mine]\nleast = true": "[mine]: least: expected a finite number above 0, found True",
+    "[mine]\nleast = nan": "[mine]: least: expected a finite number above 0, found nan",
+    "[mine]\nleast = inf": "[mine]: least: expected a finite number above 0, found inf",
+    "[mine]\nleast = 0": "[mine]: least: expected a finite number above 0, found 0",
+    f"[mine]\nleast = 1{'0' * 400}": "[mine]: least: expected a finite number above 0, found 10000",
+    f"[mine]\nleast = 1{'0' * 5000}": "is not TOML: ",
     "[mine]\nlast = 1": "[mine]: mine has no parameter last (did you mean least?)",
     "mine = 1": "[mine]: expected a table",
-    "[network.toru.mine]\nleast = 1": "[network.toru]: expected a network and an audit (did you mean torus?)",
+    "[network.toru.mine]\nleast = 1": "[network.toru]: toru is not in INGESTION_NETWORKS (did you mean torus?)",
     "[network.torus.meine]\nleast = 1": "[network.torus.meine]: there is no audit",
+    "[network.torus]\nmine = 1": "[network.torus.mine]: expected a table",
+    "[network]\ntorus = 1": "[network.torus]: expected [network.torus.AUDIT]",
+    "[torus.mine]\nleast = 1": "[torus]: torus is a network: write [network.torus.mine]",
+    "torus = 1": "[torus]: torus is a network: write [network.torus.AUDIT]",
     "network = 1": "network: expected [network.NAME.AUDIT]",
     "[mine": "is not TOML",
 }
@@ -93,7 +101,7 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
     catalogue = load(tmp_path, changes, mine=OWN.replace("hold", "stop"), empty_table=OWN, good=OWN)
     lines = catalogue.mistakes
     assert len(lines) == 4
-    assert [each.name for each in catalogue.chosen_own("torus")] == ["empty_table", "good"]
+    assert [each.name for each in catalogue.chosen_by_operator("torus")] == ["empty_table", "good"]
     assert "latin.sql: is not UTF-8" in lines[1]
     assert "there is a packaged audit empty_table" in lines[0]
 
@@ -102,3 +110,40 @@ def test_a_directory_that_cannot_be_read_is_a_mistake(tmp_path: Path) -> None:
     """As is a file instead of one."""
     (line,) = load_catalogue(tmp_path / "none", ["torus"]).mistakes
     assert line.startswith(f"INGESTION_AUDITS_PATH: {tmp_path}/none cannot be read")
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    """Some editors write one."""
+    for name, text in {"mine.sql": OWN, "audits.toml": "[mine]\nleast = 2"}.items():
+        (tmp_path / name).write_text(text, "utf-8-sig")
+    catalogue = load_catalogue(tmp_path, ["torus"])
+    assert catalogue.mistakes == ()
+    assert catalogue.changes == {"mine": {"least": 2}}
+
+
+def test_a_file_of_changes_that_cannot_be_read_is_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that leads nowhere; a directory in which nothing may be looked at."""
+    path = tmp_path / "audits.toml"
+    path.symlink_to(tmp_path / "none")
+    assert load_catalogue(tmp_path, []).mistakes == (f"{path}: cannot be read: No such file or directory",)
+
+    def lstat(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    assert load_catalogue(tmp_path, []).mistakes == (f"{path}: cannot be read: Permission denied",)
+
+
+def test_a_packaged_audit_whose_parameter_was_changed_is_the_operators(tmp_path: Path) -> None:
+    """It names the file and the value; a level alone, or the default, changes nothing that ClickHouse is asked."""
+    changes = """
+        stale_alerts.level = "hold"
+        empty_table.rows = 8
+        network.torus.stale_features.sample = 0.5
+    """
+    catalogue = load(tmp_path, changes, mine=OWN)
+    assert [each.place for each in catalogue.chosen_by_operator("torus")] == [
+        f"{tmp_path}/mine.sql",
+        "stale_features with sample = 0.5 of audits.toml",
+    ]
+    assert [each.name for each in catalogue.chosen_by_operator("bitcoin")] == ["mine"]

@@ -152,6 +152,14 @@ def test_clickhouse_says_what_is_wrong_with_a_file(warehouse: Warehouse, mistake
     assert said in line
 
 
+def test_clickhouse_says_what_is_wrong_with_a_changed_parameter(warehouse: Warehouse, tmp_path: Path) -> None:
+    """Of a packaged audit, with what changed it."""
+    (tmp_path / "audits.toml").write_text("stale_features.sample = 0.5")
+    (line,) = find_mistakes(warehouse, load_catalogue(tmp_path, ["torus"]).chosen_by_operator("torus"))
+    assert line.startswith("stale_features with sample = 0.5 of audits.toml: ")
+    assert "Value 0.5 cannot be parsed" in line
+
+
 def test_the_example_of_the_documentation_is_an_audit(warehouse: Warehouse) -> None:
     """As it stands there."""
     page = (Path(__file__).parents[3] / "docs" / "audits.md").read_text("utf-8")
