@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 
 import click
@@ -30,7 +30,8 @@ def command(day: date | None, networks: tuple[str, ...], window_days: int, as_js
 
     Of what was loaded last: held, not published yet, or what readers see.
 
-    Exit code 0 when all is well, 3 when something is wrong that nobody accepted, 35 when that is not known.
+    Exit code 0 when all is well, 3 when something is wrong that nobody accepted, 20 when of a network nothing is
+    published or loaded, 35 when that is not known.
     """
     chosen = options.load_settings()
     names = options.chosen_networks(chosen, networks)
@@ -55,7 +56,13 @@ def command(day: date | None, networks: tuple[str, ...], window_days: int, as_js
     else:
         for each in found:
             _print(each)
-    sys.exit(exit_codes.FINDINGS if any(each.is_wrong for each in found) else 0)
+    sys.exit(_code_of(found, len(names)))
+
+
+def _code_of(found: Sequence[Audited], asked: int) -> int:
+    if any(each.is_wrong for each in found):
+        return exit_codes.FINDINGS
+    return exit_codes.MISSING if len(found) < asked else 0
 
 
 def _print(audited: Audited) -> None:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 from loguru import logger
 
 from pipeline.errors import WarehouseError
+from pipeline.graph.auditing import hint_to_accept
 from pipeline.graph.context import Context
 from pipeline.graph.targets import VisibleSnapshot
-from pipeline.operations.findings import command_for
 from pipeline.operations.history import attempts_of
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse.audit_log import is_held, newest_verdicts
@@ -61,8 +61,7 @@ def readiness_of(shared: Context, snapshot: Snapshot) -> Readiness:
     verdict = newest_verdicts(warehouse, snapshot.network, day, day).get(snapshot)
     before = newest_publication(warehouse, snapshot)
     if verdict and is_held(verdict, before.published_at if before else None):
-        hint = f"look at what was found, then accept it: {command_for('accept', snapshot)} --reason …"
-        return Readiness(snapshot, "held", error=f"held by {verdict.message}", hint=hint)
+        return Readiness(snapshot, "held", error=f"held by {verdict.message}", hint=hint_to_accept(snapshot))
     attempts = attempts_of(step_records(warehouse, snapshot.network, day, day, snapshot.window_days))
     if attempts and attempts[0].outcome == "failed":
         failed = attempts[0].troubles[-1]

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any
 
+from pipeline.graph.auditing import hint_to_accept
 from pipeline.graph.context import Context
 from pipeline.operations.findings import Finding, command_for, rerun_command
 from pipeline.operations.replicas import HostBehind, hosts_behind
@@ -18,6 +19,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.sources import Source
 from pipeline.tables import BY_NAME, TABLES, Table
 from pipeline.warehouse import MissingTableError, Warehouse
+from pipeline.warehouse.audit_log import AuditRow, is_held, newest_verdicts
 from pipeline.warehouse.collect import require_all_publications
 from pipeline.warehouse.compare import measure_load
 from pipeline.warehouse.ledger import RecordedLoad, recorded_loads
@@ -181,9 +183,19 @@ def _of_source(context: Context, snapshot: Snapshot, past: Sequence[Publication]
             hint = f"it stays so until upstream publishes a new one, or {rerun_command(snapshot)}"
             yield Finding("rolled back", _newest_at(source, snapshot), seen.source, hint, is_fault=False)
         else:
-            yield Finding(
-                "superseded upstream", _newest_at(source, snapshot), seen.source, command_for("run", snapshot)
-            )
+            found, hint = _newest_at(source, snapshot), command_for("run", snapshot)
+            if verdict := _hold_of_newest(context, snapshot, seen):
+                found, hint = f"{found}, held by {verdict.message}", hint_to_accept(snapshot)
+            yield Finding("superseded upstream", found, seen.source, hint)
+
+
+def _hold_of_newest(context: Context, snapshot: Snapshot, seen: Publication) -> AuditRow | None:
+    """Return the verdict that holds what is at the source, or None."""
+    day = snapshot.processing_date
+    verdict = newest_verdicts(context.warehouse(snapshot.network), snapshot.network, day, day).get(snapshot)
+    if verdict is None or not is_held(verdict, seen.published_at):
+        return None
+    return verdict if context.source.is_current(snapshot, {verdict.source: verdict.manifest_sha256}) else None
 
 
 def _newest_at(source: Source, snapshot: Snapshot) -> str:
