@@ -13,15 +13,17 @@ passed: ``sot-ingest audit`` shows them. A line that is indented by three spaces
 In the SELECT stand for
 
     {raw_features}          the rows that are about to be published, of that table; so for every other table
-    {raw_features_before}   the rows published for the nearest earlier days, up to seven, of the same network and window
-    {raw_features_nearest}  those of the nearest of these days alone
+    {raw_features_before}   the published rows that these are compared with, of the same network and window
+    {raw_features_nearest}  those of the nearest day alone
     {row_counts}            table, rows: of what is about to be published; no table is read
-    {row_counts_before}     processing_date, table, rows: of the same earlier days; no table is read
+    {row_counts_before}     processing_date, table, rows: of the same days; no table is read
     {days_before}           processing_date: those days, the nearest first
     {ratio:Float64}         a parameter, with the type that it is wanted in
     {processing_date:Date}  {window_days:UInt16}  {network:String}  the snapshot
 
-Where no earlier day is published, the nearest later ones are compared with: a backfill. Where none is, these are empty.
+Compared with are up to seven days: the nearest earlier ones and, where fewer than three are published, the nearest
+later ones (a backfill). For a day that is published anew, what readers see of it is compared with, too, and is the
+nearest: its ``processing_date`` is the snapshot's own. Where nothing is published, these are empty.
 An audit that names a table that is not ingested (INGESTION_TABLES) is left out.
 """
 

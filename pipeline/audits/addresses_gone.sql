@@ -1,6 +1,7 @@
 -- The addresses that raw_features had on the nearest published day are still there: at most the share `share` is gone
--- for each day that lies between, beside those that a rolling window leaves behind, and `distance` standard deviations
--- of that, which is much for few addresses. No rule for a snapshot that upstream's exporter cut at `most_rows` rows.
+-- for each day that lies between (for one day, of a day that is published anew), beside those that a rolling window
+-- leaves behind, and `distance` standard deviations of that, which is much for few addresses. No rule for a snapshot
+-- that upstream's exporter cut at `most_rows` rows.
 -- level: hold
 -- message: raw_features: {gone} of {rows} addresses of {nearest} are gone, expected at most {most}
 -- parameter share = 0.3
@@ -8,7 +9,7 @@
 -- parameter most_rows = 1000000
 WITH
     (1 - {share:Float64}) * (1 - 1 / {window_days:UInt16}) AS kept_a_day,
-    pow(kept_a_day, abs(dateDiff('day', nearest, {processing_date:Date}))) AS kept
+    pow(kept_a_day, greatest(abs(dateDiff('day', nearest, {processing_date:Date})), 1)) AS kept
 SELECT
     count() AS rows,
     countIf(cityHash64(address) NOT IN (SELECT cityHash64(address) FROM {raw_features})) AS gone,

@@ -2,8 +2,8 @@
 -- few rows, within `distance` standard deviations, so that 40 alerts may not become 1, but 4 may. The deviation is that
 -- of a Poisson count or, where that is more, the days' own scatter around their median. No rule when the nearest day
 -- has about as many, within the square root of the factor or half the distance: what was accepted yesterday is not held
--- today. For each week without a published day the factor grows by `weekly`. No rule with fewer than `fewest_days`
--- days; of a table without rows see empty_table.
+-- today. For each week without a published day the factor grows by `weekly`. With fewer than `fewest_days` days the
+-- one rule is that a day that is published anew has not too few rows. Of a table without rows see empty_table.
 -- level: hold
 -- message: {table} has {rows} rows, expected {least} to {most}: {median} is the median of {days} published days
 --     ({first} to {last})
@@ -25,7 +25,7 @@ SELECT
     ceil(least(median / factor, pow(greatest(sqrt(median) - far, 0), 2))) AS least,
     floor(greatest(median * factor, pow(sqrt(median) + far, 2))) AS most,
     rows > 0
-        AND days >= {fewest_days:Float64}
+        AND (days >= {fewest_days:Float64} OR is_anew AND rows < least)
         AND rows NOT BETWEEN least AND most
         AND rows NOT BETWEEN least(nearest / sqrt(factor), pow(greatest(sqrt(nearest) - far / 2, 0), 2))
             AND greatest(nearest * sqrt(factor), pow(sqrt(nearest) + far / 2, 2)) AS wrong
@@ -37,7 +37,9 @@ INNER JOIN
         count() AS days,
         min(processing_date) AS first,
         max(processing_date) AS last,
-        min(abs(dateDiff('day', processing_date, {processing_date:Date}))) AS gap,
+        max(processing_date = {processing_date:Date}) AS is_anew,
+        minIf(abs(dateDiff('day', processing_date, {processing_date:Date})), processing_date != {processing_date:Date})
+            AS gap,
         argMin(rows, abs(dateDiff('day', processing_date, {processing_date:Date}))) AS nearest,
         quantileExactInclusive(0.5)(rows) AS median,
         1.4826 * arrayReduce('median', arrayMap(x -> abs(sqrt(x) - sqrt(median)), groupArray(rows))) AS scatter

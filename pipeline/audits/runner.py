@@ -18,7 +18,7 @@ from pipeline.warehouse.dictionary import quoted
 from pipeline.warehouse.ledger import PARTITION_FILTER, snapshot_params
 from pipeline.warehouse.nearest import PublishedDay
 
-DAYS = 7  #: that a snapshot is compared with, at the most
+DAYS = 7  #: other days that a snapshot is compared with, at the most
 MOST = 20  #: rows of an audit's answer
 LONGEST, SHOWN = 200, 10  #: characters of a figure that people are shown, and items of a list
 
@@ -50,12 +50,17 @@ class Candidate:
     snapshot: Snapshot
     load_ids: Mapping[str, str]  #: by table name
     row_counts: Mapping[str, int]  #: by table name
-    days: Sequence[PublishedDay]  #: what it is compared with, the nearest first
+    days: Sequence[PublishedDay]  #: the published days around it, the nearest first
+
+    @property
+    def others(self) -> list[PublishedDay]:
+        """The days that it is compared with: never its own loads, which may be published already."""
+        return [day for day in self.days if day.load_ids != self.load_ids]
 
     @property
     def dates(self) -> list[str]:
         """The days that it is compared with, as they are recorded."""
-        return [day.processing_date.isoformat() for day in self.days]
+        return [day.processing_date.isoformat() for day in self.others]
 
 
 @dataclass(frozen=True)
@@ -169,10 +174,12 @@ def _facts(candidate: Candidate) -> dict[str, Any]:
     loads = {
         f"_{name}{suffix}": json.dumps([day.load_ids[name] for day in days if name in day.load_ids])
         for name in BY_NAME
-        for suffix, days in (("_before", candidate.days), ("_nearest", candidate.days[:1]))
+        for suffix, days in (("_before", candidate.others), ("_nearest", candidate.others[:1]))
     }
     counts = [
-        (day.processing_date.isoformat(), name, rows) for day in candidate.days for name, rows in day.row_counts.items()
+        (day.processing_date.isoformat(), name, rows)
+        for day in candidate.others
+        for name, rows in day.row_counts.items()
     ]
     return {
         **snapshot_params(candidate.snapshot),

@@ -143,7 +143,7 @@ _COUNT = click.IntRange(min=0)
 @click.option("--alerts", type=_COUNT, help="Rows. [default: features / 5]")
 @click.option("--clusters", type=_COUNT, help="Rows. [default: features / 20]")
 @click.option("--address-labels", type=_COUNT, help="Rows. [default: features / 2]")
-@click.option("--seed", default=0, show_default=True, help="Another seed, other values.")
+@click.option("--seed", default=0, show_default=True, help="Another seed, other values of the same addresses.")
 @click.option("--row-group-rows", type=click.IntRange(min=1), default=ROW_GROUP_ROWS, show_default=True)
 def main(directory: Path, networks: str, dates: str, features: int, **options: Any) -> None:
     """Write a demo bucket in upstream's format into DIRECTORY."""

@@ -57,12 +57,13 @@ class Part:
     def stream(self, name: str, *, entity: bool = False) -> Any:
         """Return a hash to take any number of bytes from.
 
-        An entity's stream is the same in all tables and on all days of a network, so that row 7 of every file
-        is about the same address. The shared file is the same on all days.
+        An entity's stream is the same in all tables, on all days and for all seeds of a network, so that row 7 of
+        every file is about the same address. The shared file is the same on all days.
         """
         day = "" if entity or self.table.shared else str(self.snapshot)
         scope = "" if entity else self.table.name
-        text = f"{self.seed} {self.snapshot.network} {day} {scope} {name} {self.start}"
+        seed = 0 if entity else self.seed
+        text = f"{seed} {self.snapshot.network} {day} {scope} {name} {self.start}"
         return hashlib.shake_128(text.encode())
 
     def hex(self, name: str, digits: int, *, entity: bool = False, rows: int | None = None) -> pa.Array:

@@ -12,10 +12,12 @@ from pipeline.warehouse import MissingTableError, Warehouse
 from pipeline.warehouse.ledger import snapshot_params
 from pipeline.warehouse.rows import read_row
 
+ENOUGH = 3  #: days before a snapshot's; with fewer, those after it are looked at, too
+
 
 @dataclass(frozen=True)
 class PublishedDay:
-    """What readers see of another date."""
+    """What readers see of a date."""
 
     processing_date: date
     load_ids: Mapping[str, str]  #: by table name
@@ -23,9 +25,10 @@ class PublishedDay:
 
 
 def nearest_days(warehouse: Warehouse, snapshot: Snapshot, most: int) -> list[PublishedDay]:
-    """Return up to ``most`` published days before a snapshot's, the nearest first; when there is none, those after it.
+    """Return what readers see of a snapshot's own day, and of up to ``most`` other days, the nearest first.
 
-    Of the same network and window; one query. Days of which readers see nothing are none.
+    The other days are those before it; where these are fewer than ``ENOUGH``, the nearest ones after it are added. Of
+    the same network and window; one query. Days of which readers see nothing are none.
     """
     try:
         rows = warehouse.query(
@@ -40,12 +43,12 @@ def nearest_days(warehouse: Warehouse, snapshot: Snapshot, most: int) -> list[Pu
                     processing_date,
                     argMax((action, load_ids, row_counts), (published_at, mapValues(load_ids))) AS newest
                 FROM {{database}}.{PUBLICATIONS}
-                WHERE window_days = {{window_days:UInt16}} AND processing_date != {{processing_date:Date}}
+                WHERE window_days = {{window_days:UInt16}}
                 GROUP BY processing_date
             )
             WHERE newest.1 != 'retire'
-            ORDER BY processing_date > {{processing_date:Date}}, abs(processing_date - {{processing_date:Date}})
-            LIMIT {{most:UInt8}} BY processing_date > {{processing_date:Date}}
+            ORDER BY abs(processing_date - {{processing_date:Date}}), processing_date
+            LIMIT {{most:UInt8}} BY sign(processing_date - {{processing_date:Date}})
             """,
             **snapshot_params(snapshot),
             most=most,
@@ -54,4 +57,6 @@ def nearest_days(warehouse: Warehouse, snapshot: Snapshot, most: int) -> list[Pu
         return []
     days = [read_row(PublishedDay, row) for row in rows]
     before = [day for day in days if day.processing_date < snapshot.processing_date]
-    return before or days
+    after = [day for day in days if day.processing_date > snapshot.processing_date]
+    left_out = after[max(most - len(before), 0) :] if len(before) < ENOUGH else after
+    return [day for day in days if day not in left_out]

@@ -26,7 +26,7 @@ FEW = """-- Fewer rows than a table ever has.
 -- parameter least = 10
 SELECT table, rows, {{least:UInt32}} AS least, rows < least AS wrong FROM {{row_counts}} WHERE table = 'raw_{name}'
 """
-ABSURD = Rows(features=50, alerts=3, clusters=2, address_labels=40)
+ABSURD = Rows(features=50, alerts=9, clusters=9, address_labels=40)
 DAY = ("--date", "2025-08-01", "--network", "torus")
 
 
@@ -101,7 +101,7 @@ def test_an_absurd_day_is_held_until_it_is_accepted(deployment: Deployment, buck
     assert held.exit_code == 30
     assert [event["message"] for event in held.errors()] == [
         f"Step failed: held by few_{name}: raw_{name} has {rows} rows, expected at least 10"
-        for name, rows in (("alerts", 3), ("clusters", 2))
+        for name, rows in (("alerts", 9), ("clusters", 9))
     ]
     assert "sot-ingest accept --date 2025-08-01 --network torus" in held.errors()[0]["hint"]
     assert seen_alerts(deployment) == SMALL.alerts
@@ -187,7 +187,7 @@ def test_what_is_not_as_it_was_held_is_not_accepted(
     assert (changed.exit_code, "upstream has published another manifest" in changed.log()[0]["message"]) == (2, True)
     elsewhere = Deployment(on_server.source, on_server.reader, tmp_path / "elsewhere", on_server.variables)
     new = elsewhere.run(absurd.snapshot)
-    assert (new.exit_code, "raw_clusters has 1 rows" in new.errors()[1]["message"]) == (30, True)
+    assert (new.exit_code, "raw_clusters has 8 rows" in new.errors()[1]["message"]) == (30, True)
 
     reader = on_server.reader
     assert isinstance(reader, ServerReader)

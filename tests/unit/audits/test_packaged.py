@@ -426,6 +426,31 @@ def test_a_copy_of_the_day_before_is_told(
     assert stage.found(stage.with_table(table, copied, rows=9), [packaged()[audit]]) == {}
 
 
+def test_a_day_that_is_published_anew_is_compared_with_what_readers_see_of_it(stage: Stage) -> None:
+    """A file that is exported again is no stale copy, one of the day before is; what is right now may be published."""
+    seen = PublishedDay(DAY, stage.good.load_ids, ROWS)
+    again = stage.with_table(FEATURES, {})
+    again = replace(again, load_ids={**again.load_ids, ALERTS: stage.with_table(ALERTS, {}).load_ids[ALERTS]})
+    assert stage.found(replace(again, days=[seen])) == {}
+    again = replace(again, days=[seen, *stage.good.days])
+    assert stage.found(again) == {}
+    of_yesterday = stage.with_table(FEATURES, {"closeness": "9 + number / 7"})
+    assert list(stage.found(replace(of_yesterday, days=again.days))) == ["stale_features"]
+
+    few, alike = (
+        stage.with_table(FEATURES, {"graph_anomaly_score": "0", **values}, rows=rows)
+        for rows, values in ((5, {}), (200, {"closeness": "number / 9"}))
+    )
+    first_day = [seen]
+    assert stage.found(replace(few, days=first_day)).keys() - {"features_sums"} == {"addresses_gone", "row_counts"}
+    assert stage.found(replace(alike, days=first_day)).keys() == {"constant_scores"}
+    for wrong in (few, alike):
+        mended = [PublishedDay(DAY, wrong.load_ids, wrong.row_counts), *stage.good.days]
+        assert stage.found(replace(stage.good, days=mended)) == {}
+    moved = stage.with_table(FEATURES, {"address": "leftPad(toString(number + 86), 8, '0')"})
+    assert stage.found(replace(moved, days=first_day)) == {}
+
+
 def test_addresses_that_are_gone_are_counted(stage: Stage) -> None:
     """87 of 200 after a day are too many, 86 are not; all of them are not after a month; nor when rows were cut."""
     audit = packaged()["addresses_gone"]
@@ -490,7 +515,8 @@ def test_values_that_upstream_does_not_know_are_told_once(stage: Stage) -> None:
             f"raw_address_labels.trust_level is 'hearsay' in 100 rows: {known}",
         ],
     }
-    day_after = replace(candidate, days=[PublishedDay(DAY, candidate.load_ids, ROWS)])
+    loads = {table: candidate.load_ids[table] for table in (ALERTS, LABELS)}
+    day_after = replace(candidate, days=[PublishedDay(DAY, loads, ROWS)])
     assert stage.found(day_after, audits) == {}
 
 

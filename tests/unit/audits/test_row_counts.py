@@ -32,12 +32,15 @@ def warehouse(databases: Databases) -> Warehouse:
 def told(
     warehouse: Warehouse, cases: Mapping[str, tuple[int, Sequence[int]]], *, nearest: int = -1
 ) -> dict[str, list[str]]:
-    """Return what is said of a count after other counts, the last of them being ``nearest`` days away, by audit."""
+    """Return what is said of a count after other counts, by audit.
+
+    The last of them is ``nearest`` days away: with 0 it is what readers see of the same day.
+    """
     step = 1 if nearest > 0 else -1
     days = [
         PublishedDay(
             DAY + timedelta(nearest + step * distance),
-            {},
+            {"raw_features": f"load {distance}"},
             {case: counts[-1 - distance] for case, (_, counts) in cases.items() if distance < len(counts)},
         )
         for distance in range(DAYS)
@@ -100,6 +103,25 @@ def test_an_empty_table_is_told_when_it_usually_is_not(warehouse: Warehouse) -> 
     assert told(warehouse, {"raw_clusters": EMPTY["clusters"]})["empty_table"] == [
         "raw_clusters has 0 rows, expected some: 10 is the median of 7 published days"
     ]
+
+
+def test_a_day_that_is_published_anew_is_compared_with_what_readers_see_of_it(warehouse: Warehouse) -> None:
+    """Also where it is the only day, which may be mended, but not fall; nor is what was published wrongly a rule."""
+    fallen = {"fallen": (1, [40]), "on the second day": (5, [200, 200])}
+    found = told(warehouse, {**fallen, "emptied": (0, [10])}, nearest=0)
+    assert sorted(message.partition(" has ")[0] for message in found.pop("row_counts")) == sorted(fallen)
+    assert [message.partition(" has ")[0] for message in found.pop("empty_table")] == ["emptied"]
+    assert found == {}
+    believable = {
+        "mended": (200, [5]),
+        "mended on the second day": (200, [200, 5]),
+        "mended later": (200, [190, 210, 200, 180, 205, 200, 5]),
+        "mended from too many": (200, [200, 200, 200, 900]),
+        "the same again": (5, [200, 200, 200, 5]),
+        "a bit less": (150, [200]),
+        "quiet": (0, [7]),
+    }
+    assert told(warehouse, believable, nearest=0) == {}
 
 
 def test_believable_counts_pass(warehouse: Warehouse) -> None:

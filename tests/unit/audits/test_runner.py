@@ -83,6 +83,19 @@ def test_a_first_day_has_nothing_before_it(warehouse: Warehouse) -> None:
         assert answer(warehouse, candidate, chosen(f"SELECT 1 AS what FROM {{{placeholder}}} AS x")) == []
 
 
+def test_loads_are_not_compared_with_themselves(warehouse: Warehouse) -> None:
+    """What is published of the same day is a day of comparison only as long as it is of other loads."""
+    seen, new = store(warehouse, DAY.processing_date, 50, "seen"), store(warehouse, DAY.processing_date, 51, "new")
+    before = store(warehouse, date(2025, 8, 9), 52, "of 9")
+    for mine, dates, label in ((new, ["2025-08-10", "2025-08-09"], "seen"), (seen, ["2025-08-09"], "of 9")):
+        candidate = Candidate(DAY, dict(mine.load_ids), mine.row_counts, [seen, before])
+        assert candidate.dates == dates
+        nearest = chosen(f"SELECT label AS what FROM {{{TABLE}_nearest}} AS l")
+        assert answer(warehouse, candidate, nearest) == [{"what": label}]
+        counted = chosen("SELECT count() AS what FROM {row_counts_before}")
+        assert answer(warehouse, candidate, counted) == [{"what": len(dates)}]
+
+
 def test_an_answer_is_bounded_and_the_wrong_rows_come_first(warehouse: Warehouse) -> None:
     """Of 1,000 rows 20 are taken; with ``wrong`` the others are figures, told by no message."""
     mine = store(warehouse, DAY.processing_date, 30, "mine")
