@@ -1,6 +1,6 @@
 -- Typologies and suspected address types are those that upstream knows, or that the nearest published day had, too.
 -- level: warn
--- message: raw_alerts.{column} is '{value}' in {rows} rows: upstream has no such value, nor had the nearest published
+-- message: raw_alerts.{column} is '{value}' (rows: {rows}): upstream has no such value, nor had the nearest published
 --     day
 SELECT
     each.1 AS column,

@@ -1,7 +1,7 @@
 -- Severities are of the four levels, confidences in 0..1, within `tolerance`, volumes in USD 0 or more, and the
 -- evidence is a JSON object.
 -- level: hold
--- message: raw_alerts: {rule} is broken in {broken} of {rows} rows, for example by '{example}'
+-- message: raw_alerts: {rule} does not hold in {broken} of {rows} rows, for example by '{example}'
 -- parameter tolerance = 0.000001
 SELECT
     each.1 AS rule,

@@ -1,7 +1,7 @@
 -- What upstream's code makes true of each cluster: it is of a kind that upstream knows, of two alerts or more, which
 -- are all in raw_alerts, the primary one among them; one of a single entity has a single address.
 -- level: warn
--- message: raw_clusters: {rule} is broken in {broken} of {rows} rows
+-- message: raw_clusters: {rule} does not hold in {broken} of {rows} rows
 SELECT
     each.1 AS rule,
     each.2 AS broken,

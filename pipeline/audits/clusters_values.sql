@@ -1,6 +1,6 @@
 -- Severities are of the four levels, confidences in 0..1, within `tolerance`, and volumes in USD 0 or more.
 -- level: hold
--- message: raw_clusters: {rule} is broken in {broken} of {rows} rows, for example by '{example}'
+-- message: raw_clusters: {rule} does not hold in {broken} of {rows} rows, for example by '{example}'
 -- parameter tolerance = 0.000001
 SELECT
     each.1 AS rule,

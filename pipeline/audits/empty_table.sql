@@ -2,7 +2,7 @@
 -- nearest day not none. Of labels one row is enough: they are a list, not counts of what happened. No rule with fewer
 -- than `fewest_days` days, unless the day is published anew.
 -- level: hold
--- message: {table} has {found} rows, expected some: {median} is the median of {days} published days
+-- message: {table} has no rows, expected some: {median} is the median of the published days (days: {days})
 -- parameter rows = 8
 -- parameter fewest_days = 3
 SELECT

@@ -2,7 +2,7 @@
 -- from, amounts within `tolerance` of the sum of both directions, and hours, weekdays, days, ratios and entropies are
 -- possible ones.
 -- level: warn
--- message: raw_features: {rule} is broken in {broken} of {rows} rows
+-- message: raw_features: {rule} does not hold in {broken} of {rows} rows
 -- parameter tolerance = 0.000001
 SELECT
     each.1 AS rule,

@@ -2,7 +2,7 @@
 -- within `tolerance`, and no NaN, each address has a transfer, and the two histograms have 24 and 7 entries whose sum
 -- is at most the number of all transfers.
 -- level: hold
--- message: raw_features: {rule} is broken in {broken} of {rows} rows, for example by '{example}'
+-- message: raw_features: {rule} does not hold in {broken} of {rows} rows, for example by '{example}'
 -- parameter tolerance = 0.000001
 WITH
     (amount -> amount < 0) AS is_negative,

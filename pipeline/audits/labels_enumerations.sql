@@ -1,6 +1,6 @@
 -- Network types and trust levels are those that upstream knows, or that the nearest published day had, too.
 -- level: warn
--- message: raw_address_labels.{column} is '{value}' in {rows} rows: upstream has no such value, nor had the nearest
+-- message: raw_address_labels.{column} is '{value}' (rows: {rows}): upstream has no such value, nor had the nearest
 --     published day
 SELECT
     each.1 AS column,

@@ -1,6 +1,6 @@
 -- Risks are of the four levels, confidences in 0..1, within `tolerance`.
 -- level: hold
--- message: raw_address_labels: {rule} is broken in {broken} of {rows} rows, for example by '{example}'
+-- message: raw_address_labels: {rule} does not hold in {broken} of {rows} rows, for example by '{example}'
 -- parameter tolerance = 0.000001
 SELECT
     each.1 AS rule,

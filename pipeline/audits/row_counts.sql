@@ -1,12 +1,13 @@
 -- Each table has about as many rows as on the published days before: within a factor of `ratio` of their median or, for
--- few rows, within `distance` standard deviations, so that 40 alerts may not become 1, but 4 may. The deviation is that
--- of a Poisson count or, where that is more, the days' own scatter around their median. No rule when the nearest day
--- has about as many, within the square root of the factor or half the distance: what was accepted yesterday is not held
--- today. For each week without a published day the factor grows by `weekly`. With fewer than `fewest_days` days the
--- one rule is that a day that is published anew has not too few rows. Of a table without rows see empty_table.
+-- few rows, within `distance` standard deviations, so that 40 alerts may not become 1, but 4 may become 1. The
+-- deviation is that of a Poisson count or, where that is more, the days' own scatter around their median. No rule when
+-- the nearest day has about as many, within the square root of the factor or half the distance: what was accepted
+-- yesterday is not held today. For each week without a published day the factor grows by `weekly`. With fewer than
+-- `fewest_days` days the one rule is that a day that is published anew has not too few rows. Of a table without rows
+-- see empty_table.
 -- level: hold
--- message: {table} has {rows} rows, expected {least} to {most}: {median} is the median of {days} published days
---     ({first} to {last})
+-- message: {table} has a row count of {rows}, expected {least} to {most}: {median} is the median of the published days
+--     (days: {days}, {first} to {last})
 -- parameter ratio = 3
 -- parameter distance = 5
 -- parameter weekly = 1.5

@@ -51,13 +51,13 @@ def test_an_absurd_day_is_held_while_readers_read(reader: Reader, tmp_path: Path
     with polling(deployment) as seen:
         result = deployment.run(files.snapshot)
     assert result.exit_code == TASK_FAILED
-    median = "is the median of 3 published days (2025-08-01 to 2025-08-03)"
+    median = "is the median of the published days (days: 3, 2025-08-01 to 2025-08-03)"
     said = {
         "addresses_gone": ["raw_features: 195 of 200 addresses of 2025-08-03 are gone, expected at most 86"],
-        "empty_table": ["raw_clusters has 0 rows, expected some: 10 is the median of 3 published days"],
+        "empty_table": ["raw_clusters has no rows, expected some: 10 is the median of the published days (days: 3)"],
         "row_counts": [
-            f"raw_alerts has 1 rows, expected 14 to 120: 40 {median}",
-            f"raw_features has 5 rows, expected 67 to 600: 200 {median}",
+            f"raw_alerts has a row count of 1, expected 14 to 120: 40 {median}",
+            f"raw_features has a row count of 5, expected 67 to 600: 200 {median}",
         ],
     }
     found = [event["message"].removeprefix("Step failed: held by ").partition(": ") for event in result.errors()]

@@ -181,19 +181,19 @@ DEFECTS = {
         "features_values",
         FEATURES,
         {name: in_row_5(name, "-1") for name in AMOUNTS},
-        [f"raw_features: {name} >= 0 is broken in 1 of 200 rows, for example by '-1'" for name in AMOUNTS],
+        [f"raw_features: {name} >= 0 does not hold in 1 of 200 rows, for example by '-1'" for name in AMOUNTS],
     ),
     "scores above 1": Defect(
         "features_values",
         FEATURES,
         {name: in_row_5(name, "1.00001") for name in SCORES},
-        [f"raw_features: {name} in 0..1 is broken in 1 of 200 rows, for example by '1.00001'" for name in SCORES],
+        [f"raw_features: {name} in 0..1 does not hold in 1 of 200 rows, for example by '1.00001'" for name in SCORES],
     ),
     "scores that are no numbers": Defect(
         "features_values",
         FEATURES,
         {name: in_row_5(name, "nan") for name in SCORES},
-        [f"raw_features: {name} in 0..1 is broken in 1 of 200 rows, for example by 'nan'" for name in SCORES],
+        [f"raw_features: {name} in 0..1 does not hold in 1 of 200 rows, for example by 'nan'" for name in SCORES],
     ),
     "histograms": Defect(
         "features_values",
@@ -204,11 +204,11 @@ DEFECTS = {
             "daily_activity": in_row_5("daily_activity", "[9]"),
         },
         [
-            "raw_features: tx_total_count >= 1 is broken in 1 of 200 rows",
-            "raw_features: length of hourly_activity = 24 is",
-            "raw_features: length of daily_activity = 7 is",
-            "raw_features: sum of hourly_activity <= tx_total_count is",
-            "raw_features: sum of daily_activity <= tx_total_count is",
+            "raw_features: tx_total_count >= 1 does not hold in 1 of 200 rows",
+            "raw_features: length of hourly_activity = 24 does",
+            "raw_features: length of daily_activity = 7 does",
+            "raw_features: sum of hourly_activity <= tx_total_count does",
+            "raw_features: sum of daily_activity <= tx_total_count does",
         ],
     ),
     "alerts": Defect(
@@ -221,10 +221,10 @@ DEFECTS = {
             "evidence_json": "if(number = 5, '[1]', if(number = 6, '', '{\"a\": [1]}'))",
         },
         [
-            "raw_alerts: severity in low, medium, high, critical is broken in 1 of 40 rows, for example by 'severe'",
-            "raw_alerts: alert_confidence_score in 0..1 is broken in 1 of 40 rows, for example by '-0.1'",
-            "raw_alerts: volume_usd >= 0 is broken in 1 of 40 rows, for example by '-1'",
-            "raw_alerts: evidence_json is an object is broken in 2 of 40 rows, for example by '[1]'",
+            "raw_alerts: severity in low, medium, high, critical does not hold in 1 of 40 rows, for example",
+            "raw_alerts: alert_confidence_score in 0..1 does not hold in 1 of 40 rows, for example by '-0.1'",
+            "raw_alerts: volume_usd >= 0 does not hold in 1 of 40 rows, for example by '-1'",
+            "raw_alerts: evidence_json is an object does not hold in 2 of 40 rows, for example by '[1]'",
         ],
     ),
     "clusters": Defect(
@@ -236,9 +236,9 @@ DEFECTS = {
             "total_volume_usd": "toInt64(number) - 1",
         },
         [
-            "raw_clusters: severity_max in low, medium, high, critical is broken in 1 of 10 rows, for example by 'Hi'",
-            "raw_clusters: confidence_avg in 0..1 is broken in 1 of 10 rows, for example by '1.1'",
-            "raw_clusters: total_volume_usd >= 0 is broken in 1 of 10 rows, for example by '-1'",
+            "raw_clusters: severity_max in low, medium, high, critical does not hold in 1 of 10 rows, for example",
+            "raw_clusters: confidence_avg in 0..1 does not hold in 1 of 10 rows, for example by '1.1'",
+            "raw_clusters: total_volume_usd >= 0 does not hold in 1 of 10 rows, for example by '-1'",
         ],
     ),
     "labels": Defect(
@@ -249,8 +249,8 @@ DEFECTS = {
             "confidence_score": in_row_5("confidence_score", "inf", LABELS),
         },
         [
-            "raw_address_labels: risk_level in low, medium, high, critical is broken in 1 of 100 rows",
-            "raw_address_labels: confidence_score in 0..1 is broken in 1 of 100 rows, for example by 'inf'",
+            "raw_address_labels: risk_level in low, medium, high, critical does not hold in 1 of 100 rows",
+            "raw_address_labels: confidence_score in 0..1 does not hold in 1 of 100 rows, for example by 'inf'",
         ],
     ),
     "identities": Defect(
@@ -274,7 +274,7 @@ DEFECTS = {
             "daily_entropy": in_row_5("daily_entropy", "2.9"),
         },
         [
-            f"raw_features: {rule} is broken in 1 of 200 rows"
+            f"raw_features: {rule} does not hold in 1 of 200 rows"
             for rule in (
                 "degree_total = unique_counterparties",
                 "tx_total_count = tx_in_count + tx_out_count",
@@ -306,13 +306,13 @@ DEFECTS = {
             "earliest_alert_timestamp": "number = 8",
         },
         [
-            "raw_clusters: cluster_type in same_entity, same_pattern, related_network, time_based is broken in 1 of",
-            "raw_clusters: total_alerts >= 2 is broken in 1 of 10 rows",
-            "raw_clusters: total_alerts = length of related_alert_ids is broken in 2 of 10 rows",
-            "raw_clusters: primary_alert_id in related_alert_ids is broken in 1 of 10 rows",
-            "raw_clusters: related_alert_ids in raw_alerts is broken in 10 of 10 rows",
-            "raw_clusters: one address in addresses_involved of same_entity is broken in 1 of 10 rows",
-            "raw_clusters: earliest_alert_timestamp <= latest_alert_timestamp is broken in 1 of 10 rows",
+            "raw_clusters: cluster_type in same_entity, same_pattern, related_network, time_based does not hold in 1",
+            "raw_clusters: total_alerts >= 2 does not hold in 1 of 10 rows",
+            "raw_clusters: total_alerts = length of related_alert_ids does not hold in 2 of 10 rows",
+            "raw_clusters: primary_alert_id in related_alert_ids does not hold in 1 of 10 rows",
+            "raw_clusters: related_alert_ids in raw_alerts does not hold in 10 of 10 rows",
+            "raw_clusters: one address in addresses_involved of same_entity does not hold in 1 of 10 rows",
+            "raw_clusters: earliest_alert_timestamp <= latest_alert_timestamp does not hold in 1 of 10 rows",
         ],
     ),
 }
@@ -390,9 +390,9 @@ def test_sums_over_a_whole_snapshot_are_compared(stage: Stage) -> None:
         },
     )
     assert stage.found(candidate, [audit])["features_sums"] == [
-        "raw_features: sum of pagerank is 0.9, expected 1",
-        "raw_features: sum of total_out_usd is 19,905, expected 20,100",
-        "raw_features: sum of tx_out_count is 299, expected 300",
+        "raw_features: sum of pagerank is 0.9, expected 1, the whole",
+        "raw_features: sum of total_out_usd is 19,905, expected 20,100, the sum of total_in_usd",
+        "raw_features: sum of tx_out_count is 299, expected 300, the sum of tx_in_count",
     ]
     cut = replace(audit, parameters={**audit.parameters, "most_rows": 200.0})
     assert stage.found(candidate, [cut]) == {}
@@ -507,12 +507,12 @@ def test_values_that_upstream_does_not_know_are_told_once(stage: Stage) -> None:
     known = "upstream has no such value, nor had the nearest published day"
     assert stage.found(candidate, audits) == {
         "alerts_enumerations": [
-            f"raw_alerts.suspected_address_type is 'bank' in 40 rows: {known}",
-            f"raw_alerts.typology_type is 'ROUND_TRIP' in 1 rows: {known}",
+            f"raw_alerts.suspected_address_type is 'bank' (rows: 40): {known}",
+            f"raw_alerts.typology_type is 'ROUND_TRIP' (rows: 1): {known}",
         ],
         "labels_enumerations": [
-            f"raw_address_labels.network_type is 'cosmos' in 100 rows: {known}",
-            f"raw_address_labels.trust_level is 'hearsay' in 100 rows: {known}",
+            f"raw_address_labels.network_type is 'cosmos' (rows: 100): {known}",
+            f"raw_address_labels.trust_level is 'hearsay' (rows: 100): {known}",
         ],
     }
     loads = {table: candidate.load_ids[table] for table in (ALERTS, LABELS)}

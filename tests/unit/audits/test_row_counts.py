@@ -91,7 +91,8 @@ def test_an_absurd_count_is_told(warehouse: Warehouse) -> None:
     assert sorted(message.partition(" has ")[0] for message in found.pop("row_counts")) == sorted(ABSURD)
     assert found == {}
     assert told(warehouse, {"raw_features": ABSURD["features"]})["row_counts"] == [
-        "raw_features has 5 rows, expected 67 to 600: 200 is the median of 7 published days (2025-08-03 to 2025-08-09)"
+        "raw_features has a row count of 5, expected 67 to 600: 200 is the median of the published days "
+        "(days: 7, 2025-08-03 to 2025-08-09)"
     ]
 
 
@@ -101,7 +102,7 @@ def test_an_empty_table_is_told_when_it_usually_is_not(warehouse: Warehouse) -> 
     assert sorted(message.partition(" has ")[0] for message in found.pop("empty_table")) == sorted(EMPTY)
     assert found == {}
     assert told(warehouse, {"raw_clusters": EMPTY["clusters"]})["empty_table"] == [
-        "raw_clusters has 0 rows, expected some: 10 is the median of 7 published days"
+        "raw_clusters has no rows, expected some: 10 is the median of the published days (days: 7)"
     ]
 
 
