@@ -495,6 +495,33 @@ def test_a_column_that_became_constant_is_told(stage: Stage, column: str, inside
     assert stage.found(stage.with_table(FEATURES, {column: inside}), [audit]) == {}
 
 
+@pytest.mark.parametrize(
+    ("column", "inside", "outside", "value"),
+    [
+        ("volume_usd", "greatest(number, 35)", "greatest(number, 36)", "36"),
+        ("address", "toString(least(number, 4))", "toString(least(number, 3))", "3"),
+    ],
+)
+def test_alerts_that_became_alike_are_told(stage: Stage, column: str, inside: str, outside: str, value: str) -> None:
+    """One value, where the day before had others; of few alerts that is no wonder."""
+    audit = packaged()["constant_alerts"]
+    said = f"raw_alerts.{column} is '{value}' in 37 of 40 rows, expected at most 36, judged by 2025-08-09"
+    assert stage.found(stage.with_table(ALERTS, {column: outside}), [audit]) == {"constant_alerts": [said]}
+    assert stage.found(stage.with_table(ALERTS, {column: inside}), [audit]) == {}
+    assert stage.found(stage.with_table(ALERTS, {column: "1"}, rows=19), [audit]) == {}
+
+
+@pytest.mark.parametrize(("rows", "is_told"), [(40, True), (19, False)])
+def test_clusters_that_became_alike_are_told(stage: Stage, rows: int, *, is_told: bool) -> None:
+    """Judged by a day that has enough of them."""
+    before = stage.with_table(CLUSTERS, {"confidence_avg": "number / 40"}, rows=rows)
+    alike = stage.with_table(CLUSTERS, {"confidence_avg": "0.5"}, rows=40)
+    candidate = replace(alike, days=[PublishedDay(DAY - timedelta(1), before.load_ids, before.row_counts)])
+    said = "raw_clusters.confidence_avg is '0.5' in 40 of 40 rows, expected at most 36, judged by 2025-08-09"
+    found = stage.found(candidate, [packaged()["constant_clusters"]])
+    assert found == ({"constant_clusters": [said]} if is_told else {})
+
+
 def test_values_that_upstream_does_not_know_are_told_once(stage: Stage) -> None:
     """Not on the day after, which had them the day before."""
     alerts = {"typology_type": "if(number = 5, 'ROUND_TRIP', 'CYCLE_DETECTION')", "suspected_address_type": "'bank'"}

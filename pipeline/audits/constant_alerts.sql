@@ -1,0 +1,54 @@
+-- No confidence, volume, severity or address of raw_alerts is in far more rows than on the nearest published day: one
+-- value in the share `share` or more, while other values, of which `rows` or more were to be expected, are `ratio`
+-- times rarer. No rule when that day has fewer than `rows` alerts.
+-- level: hold
+-- message: raw_alerts.{column} is '{value}' in {found} of {rows} rows, expected at most {most}, judged by {nearest}
+-- parameter share = 0.9
+-- parameter ratio = 10
+-- parameter rows = 20
+SELECT
+    column,
+    frequent AS value,
+    found,
+    rows,
+    floor(most_alike) AS most,
+    (SELECT processing_date FROM {days_before} LIMIT 1) AS nearest,
+    rows_before >= {rows:Float64} AND found > most_alike AS wrong
+FROM
+(
+    SELECT
+        column,
+        sumIf(count, is_candidate) AS rows,
+        maxIf(count, is_candidate) AS found,
+        argMaxIf(value, count, is_candidate) AS frequent,
+        sumIf(count, NOT is_candidate) AS rows_before,
+        rows * (1 - maxIf(count, NOT is_candidate) / rows_before) AS others,
+        greatest({share:Float64} * rows, rows - if(others < {rows:Float64}, 0, others / {ratio:Float64})) AS most_alike
+    FROM
+    (
+        SELECT
+            is_candidate,
+            each.1 AS column,
+            each.2 AS value,
+            count() AS count
+        FROM
+        (
+            SELECT true AS is_candidate, alert_confidence_score, volume_usd, severity, address FROM {raw_alerts}
+            UNION ALL
+            SELECT false, alert_confidence_score, volume_usd, severity, address FROM {raw_alerts_nearest}
+        )
+        ARRAY JOIN
+            [
+                ('alert_confidence_score', toString(alert_confidence_score)),
+                ('volume_usd', toString(volume_usd)),
+                ('severity', severity),
+                ('address', address)
+            ] AS each
+        GROUP BY
+            is_candidate,
+            column,
+            value
+    )
+    GROUP BY column
+    HAVING rows_before > 0
+)
