@@ -1,8 +1,11 @@
--- No confidence, volume, severity or address of raw_alerts is in far more rows than on the nearest published day: one
--- value in the share `share` or more, while other values, of which `rows` or more were to be expected, are `ratio`
--- times rarer. No rule when that day has fewer than `rows` alerts.
+-- No confidence, volume, severity or address of raw_alerts is in far more rows than on the nearest published day, judged
+-- by the first `sample` alerts of both, in the order of their ids: one value in the share `share` or more, while other
+-- values, of which `rows` or more were to be expected, are `ratio` times rarer. No rule when that day has fewer than
+-- `rows` alerts.
 -- level: hold
--- message: raw_alerts.{column} is '{value}' in {found} of {rows} rows, expected at most {most}, judged by {nearest}
+-- message: raw_alerts.{column} is '{value}' in {found} of the first {rows} rows, expected at most {most}, judged
+--     by {nearest}
+-- parameter sample = 4000
 -- parameter share = 0.9
 -- parameter ratio = 10
 -- parameter rows = 20
@@ -33,9 +36,15 @@ FROM
             count() AS count
         FROM
         (
-            SELECT true AS is_candidate, alert_confidence_score, volume_usd, severity, address FROM {raw_alerts}
+            SELECT true AS is_candidate, alert_confidence_score, volume_usd, severity, address
+            FROM {raw_alerts}
+            ORDER BY alert_id
+            LIMIT {sample:UInt32}
             UNION ALL
-            SELECT false, alert_confidence_score, volume_usd, severity, address FROM {raw_alerts_nearest}
+            SELECT false, alert_confidence_score, volume_usd, severity, address
+            FROM {raw_alerts_nearest}
+            ORDER BY alert_id
+            LIMIT {sample:UInt32}
         )
         ARRAY JOIN
             [

@@ -505,7 +505,7 @@ def test_a_column_that_became_constant_is_told(stage: Stage, column: str, inside
 def test_alerts_that_became_alike_are_told(stage: Stage, column: str, inside: str, outside: str, value: str) -> None:
     """One value, where the day before had others; of few alerts that is no wonder."""
     audit = packaged()["constant_alerts"]
-    said = f"raw_alerts.{column} is '{value}' in 37 of 40 rows, expected at most 36, judged by 2025-08-09"
+    said = f"raw_alerts.{column} is '{value}' in 37 of the first 40 rows, expected at most 36, judged by 2025-08-09"
     assert stage.found(stage.with_table(ALERTS, {column: outside}), [audit]) == {"constant_alerts": [said]}
     assert stage.found(stage.with_table(ALERTS, {column: inside}), [audit]) == {}
     assert stage.found(stage.with_table(ALERTS, {column: "1"}, rows=19), [audit]) == {}
