@@ -18,8 +18,11 @@ FROM
         suspected_address_type
 )
 ARRAY JOIN [('typology_type', typology_type), ('suspected_address_type', suspected_address_type)] AS each
-WHERE each NOT IN (SELECT 'typology_type', typology_type FROM {raw_alerts_nearest})
-    AND each NOT IN (SELECT 'suspected_address_type', suspected_address_type FROM {raw_alerts_nearest})
+WHERE each NOT IN
+    (
+        SELECT arrayJoin([('typology_type', typology_type), ('suspected_address_type', suspected_address_type)])
+        FROM (SELECT DISTINCT typology_type, suspected_address_type FROM {raw_alerts_nearest})
+    )
     AND value NOT IN (
         'PEEL_CHAIN', 'STRUCTURING', 'RAPID_FANOUT', 'VELOCITY_ANOMALY', 'FRESH_TO_EXCHANGE', 'CYCLE_DETECTION',
         'LAYERING_PATH', 'SMURFING_NETWORK', 'MOTIF_FANIN', 'MOTIF_FANOUT', 'PING_PONG', 'PROXIMITY_RISK',

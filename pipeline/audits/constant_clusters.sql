@@ -1,8 +1,11 @@
--- No confidence or volume of raw_clusters is in far more rows than on the nearest published day: one value in the share
--- `share` or more, while other values, of which `rows` or more were to be expected, are `ratio` times rarer. No rule
--- when that day has fewer than `rows` clusters.
+-- No confidence or volume of raw_clusters is in far more rows than on the nearest published day, judged by the first
+-- `sample` clusters of both, in the order of their ids: one value in the share `share` or more, while other values, of
+-- which `rows` or more were to be expected, are `ratio` times rarer. No rule when that day has fewer than `rows`
+-- clusters.
 -- level: hold
--- message: raw_clusters.{column} is '{value}' in {found} of {rows} rows, expected at most {most}, judged by {nearest}
+-- message: raw_clusters.{column} is '{value}' in {found} of the first {rows} rows, expected at most {most},
+--     judged by {nearest}
+-- parameter sample = 4000
 -- parameter share = 0.9
 -- parameter ratio = 10
 -- parameter rows = 20
@@ -33,9 +36,15 @@ FROM
             count() AS count
         FROM
         (
-            SELECT true AS is_candidate, confidence_avg, total_volume_usd FROM {raw_clusters}
+            SELECT true AS is_candidate, confidence_avg, total_volume_usd
+            FROM {raw_clusters}
+            ORDER BY cluster_id
+            LIMIT {sample:UInt32}
             UNION ALL
-            SELECT false, confidence_avg, total_volume_usd FROM {raw_clusters_nearest}
+            SELECT false, confidence_avg, total_volume_usd
+            FROM {raw_clusters_nearest}
+            ORDER BY cluster_id
+            LIMIT {sample:UInt32}
         )
         ARRAY JOIN
             [

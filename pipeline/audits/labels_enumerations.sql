@@ -18,8 +18,11 @@ FROM
         trust_level
 )
 ARRAY JOIN [('network_type', network_type), ('trust_level', trust_level)] AS each
-WHERE each NOT IN (SELECT 'network_type', network_type FROM {raw_address_labels_nearest})
-    AND each NOT IN (SELECT 'trust_level', trust_level FROM {raw_address_labels_nearest})
+WHERE each NOT IN
+    (
+        SELECT arrayJoin([('network_type', network_type), ('trust_level', trust_level)])
+        FROM (SELECT DISTINCT network_type, trust_level FROM {raw_address_labels_nearest})
+    )
     AND value NOT IN (
         '', 'substrate', 'evm', 'utxo', 'official', 'verified', 'community', 'unverified', 'blacklisted'
     )

@@ -517,7 +517,7 @@ def test_clusters_that_became_alike_are_told(stage: Stage, rows: int, *, is_told
     before = stage.with_table(CLUSTERS, {"confidence_avg": "number / 40"}, rows=rows)
     alike = stage.with_table(CLUSTERS, {"confidence_avg": "0.5"}, rows=40)
     candidate = replace(alike, days=[PublishedDay(DAY - timedelta(1), before.load_ids, before.row_counts)])
-    said = "raw_clusters.confidence_avg is '0.5' in 40 of 40 rows, expected at most 36, judged by 2025-08-09"
+    said = "raw_clusters.confidence_avg is '0.5' in 40 of the first 40 rows, expected at most 36, judged by 2025-08-09"
     found = stage.found(candidate, [packaged()["constant_clusters"]])
     assert found == ({"constant_clusters": [said]} if is_told else {})
 
