@@ -19,10 +19,12 @@ from pipeline.errors import SourceUnavailableError
 from pipeline.graph import step_records
 from pipeline.graph.base import StepTask
 from pipeline.graph.context import get_context
+from pipeline.graph.ownership import Ownership
 from pipeline.graph.steps import Facts
 from pipeline.runs.results import Results
 from pipeline.runs.worker import IngestWorker, end_children
 from pipeline.settings import get_settings
+from pipeline.tasks import PublishSnapshot
 
 
 def told(results: Results) -> list[str]:
@@ -95,6 +97,9 @@ def test_an_explanation_of_any_length_arrives() -> None:
     results.close()
 
 
+DAY = date(2025, 8, 1)
+
+
 class Step(StepTask):
     """A step that leaves a file named after the process that did it, and fails where a file says so."""
 
@@ -137,10 +142,8 @@ def test_which_process_does_a_step(directory: Path, is_small: bool, is_down: boo
     """A small one the worker itself, but for what it would have to wait for: that gets a process of its own."""
     if is_down:
         (directory / f"down for {os.getpid()}").touch()
-    day = date(2025, 8, 1)
-    step = Step(network="torus", processing_date=day, window_days=195, directory=directory, is_small=is_small)
-    worker = IngestWorker(scheduler=Scheduler(), worker_processes=2)
-    worker._scheduled_tasks[step.task_id] = step
+    step = a_step(directory, is_small=is_small)
+    worker = a_worker(step)
     worker._run_task(step.task_id)
     result = worker._task_result_queue.get(timeout=30)
     assert result[:2] == (step.task_id, "DONE"), result
@@ -148,3 +151,72 @@ def test_which_process_does_a_step(directory: Path, is_small: bool, is_down: boo
     assert len(list(directory.glob("in *"))) == here + elsewhere
     with pytest.raises(queue.Empty):
         worker._task_result_queue.get(timeout=0.01)
+
+
+def asked(answers: Iterator[int]) -> int:
+    """Ask as targets do: another answer each time that the question reaches the warehouse."""
+    return get_context().answers.ask("what is published", lambda: next(answers))
+
+
+@pytest.fixture
+def answers(directory: Path) -> Iterator[int]:  # noqa: ARG001  # whose context it is
+    """What the warehouse answers, the first of which is known to the run."""
+    get_context().answers.keep()
+    found = iter(range(1, 10))
+    assert [asked(found), asked(found)] == [1, 1]
+    return found
+
+
+def a_step(directory: Path, *, is_small: bool) -> Step:
+    """Return a step that writes rows, so to speak."""
+    step = Step(network="torus", processing_date=DAY, window_days=195, directory=directory, is_small=is_small)
+    step.writes_rows = True
+    return step
+
+
+def a_worker(*tasks: Step) -> IngestWorker:
+    """Return a worker that was given tasks."""
+    worker = IngestWorker(scheduler=Scheduler(), worker_processes=2)
+    worker._scheduled_tasks.update({task.task_id: task for task in tasks})
+    return worker
+
+
+def test_after_an_outage_each_small_step_has_its_own_process(directory: Path) -> None:
+    """One that waits for a service keeps no other step waiting."""
+    (directory / f"down for {os.getpid()}").touch()
+    first = a_step(directory, is_small=True)
+    (other := directory / "other").mkdir()
+    second = a_step(other, is_small=True)
+    worker = a_worker(first, second)
+    for step in (first, second):
+        worker._run_task(step.task_id)
+        assert worker._task_result_queue.get(timeout=30)[:2] == (step.task_id, "DONE")
+    assert not (other / f"in {os.getpid()}").exists()
+
+
+def test_what_a_forked_step_wrote_is_asked_for_anew(directory: Path, answers: Iterator[int]) -> None:
+    """It forgets in its own process alone; the worker does so with the result."""
+    step = a_step(directory, is_small=False)
+    worker = a_worker(step)
+    worker._run_task(step.task_id)
+    assert asked(answers) == 1
+    worker._handle_next_task()  # type: ignore[no-untyped-call]  # luigi's
+    assert asked(answers) == 2
+
+
+def test_what_is_waited_for_is_asked_for_anew(directory: Path, answers: Iterator[int]) -> None:
+    """Another worker writes it."""
+    assert not a_worker(a_step(directory, is_small=True))._keep_alive(None)
+    assert asked(answers) == 2
+
+
+def test_what_was_known_before_a_claim_is_asked_for_anew(
+    directory: Path, answers: Iterator[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that had the claim before may have published."""
+    monkeypatch.setattr(Ownership, "is_locked", lambda *_: True)
+    monkeypatch.setattr(Ownership, "claim", lambda *_: True)
+    monkeypatch.setattr(PublishSnapshot, "check", lambda _: False)
+    step = a_step(directory, is_small=True)
+    assert a_worker(step)._acquire(step)
+    assert asked(answers) == 2
