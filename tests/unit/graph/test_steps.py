@@ -1,12 +1,18 @@
-"""What steps tell while they work."""
+"""What steps tell while they work, and what a try leaves to the next one."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from pipeline.graph import steps
+from pipeline.graph.context import Context
+from pipeline.tables import TABLES
+from pipeline.warehouse import MissingTableError
 from pipeline.warehouse.load import ProvenFile
+from tests.support.deployment import a_day
 
 
 def test_a_load_tells_sending_from_counting() -> None:
@@ -17,3 +23,25 @@ def test_a_load_tells_sending_from_counting() -> None:
     add(250)
     add(760)  # the request is longer than the file
     assert told == [(250, 1_000, "12,500 of 50,000 rows"), (1_000, 1_000, "counting 50,000 rows")]
+
+
+def test_tables_are_looked_at_once_a_run_and_again_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may drop them in the middle of a run: the next try of the load makes them again."""
+    looks: list[object] = []
+    source = SimpleNamespace(confirm=lambda *_: None)
+    shared = SimpleNamespace(prepared=set(), warehouse=lambda _: "there", workspace=lambda _: None, source=source)
+    context = cast("Context", shared)
+    monkeypatch.setattr(steps, "ensure_schema", looks.append)
+    monkeypatch.setattr(steps, "proven_file", lambda *_: SimpleNamespace(content_digest=None, bytes=0))
+
+    def dropped(*_: object) -> None:
+        raise MissingTableError("no such table", hint="")
+
+    monkeypatch.setattr(steps, "load_file", dropped)
+    for _ in range(2):
+        steps.prepare_tables(context, "torus")
+    assert looks == ["there"]
+    for count in (1, 2):
+        with pytest.raises(MissingTableError):
+            steps.load_table(context, a_day(), TABLES[0], lambda *_: None)
+        assert len(looks) == count
