@@ -18,10 +18,12 @@ from loguru import logger
 from luigi.cmdline_parser import CmdlineParser
 
 import pipeline.tasks  # noqa: F401  # registers the tasks that commands name
-from pipeline import environment, exit_codes, settings
+from pipeline import environment, exit_codes
 from pipeline.cli import VERBS
 from pipeline.errors import PipelineError
 from pipeline.runs import metrics
+from pipeline.settings import Settings, get_settings, secret_variables
+from pipeline.settings.options import Override
 from pipeline.tables import AUDITS, CLAIMS, LEDGER, STEPS, SUMMARIES, TABLE_VIEWS, schema_sql
 from pipeline.warehouse.schema import ensure_schema
 from tests.support import configuration
@@ -103,7 +105,7 @@ def test_every_variable_is_documented() -> None:
 def test_every_override_is_documented() -> None:
     """The variables of one network are those that the settings know."""
     documented = set(re.findall(r"`<NETWORK>_CLICKHOUSE_(\w+)`", PAGES))
-    assert documented == {name.upper() for name in settings.Override.model_fields}
+    assert documented == {name.upper() for name in Override.model_fields}
 
 
 def test_every_variable_in_the_text_exists() -> None:
@@ -114,8 +116,8 @@ def test_every_variable_in_the_text_exists() -> None:
             r"\b(?:SOT|INGESTION|WAREHOUSE|WORK|LOG|CLICKHOUSE|NOTIFY|PING|METRICS|REPORT|API)_[A-Z0-9_]+\b", text
         )
     )
-    known = {field.alias for field in settings.Settings.model_fields.values() if field.alias}
-    known |= set(map(environment.file_variable, settings.secret_variables()))
+    known = {field.alias for field in Settings.model_fields.values() if field.alias}
+    known |= set(map(environment.file_variable, secret_variables()))
     of_compose = set(re.findall(r"\$\{(\w+)", (ROOT / "docker" / "compose.yaml").read_text("utf-8")))
     assert known <= named <= known | of_compose
 
@@ -156,12 +158,12 @@ def test_a_luigi_command_parses(command: str, monkeypatch: pytest.MonkeyPatch, t
     """luigi finds the module, the task and its parameters, and what it makes of them has the type declared."""
     monkeypatch.setenv("SOT_PATH", str(tmp_path))
     monkeypatch.setenv("WAREHOUSE_PATH", str(tmp_path))
-    settings.get_settings.cache_clear()
+    get_settings.cache_clear()
     try:
         with CmdlineParser.global_instance(shlex.split(command)[1:]) as parser:
             task = parser.get_task_obj()
     finally:
-        settings.get_settings.cache_clear()
+        get_settings.cache_clear()
     assert isinstance(task.processing_date, date)
     assert task.window_days == 195
 

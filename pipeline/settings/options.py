@@ -1,38 +1,31 @@
-"""The settings, typed, from what :mod:`pipeline.environment` read.
+"""What can be set: every option with its variable, its type, its default, and the words of its line in the docs.
 
-Every mistake is reported at once, each with its variable's name. Secrets are :class:`pydantic.SecretStr`, so that no
-representation shows them; they are never luigi parameters.
+Secrets are :class:`pydantic.SecretStr`, so that no representation shows them; they are never luigi parameters.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
-from pipeline import dates, environment
+from pipeline import dates
 from pipeline.environment import Host, in_brackets, parse_hosts
-from pipeline.errors import ConfigError, did_you_mean
+from pipeline.errors import did_you_mean
 from pipeline.snapshot import NETWORK_PATTERN
 from pipeline.tables import BY_NAME, TABLES, Table
 
 if TYPE_CHECKING:
     from dateutil.relativedelta import relativedelta
-    from pydantic_core import ErrorDetails
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
-_DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+DATABASE_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 TOKEN_LENGTH = 16  #: characters, at least
-_HINT = "docs/configuration.md has every variable"
-
 
 HostSetting = Annotated[Host, BeforeValidator(Host.parse)]
 HostsSetting = Annotated[tuple[Host, ...], BeforeValidator(parse_hosts)]
@@ -184,8 +177,6 @@ class Settings(BaseModel):
         description="hosts that must have a load before it is published; 2 stops rather than run on one copy",
     )
     overrides: dict[str, Override] = Field(default_factory=dict, exclude=True)
-    #: What is wrong with overrides of networks that are not configured: of other software, maybe.
-    unused_mistakes: tuple[tuple[str, str], ...] = Field((), exclude=True)
 
     report_url: str | None = Field(
         None, alias="REPORT_URL", description="where the report is served; luigid's page links to it"
@@ -266,7 +257,7 @@ class Settings(BaseModel):
     @field_validator("clickhouse_database")
     @classmethod
     def _check_database(cls, value: str | None) -> str | None:
-        if value is not None and not _DATABASE.fullmatch(value):
+        if value is not None and not DATABASE_PATTERN.fullmatch(value):
             raise ValueError("expected a name of letters, digits and _")
         return value
 
@@ -347,177 +338,8 @@ class Settings(BaseModel):
             return None
         return ServerAddress(host.name, host.port or self.sot_port, host.http_port or self.sot_http_port)
 
-    def mistakes(self) -> Iterator[str]:
-        """Yield what is wrong with the settings taken together."""
-        sources = {"SOT_S3_BUCKET": self.s3_bucket, "SOT_PATH": self.sot_path, "SOT_HOST": self.sot_host}
-        yield from _not_one("source", sources)
-        yield from self._port_mistakes()
-        if self.clickhouse_database and len(self.networks) > 1:
-            yield (
-                f"CLICKHOUSE_DATABASE: {self.clickhouse_database!r} is the same for {', '.join(self.networks)}, and "
-                f"every network needs its own: set {self.networks[0].upper()}_CLICKHOUSE_DATABASE and so on instead, "
-                "or name one network"
-            )
-        if self.sot_host and not self.sot_user:
-            yield "SOT_USER: not set; expected the user of SOT_HOST who may read its tables"
-        if self.sot_host and len(self.networks) > 1 and "{network}" not in self.sot_database:
-            yield (
-                f"SOT_DATABASE: {self.sot_database!r} is the same for {', '.join(self.networks)}, and its tables do "
-                "not say which network a row is of: put {network} into it, or name one network"
-            )
-        if not _DATABASE.fullmatch(self.sot_database.replace("{network}", "network")):
-            yield f"SOT_DATABASE: {self.sot_database!r} is not a database name"
-        own = [name for name in self.networks if self.overrides.get(name, Override()).host]
-        hosts = {"CLICKHOUSE_HOST": self.clickhouse_host}
-        if own and not self.clickhouse_host:
-            hosts = {f"{own[0].upper()}_CLICKHOUSE_HOST": self.overrides[own[0]].host}
-        yield from _not_one("warehouse", {**hosts, "WAREHOUSE_PATH": self.warehouse_path})
-        if any(hosts.values()):
-            yield from self.network_mistakes(self.networks)
-            yield from self._replica_mistakes()
-
-    def _port_mistakes(self) -> Iterator[str]:
-        """Yield each port that is named twice, in a host and in its own variable, and not the same."""
-        groups: dict[str, tuple[BaseModel, str]] = {"CLICKHOUSE": (self, "clickhouse_"), "SOT": (self, "sot_")}
-        groups |= {f"{network}_CLICKHOUSE".upper(): (override, "") for network, override in self.overrides.items()}
-        for variables, (given, prefix) in groups.items():
-            hosts = getattr(given, f"{prefix}host") or ()
-            for host, name in product([hosts] if isinstance(hosts, Host) else hosts, ("port", "http_port")):
-                named, port = getattr(host, name), getattr(given, prefix + name)
-                if named and f"{prefix}{name}" in given.model_fields_set and named != port:
-                    yield f"{variables}_{name.upper()}: {port}, but {variables}_HOST names port {named}; name it once"
-
-    def _replica_mistakes(self) -> Iterator[str]:
-        """Yield what is wrong with how tables become replicas."""
-        copies = {network: len(self.servers(network)) for network in self.networks}
-        several = next((network for network in self.networks if copies[network] > 1), None)
-        if several and self.clickhouse_replicated == "false":
-            yield f"CLICKHOUSE_REPLICATED: 'false', but {several} has {copies[several]} hosts; expected auto or true"
-        for network in self.networks:
-            if 0 < copies[network] < self.clickhouse_min_copies:
-                yield f"CLICKHOUSE_MIN_COPIES: {self.clickhouse_min_copies}, but {network} has {copies[network]} host"
-        if "{table}" not in self.clickhouse_replica_path or not self.clickhouse_replica_path.startswith("/"):
-            path = self.clickhouse_replica_path
-            yield f"CLICKHOUSE_REPLICA_PATH: {path!r}, expected a path from / with {{table}} in it"
-        elif "{database}" not in self.clickhouse_replica_path and len(self.networks) > 1:
-            yield (
-                f"CLICKHOUSE_REPLICA_PATH: {self.clickhouse_replica_path!r} is the same for the tables of "
-                f"{', '.join(self.networks)}: put {{database}} into it"
-            )
-        if wrong := re.search(r"['\\\x00-\x20]", self.clickhouse_replica_path):
-            yield f"CLICKHOUSE_REPLICA_PATH: has {wrong[0]!r} in it, which no path in Keeper should have"
-
-    def network_mistakes(self, networks: Iterable[str]) -> Iterator[str]:
-        """Yield what is wrong with where these networks' tables go: no server, or a database that is no one's own."""
-        owners: dict[tuple[ServerAddress, str], str] = {}
-        for network in dict.fromkeys(networks):
-            yield from (mistake for name, mistake in self.unused_mistakes if name == network)
-            servers, database = self.servers(network), self.database(network)
-            if not servers and self.warehouse_path is None:
-                yield f"{network.upper()}_CLICKHOUSE_HOST: not set, and neither is CLICKHOUSE_HOST"
-            if not _DATABASE.fullmatch(database):
-                yield f"{network.upper()}_CLICKHOUSE_DATABASE: {database!r} is not a database name"
-            owner = next((owners[server, database] for server in servers if (server, database) in owners), network)
-            owners |= dict.fromkeys(((server, database) for server in servers), owner)
-            if owner != network:
-                yield (
-                    f"{network.upper()}_CLICKHOUSE_DATABASE: {database!r} is {owner}'s database already; "
-                    "every network needs its own"
-                )
-
     def unknown_network(self, network: str) -> str | None:
         """Return what is wrong with a network that was asked for, or None when it is a configured one."""
         if network in self.networks:
             return None
         return f"{network!r} is not one of INGESTION_NETWORKS {did_you_mean(network, self.networks)}"
-
-
-def _not_one(what: str, values: Mapping[str, object]) -> Iterator[str]:
-    """Yield a mistake unless exactly one of the variables is set."""
-    named = [name for name, value in values.items() if value]
-    if len(named) != 1:
-        found = f"{' and '.join(named)} are set" if named else "none is set"
-        yield f"{' or '.join(values)}: exactly one {what} must be configured, {found}"
-
-
-def _variable(location: tuple[int | str, ...]) -> str:
-    """Return the variable that a validation error is about."""
-    match location:
-        case ("overrides", network, field):
-            return f"{network}_CLICKHOUSE_{field}".upper()
-        case _:
-            return str(location[0])
-
-
-def load_settings() -> Settings:
-    """Read the environment. Raises ConfigError that lists every mistake, one per line, with its variable."""
-    names = [field.alias for field in Settings.model_fields.values() if field.alias]
-    found = environment.read(names, secret_variables())
-    given: dict[str, Any] = {**found.values, "overrides": found.overrides}
-    mistakes = list(found.mistakes)
-    try:
-        settings = Settings.model_validate(given)
-    except ValidationError as error:
-        networks = str(given.get("INGESTION_NETWORKS", ",".join(Settings.model_fields["networks"].default))).split(",")
-        for mistake in error.errors():
-            variable = _variable(mistake["loc"])
-            shown = "what is not shown" if variable in secret_variables() else _shown(mistake)
-            line = f"{variable}: {mistake['msg'].removeprefix('Value error, ')}, found {shown}"
-            if mistake["loc"][0] == "overrides" and str(mistake["loc"][1]) not in map(str.strip, networks):
-                given["unused_mistakes"] = (*given.get("unused_mistakes", ()), (str(mistake["loc"][1]), line))
-            else:
-                mistakes.append(line)
-            _leave_out(given, mistake["loc"])
-        settings = Settings.model_validate(given)  # what else is wrong does not depend on the wrong values
-    mistakes += settings.mistakes()
-    if mistakes:
-        raise ConfigError("\n".join(mistakes), hint=_HINT)
-    return settings
-
-
-def ignored_variables(settings: Settings) -> Iterator[str]:
-    """Yield a line for each variable of the environment that looks like one of these and is none, without its value."""
-    names = [field.alias for field in Settings.model_fields.values() if field.alias]
-    for name, near in environment.misspelt(names, secret_variables(), settings.networks).items():
-        yield f"{name} is no variable of sot-ingest" + (f" (did you mean {near}?)" if near else "")
-
-
-def _shown(mistake: ErrorDetails) -> str:
-    """Return the value that is wrong, without the user and password that a URL can hold; a secret not at all."""
-    secrets = {field.alias for field in Settings.model_fields.values() if field.annotation is SecretStr}
-    if mistake["loc"][0] in secrets:
-        return "what is not shown here"
-    return re.sub(r"(:?//|:).*@", r"\1…@", repr(mistake["input"]))
-
-
-def _leave_out(given: dict[str, Any], location: tuple[int | str, ...]) -> None:
-    """Take away what a validation error is about, so that the rest can be looked at together."""
-    match location:
-        case ("INGESTION_NETWORKS", *_):
-            names = [name.strip() for name in given.pop("INGESTION_NETWORKS").split(",")]
-            if right := dict.fromkeys(filter(NETWORK_PATTERN.fullmatch, names)):
-                given["INGESTION_NETWORKS"] = ",".join(right)
-        case ("CLICKHOUSE_HOST" | "SOT_HOST" as variable, *_):
-            given[variable] = "set"  # which source and which warehouse there are is known all the same
-        case ("overrides", network, "host"):
-            given["overrides"][network]["host"] = "set"
-        case ("overrides", network, field):
-            given["overrides"][network].pop(field)
-        case (variable, *_):
-            given.pop(str(variable), None)
-
-
-def secret_variables() -> list[str]:
-    """Return the variables that hold secrets."""
-    return [field.alias for field in Settings.model_fields.values() if field.alias and _is_secret(field.annotation)]
-
-
-def _is_secret(annotation: Any) -> bool:
-    """Tell whether a type is, or has in it, a SecretStr."""
-    return annotation is SecretStr or any(map(_is_secret, get_args(annotation)))
-
-
-@cache
-def get_settings() -> Settings:
-    """Return the settings of this process, read once. Raises ConfigError."""
-    return load_settings()
