@@ -46,7 +46,7 @@ A walk from the command to the publication, to read file by file; each is used b
     warehouse/compare.py     the rows stored, counted and compared with the file's
     warehouse/ledger.py      sot_table_loads
     warehouse/server.py      statements to a ClickHouse server
-    warehouse/publish.py     sot_publications
+    warehouse/publish.py     sot_publications: what readers see from now on
 
 The work directory (``WORK_PATH``), empty when nothing is half done:
 

@@ -11,7 +11,7 @@ from pipeline.graph.context import get_context
 from pipeline.operations.diff import Difference, choose_publications, compare_publications
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse.compare import TableChanges
-from pipeline.warehouse.publish import Publication
+from pipeline.warehouse.publications import Publication
 
 _COLUMNS = 5  #: that changed most, shown of each table
 

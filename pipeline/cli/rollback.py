@@ -10,7 +10,7 @@ from pipeline.cli import options, output
 from pipeline.graph.context import get_context
 from pipeline.operations.rollback import Rollback, plan_rollback, roll_back
 from pipeline.snapshot import Snapshot
-from pipeline.warehouse.publish import Publication
+from pipeline.warehouse.publications import Publication
 
 
 @click.command(epilog="\b\nExample:\n  sot-ingest rollback --date 2025-08-01 --network torus")

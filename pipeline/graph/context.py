@@ -22,7 +22,7 @@ from pipeline.warehouse import ROLE, Replication
 from pipeline.warehouse.claim_holder import Claims
 from pipeline.warehouse.claims import Claimant
 from pipeline.warehouse.embedded import EmbeddedWarehouse, Engine
-from pipeline.warehouse.publish import Publication, publications_of
+from pipeline.warehouse.publications import Publication, publications_of
 from pipeline.warehouse.server import ServerWarehouse
 from pipeline.warehouse.shard import Shard
 

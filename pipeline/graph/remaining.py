@@ -14,7 +14,7 @@ from pipeline.graph.retained import lacks_files
 from pipeline.graph.walk import pending_steps
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse.audit_log import held_snapshots
-from pipeline.warehouse.publish import Publication, effective_publications, publications_by_date
+from pipeline.warehouse.publications import Publication, effective_publications, publications_by_date
 
 NO_SNAPSHOT, HELD, FAILED, UNFINISHED = "not at the source", "held by an audit", "failed", "not finished"
 

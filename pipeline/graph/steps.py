@@ -23,7 +23,8 @@ from pipeline.tables import AUDITS, BY_NAME, LEDGER, PUBLICATIONS, Table
 from pipeline.warehouse import ledger
 from pipeline.warehouse.audit_log import audit_rows, is_cleared
 from pipeline.warehouse.load import ProvenFile, load_file
-from pipeline.warehouse.publish import Publication, publish_loads
+from pipeline.warehouse.publications import Publication
+from pipeline.warehouse.publish import publish_loads
 from pipeline.warehouse.replication import copy_to_hosts
 from pipeline.warehouse.schema import ensure_schema
 

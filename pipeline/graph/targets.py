@@ -16,7 +16,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
 from pipeline.warehouse import ledger
 from pipeline.warehouse.audit_log import audit_rows, is_cleared
-from pipeline.warehouse.publish import Publication, effective_publications, newest_publication
+from pipeline.warehouse.publications import Publication, effective_publications, newest_publication
 
 
 @dataclass(frozen=True)

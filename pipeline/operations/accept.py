@@ -16,7 +16,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.warehouse import ledger
 from pipeline.warehouse.audit_log import AuditRow, accepted_audits, audit_rows
 from pipeline.warehouse.ledger import HOST
-from pipeline.warehouse.publish import Publication, newest_publication
+from pipeline.warehouse.publications import Publication, newest_publication
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pipeline.graph.retained import loads_to_publish
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import ledger
 from pipeline.warehouse.audit_log import AuditRow, Outcome, accepted_audits, audit_rows, awaits_publication
-from pipeline.warehouse.publish import newest_publication
+from pipeline.warehouse.publications import newest_publication
 
 Loads = dict[str, tuple[str, int]]
 

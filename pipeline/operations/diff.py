@@ -11,7 +11,8 @@ from pipeline.graph.context import Context
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, TABLES
 from pipeline.warehouse.compare import TableChanges, changes_between
-from pipeline.warehouse.publish import Publication, collected, publications_of, require_rows
+from pipeline.warehouse.publications import Publication, publications_of
+from pipeline.warehouse.publish import collected, require_rows
 
 MOST = 10  #: movements of a table that are shown
 

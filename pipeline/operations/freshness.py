@@ -16,7 +16,7 @@ from pipeline.dates import day_end
 from pipeline.errors import PipelineError
 from pipeline.graph.context import QUICK_SECONDS, get_context
 from pipeline.operations.replicas import hosts_behind
-from pipeline.warehouse.publish import Publication, newest_date_publication
+from pipeline.warehouse.publications import Publication, newest_date_publication
 
 #: How old the newest published day of a network that is in order gets.
 USUAL_MAX_AGE = timedelta(hours=26)

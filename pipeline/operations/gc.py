@@ -27,7 +27,7 @@ from pipeline.warehouse import MissingTableError, Warehouse, collect
 from pipeline.warehouse.audit_log import awaits_publication, newest_verdicts
 from pipeline.warehouse.collect import PublishedLoads, StoredLoad
 from pipeline.warehouse.link import append_link
-from pipeline.warehouse.publish import ALL_DAYS, newest_publication
+from pipeline.warehouse.publications import ALL_DAYS, newest_publication
 from pipeline.warehouse.replication import not_in_sync
 from pipeline.warehouse.retire import retire_snapshot
 

@@ -17,7 +17,7 @@ from pipeline.sources.download import locate
 from pipeline.tables import BY_NAME
 from pipeline.warehouse import ledger
 from pipeline.warehouse.audit_log import audit_rows, is_cleared
-from pipeline.warehouse.publish import Publication, newest_publication
+from pipeline.warehouse.publications import Publication, newest_publication
 
 Load = tuple[str, int]  #: load_id and row count
 

@@ -17,7 +17,7 @@ from pipeline.graph.targets import VisibleSnapshot
 from pipeline.operations.history import attempts_of
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse.audit_log import is_held, newest_verdicts
-from pipeline.warehouse.publish import Publication, newest_publication
+from pipeline.warehouse.publications import Publication, newest_publication
 from pipeline.warehouse.step_log import step_records
 
 #: Seconds between two looks, and what chance adds to them at the most, so that jobs do not look at once.

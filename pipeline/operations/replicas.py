@@ -11,7 +11,7 @@ from pipeline.errors import WarehouseError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import LEDGER, PUBLICATIONS
 from pipeline.warehouse import MissingTableError, Warehouse
-from pipeline.warehouse.publish import Publication, publications_by_date
+from pipeline.warehouse.publications import Publication, publications_by_date
 from pipeline.warehouse.rows import moment
 
 

@@ -11,7 +11,8 @@ from pipeline.errors import RequestError, WarehouseError
 from pipeline.graph.context import Context
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse.ledger import HOST
-from pipeline.warehouse.publish import Publication, new_id, publications_of, publish_after, require_rows
+from pipeline.warehouse.publications import Publication, publications_of
+from pipeline.warehouse.publish import new_id, publish_after, require_rows
 
 
 @dataclass(frozen=True)

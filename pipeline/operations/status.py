@@ -15,7 +15,7 @@ from pipeline.operations.replicas import hosts_behind
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import ledger
 from pipeline.warehouse.audit_log import AuditRow, is_held, newest_verdicts
-from pipeline.warehouse.publish import Publication, publications_by_date
+from pipeline.warehouse.publications import Publication, publications_by_date
 from pipeline.warehouse.whole import require_all_rows
 
 

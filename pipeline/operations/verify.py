@@ -23,7 +23,7 @@ from pipeline.warehouse.audit_log import AuditRow, is_held, newest_verdicts
 from pipeline.warehouse.collect import require_all_publications
 from pipeline.warehouse.compare import measure_load
 from pipeline.warehouse.ledger import RecordedLoad, recorded_loads
-from pipeline.warehouse.publish import Publication, effective_publications, publications_by_date, publications_of
+from pipeline.warehouse.publications import Publication, effective_publications, publications_by_date, publications_of
 from pipeline.warehouse.schema import altered_views
 
 

@@ -21,7 +21,7 @@ from pipeline.warehouse import Warehouse
 from pipeline.warehouse.compare import differences
 from pipeline.warehouse.ledger import RecordedLoad, count_rows
 from pipeline.warehouse.load import ProvenFile, temporary_load
-from pipeline.warehouse.publish import Publication
+from pipeline.warehouse.publications import Publication
 
 
 def compare_files(

@@ -28,7 +28,8 @@ from pipeline.runs.ingest import lock_snapshot
 from pipeline.snapshot import Snapshot
 from pipeline.tasks import AuditSnapshot, CleanUp, PublishSnapshot
 from pipeline.warehouse.audit_log import AuditRow, record_audits
-from pipeline.warehouse.publish import Publication, newest_publication, publish_loads
+from pipeline.warehouse.publications import Publication, newest_publication
+from pipeline.warehouse.publish import publish_loads
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from pipeline.graph.targets import PublishedSnapshot
 from pipeline.runs import display, lifecycle, process
 from pipeline.snapshot import Snapshot
 from pipeline.tasks import IngestSnapshot
-from pipeline.warehouse.publish import newest_publication
+from pipeline.warehouse.publications import newest_publication
 
 #: Seconds between two looks for snapshots that are not there yet, and what chance adds to them at the most.
 LOOK_SECONDS, LOOK_JITTER = 45.0, 15.0

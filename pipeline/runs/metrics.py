@@ -18,7 +18,7 @@ from pipeline.files import atomic
 from pipeline.runs.outcome import Outcome
 from pipeline.settings import Settings
 from pipeline.warehouse.ledger import PIPELINE_VERSION
-from pipeline.warehouse.publish import Publication
+from pipeline.warehouse.publications import Publication
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

@@ -21,7 +21,7 @@ from pipeline.tables import BY_NAME
 from pipeline.warehouse import step_log
 from pipeline.warehouse.audit_log import held_snapshots
 from pipeline.warehouse.ledger import HOST
-from pipeline.warehouse.publish import ALL_DAYS, Publication, newest_date_publication
+from pipeline.warehouse.publications import ALL_DAYS, Publication, newest_date_publication
 from pipeline.warehouse.step_log import StepRecord
 
 

@@ -11,7 +11,7 @@ from pipeline.operations.history import Attempt
 from pipeline.operations.status import Status
 from pipeline.service.state import NetworkState
 from pipeline.warehouse.claims import Work
-from pipeline.warehouse.publish import Publication
+from pipeline.warehouse.publications import Publication
 
 State = Literal["published", "rolled back", "retired", "held", "half done", "missing"]
 

@@ -28,7 +28,7 @@ from pipeline.service.models import (
 )
 from pipeline.service.state import NetworkState, read_state
 from pipeline.snapshot import Snapshot
-from pipeline.warehouse.publish import Publication, find_publication
+from pipeline.warehouse.publications import Publication, find_publication
 from pipeline.warehouse.step_log import step_records
 from pipeline.warehouse.storage import disks, table_sizes
 

@@ -12,7 +12,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.warehouse import ledger
 from pipeline.warehouse.audit_log import AuditRow, is_held, newest_verdicts
 from pipeline.warehouse.claims import Work, work_under_way
-from pipeline.warehouse.publish import ALL_DAYS, Publication, publications_by_date
+from pipeline.warehouse.publications import ALL_DAYS, Publication, publications_by_date
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.tables import AUDITS
 from pipeline.warehouse import MissingTableError, Warehouse
 from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, SNAPSHOT_FILTER, snapshot_params
-from pipeline.warehouse.publish import publications_by_date
+from pipeline.warehouse.publications import publications_by_date
 from pipeline.warehouse.rows import read_row
 from pipeline.warehouse.schema import ensure_table
 

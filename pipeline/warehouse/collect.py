@@ -11,7 +11,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS, STEPS, TABLES
 from pipeline.warehouse import MissingTableError, Warehouse
 from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, copied_columns, partition_params
-from pipeline.warehouse.publish import NOTHING
+from pipeline.warehouse.publications import NOTHING
 from pipeline.warehouse.rows import moment, read_row
 from pipeline.warehouse.whole import require_all_rows
 

@@ -13,7 +13,8 @@ from pipeline.snapshot import Snapshot
 from pipeline.tables import PUBLICATIONS, columns_of
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, SNAPSHOT_FILTER, snapshot_params
-from pipeline.warehouse.publish import NOTHING, TRIES, Publication, publications_of, token_after
+from pipeline.warehouse.publications import NOTHING, Publication, publications_of
+from pipeline.warehouse.publish import TRIES, token_after
 
 #: What a link is where it is not what the publication is that it repeats.
 _OWN = {"published_at": "published_at + toIntervalMicrosecond(1)", "run_id": "{link_id:String}"}

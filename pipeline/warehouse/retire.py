@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.ledger import HOST
-from pipeline.warehouse.publish import Publication, new_id, publications_of, publish_after
+from pipeline.warehouse.publications import Publication, publications_of
+from pipeline.warehouse.publish import new_id, publish_after
 
 
 def retire_snapshot(warehouse: Warehouse, snapshot: Snapshot, *, run_id: str) -> bool:

@@ -38,7 +38,8 @@ from pipeline.warehouse import claims
 from pipeline.warehouse.claims import Claimant
 from pipeline.warehouse.collect import stored_loads
 from pipeline.warehouse.load import ProvenFile, load_file
-from pipeline.warehouse.publish import new_id, publications_of, publish_after
+from pipeline.warehouse.publications import publications_of
+from pipeline.warehouse.publish import new_id, publish_after
 from pipeline.warehouse.schema import check_schema
 from tests.support.clickhouse import ClickHouseError, ClickHouseServer, OwnClickHouse, User
 from tests.support.deployment import ServerReader

@@ -14,7 +14,7 @@ from pipeline.operations.status import Status
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME
 from pipeline.warehouse.claims import Work
-from pipeline.warehouse.publish import Action, Publication
+from pipeline.warehouse.publications import Action, Publication
 from pipeline.warehouse.step_log import StepRecord, StepState
 from pipeline.warehouse.storage import Disk, TableSize
 

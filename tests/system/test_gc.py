@@ -21,7 +21,7 @@ from pipeline.operations import gc, rollback
 from pipeline.operations.gc import Garbage, Policy, choose
 from pipeline.settings import load_settings
 from pipeline.snapshot import Snapshot
-from pipeline.warehouse import Warehouse, collect, publish
+from pipeline.warehouse import Warehouse, collect, publications, publish
 from pipeline.warehouse.collect import PublishedLoads, StoredLoad
 from pipeline.warehouse.link import append_link
 from tests.support.brake import Brake
@@ -217,7 +217,7 @@ def test_a_publication_that_comes_meanwhile(
     load is collected, no publication names it.
     """
     warehouse = context.warehouse("torus")
-    past = publish.publications_of(warehouse, files.snapshot)
+    past = publications.publications_of(warehouse, files.snapshot)
     before = {load["load_id"]: load["state"] for load in deployment.ledger(files.snapshot)}
     claims = context.claims
     assert claims is not None
@@ -237,7 +237,7 @@ def test_a_publication_that_comes_meanwhile(
         found = collected(context, policy())
     assert (found.loads, len(found.left)) == ([], 1)
     assert {load["load_id"]: load["state"] for load in deployment.ledger(files.snapshot)} == before
-    assert [publication.action for publication in publish.publications_of(warehouse, files.snapshot)][2:] == [
+    assert [publication.action for publication in publications.publications_of(warehouse, files.snapshot)][2:] == [
         "rollback"
     ]
     deployment.assert_readers_see(files)
@@ -249,9 +249,9 @@ def test_a_publication_that_comes_meanwhile(
     wanted = replace(past[1], publication_id=publish.new_id(warehouse), action="rollback")
     with pytest.raises(WarehouseError, match="was collected"):
         publish.publish_after(
-            warehouse, files.snapshot, wanted, after=publish.newest_publication(warehouse, files.snapshot)
+            warehouse, files.snapshot, wanted, after=publications.newest_publication(warehouse, files.snapshot)
         )
-    assert len(publish.publications_of(warehouse, files.snapshot)) == 3
+    assert len(publications.publications_of(warehouse, files.snapshot)) == 3
 
 
 def test_a_link_makes_void_what_was_decided_before(warehouse: Warehouse) -> None:
@@ -260,9 +260,9 @@ def test_a_link_makes_void_what_was_decided_before(warehouse: Warehouse) -> None
     """
     assert append_link(warehouse, SNAPSHOT, None)
     assert append_link(warehouse, SNAPSHOT, None)
-    assert publish.publications_of(warehouse, SNAPSHOT) == []
+    assert publications.publications_of(warehouse, SNAPSHOT) == []
     assert warehouse.query("SELECT 1 FROM {database}.sot_snapshots") == []
-    wanted = publish.Publication(
+    wanted = publications.Publication(
         SNAPSHOT.processing_date,
         195,
         publish.new_id(warehouse),
@@ -281,7 +281,7 @@ def test_a_link_makes_void_what_was_decided_before(warehouse: Warehouse) -> None
     seen = warehouse.query("SELECT * EXCEPT age_seconds FROM {database}.sot_snapshots")
     assert seen[0][-1] == 1  # publications
     assert append_link(warehouse, SNAPSHOT, first)
-    (linked,) = publish.publications_of(warehouse, SNAPSHOT)
+    (linked,) = publications.publications_of(warehouse, SNAPSHOT)
     assert (linked, linked.links) == (first, 1)
     assert collect.all_publications(warehouse, "torus") == {
         SNAPSHOT: [PublishedLoads("publish", first.published_at, frozenset())]
@@ -290,7 +290,7 @@ def test_a_link_makes_void_what_was_decided_before(warehouse: Warehouse) -> None
     second = replace(wanted, publication_id=publish.new_id(warehouse))
     assert publish.publish_after(warehouse, SNAPSHOT, second, after=first)  # in its second try: the first was void
     assert not append_link(warehouse, SNAPSHOT, linked)
-    assert [each.links for each in publish.publications_of(warehouse, SNAPSHOT)] == [1, 0]
+    assert [each.links for each in publications.publications_of(warehouse, SNAPSHOT)] == [1, 0]
 
 
 def test_days_past_their_retention(deployment: Deployment, context: Context, files: SnapshotFiles) -> None:

@@ -14,7 +14,8 @@ from pipeline.graph.context import Context
 from pipeline.operations import gc
 from pipeline.operations.gc import Policy
 from pipeline.operations.verify import verify_publications
-from pipeline.warehouse.publish import publications_of, publish_after
+from pipeline.warehouse.publications import publications_of
+from pipeline.warehouse.publish import publish_after
 from pipeline.warehouse.schema import check_schema
 from pipeline.warehouse.whole import hidden_rows
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User

@@ -21,7 +21,8 @@ from pipeline.operations.rollback import plan_rollback, roll_back
 from pipeline.settings import ServerAddress, Settings
 from pipeline.tables import TABLES
 from pipeline.warehouse import ROLE, Warehouse
-from pipeline.warehouse.publish import Publication, new_id, publications_of, publish_after, publish_loads
+from pipeline.warehouse.publications import Publication, publications_of
+from pipeline.warehouse.publish import new_id, publish_after, publish_loads
 from pipeline.warehouse.schema import ensure_schema
 from pipeline.warehouse.server import ServerWarehouse
 from tests.support.clickhouse import ClickHouseServer

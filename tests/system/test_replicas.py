@@ -31,7 +31,8 @@ from pipeline.warehouse import Warehouse, collect
 from pipeline.warehouse.claims import Claimant, newest_claim, take_claim
 from pipeline.warehouse.collect import stored_loads
 from pipeline.warehouse.ledger import record_load
-from pipeline.warehouse.publish import Publication, new_id, publications_of, publish_after, publish_loads
+from pipeline.warehouse.publications import Publication, publications_of
+from pipeline.warehouse.publish import new_id, publish_after, publish_loads
 from pipeline.warehouse.replication import copy_to_hosts
 from pipeline.warehouse.retire import retire_snapshot
 from pipeline.warehouse.schema import check_schema, ensure_schema

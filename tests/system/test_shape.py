@@ -16,7 +16,7 @@ import pytest
 from pipeline.errors import WarehouseError
 from pipeline.tables import BY_NAME, schema_sql
 from pipeline.warehouse import Warehouse
-from pipeline.warehouse.publish import newest_publication
+from pipeline.warehouse.publications import newest_publication
 from pipeline.warehouse.schema import ensure_schema
 from pipeline.warehouse.shape import OBJECTS
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User, free_ports

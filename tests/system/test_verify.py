@@ -13,7 +13,7 @@ from pipeline.graph.context import Context
 from pipeline.operations.findings import Finding
 from pipeline.operations.rollback import plan_rollback, roll_back
 from pipeline.operations.verify import verify_publications
-from pipeline.warehouse.publish import publications_by_date
+from pipeline.warehouse.publications import publications_by_date
 from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import SECONDS, Deployment, ServerReader, a_day

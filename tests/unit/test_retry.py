@@ -28,7 +28,8 @@ from pipeline.warehouse import ROLE, Warehouse
 from pipeline.warehouse.claims import Claimant, take_claim
 from pipeline.warehouse.ledger import LedgerEntry, find_proven_loads, forget_loads, record_load
 from pipeline.warehouse.load import ProvenFile, load_file
-from pipeline.warehouse.publish import Publication, publications_of, publish_after, publish_loads
+from pipeline.warehouse.publications import Publication, publications_of
+from pipeline.warehouse.publish import publish_after, publish_loads
 from pipeline.warehouse.schema import ensure_claims, ensure_schema, ensure_table
 from pipeline.warehouse.server import ServerWarehouse
 from pipeline.warehouse.step_log import StepRecord, insert_records

@@ -22,7 +22,7 @@ from pipeline.warehouse import Warehouse, ledger
 from pipeline.warehouse.audit_log import newest_verdicts
 from pipeline.warehouse.claims import work_under_way
 from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION
-from pipeline.warehouse.publish import ALL_DAYS, Publication, publications_by_date
+from pipeline.warehouse.publications import ALL_DAYS, Publication, publications_by_date
 from pipeline.warehouse.replication import reachable_hosts
 from pipeline.warehouse.step_log import StepRecord, step_records
 from pipeline.warehouse.storage import Disk, disks, table_sizes

@@ -12,7 +12,7 @@ from pipeline.dates import day_end, parse_instant
 from pipeline.operations.status import Status
 from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES
-from pipeline.warehouse.publish import Publication
+from pipeline.warehouse.publications import Publication
 from pipeline.warehouse.step_log import StepRecord
 
 #: A drop is unusual below this part of the median of so many published days before; with fewer there is no usual.

@@ -13,7 +13,7 @@ from pipeline.dates import day_end
 from pipeline.operations.freshness import USUAL_MAX_AGE
 from pipeline.operations.report.days import ReportDay
 from pipeline.warehouse.claims import Work
-from pipeline.warehouse.publish import Publication
+from pipeline.warehouse.publications import Publication
 from pipeline.warehouse.storage import TableSize
 
 #: The trend of times compares the median of the newest days with that of the days before them.

@@ -13,7 +13,7 @@ import pytest
 from pipeline.operations import verify
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse.audit_log import AuditRow
-from pipeline.warehouse.publish import Publication
+from pipeline.warehouse.publications import Publication
 
 SNAPSHOT = Snapshot("torus", date(2025, 8, 1), 195)
 NEW, OLD, OTHER = (f"s3://sot/META.json#{version}" for version in ("new", "old", "other"))

@@ -18,7 +18,7 @@ from pipeline.settings import Settings, get_settings
 from pipeline.snapshot import Snapshot
 from pipeline.tables import TABLES
 from pipeline.warehouse.ledger import PIPELINE_VERSION
-from pipeline.warehouse.publish import Publication
+from pipeline.warehouse.publications import Publication
 from pipeline.warehouse.step_log import StepRecord
 
 MOMENT = datetime(2025, 8, 2, 1, 0, tzinfo=UTC)
