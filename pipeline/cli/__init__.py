@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import configparser
 import importlib
 import sys
 from typing import Any
 
 import click
+from loguru import logger
 
 from pipeline import environment, exit_codes, logs
 from pipeline.errors import PipelineError, RequestError
@@ -39,7 +41,10 @@ class _Commands(click.Group):
         """Return a verb's command."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"pipeline.cli.{cmd_name}").command
+        try:
+            command: click.Command = importlib.import_module(f"pipeline.cli.{cmd_name}").command
+        except (configparser.Error, UnicodeDecodeError) as error:  # luigi reads its file when it is imported
+            sys.exit(_end_without_luigi(f"luigi.cfg: {' '.join(str(error).split())}"))
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -100,6 +105,17 @@ def _end(error: PipelineError | interrupts.Interrupted) -> int:
     if _is_json():
         output.print_error(code, *lifecycle.texts_of(error))
     return code
+
+
+def _end_without_luigi(problem: str) -> int:
+    """Log why luigi could not be imported, which all other errors' ends need, and return the exit code."""
+    from pipeline.cli import output  # noqa: PLC0415
+
+    hint = "correct it in the file of LUIGI_CONFIG_PATH or in this directory's"
+    logger.bind(hint=hint).error("{}", problem)
+    if _is_json():
+        output.print_error(exit_codes.CONFIG, [problem], hint)
+    return exit_codes.CONFIG
 
 
 def _problem(error: click.ClickException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -109,6 +110,17 @@ def test_2_nothing_was_started(name: str, variables: dict[str, str], place: Plac
     assert [event["level"] for event in result.log()] == ["ERROR", "ERROR"]
     assert result.log()[0]["hint"]
     assert list(deployment.directory.iterdir()) == []
+
+
+def test_2_luigi_cannot_read_its_file(place: Place) -> None:
+    """It reads it when it is imported, before a run can begin; as JSON where that is asked for."""
+    file = place.directory / "luigi.cfg"
+    file.write_text("default-scheduler-port = 8082\n")
+    result = place.deployment("status", LUIGI_CONFIG_PATH=str(file)).command("sot-ingest", "status", "--json")
+    assert result.exit_code == json.loads(result.stdout)["exit_code"] == 2
+    (event,) = result.log()
+    assert event["message"].startswith("luigi.cfg: File contains no section headers")
+    assert event["hint"].startswith("correct it in the file of LUIGI_CONFIG_PATH")
 
 
 def test_3_findings(place: Place) -> None:
