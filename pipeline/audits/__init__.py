@@ -113,6 +113,11 @@ def replace_placeholders(sql: str, rows: Mapping[str, str]) -> str:
     return _USE.sub(lambda match: match[0] if match[2] else f"({rows[match[1]]})", sql)
 
 
+def rename_parameters(sql: str, names: Mapping[str, str]) -> str:
+    """Return a SELECT whose parameters have other names."""
+    return _USE.sub(lambda match: f"{{{names[match[1]]}{match[2]}}}" if match[1] in names else match[0], sql)
+
+
 def parse_audit(name: str, place: str, text: str) -> Audit:
     """Return the audit that a file's text describes. Raises ConfigError that lists every mistake, one a line."""
     lines, sql, end = _split(text)

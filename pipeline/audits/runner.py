@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from pipeline.audits import IN_MESSAGE, Audit, replace_placeholders
+from pipeline.audits import IN_MESSAGE, Audit, rename_parameters, replace_placeholders
 from pipeline.audits.catalogue import ChosenAudit
 from pipeline.errors import WarehouseError
 from pipeline.snapshot import Snapshot
@@ -20,6 +20,9 @@ from pipeline.warehouse.nearest import PublishedDay
 
 DAYS = 7  #: other days that a snapshot is compared with, at the most
 MOST = 20  #: rows of an audit's answer
+#: Up to so many rows, with those of the days that they are compared with, all audits are asked with one statement: to
+#: parse and plan them takes most of the time then. They are at work at once and need their memory together.
+FEW_ROWS = 100_000
 LONGEST, SHOWN = 200, 10  #: characters of a figure that people are shown, and items of a list
 
 #: Settings that the meaning of an audit rests on, beside those that are pinned for every statement.
@@ -56,6 +59,11 @@ class Candidate:
     def others(self) -> list[PublishedDay]:
         """The days that it is compared with: never its own loads, which may be published already."""
         return [day for day in self.days if day.load_ids != self.load_ids]
+
+    @property
+    def rows(self) -> int:
+        """How many rows all these days have."""
+        return sum(sum(counts.values()) for counts in (self.row_counts, *(day.row_counts for day in self.others)))
 
     @property
     def dates(self) -> list[str]:
@@ -111,12 +119,20 @@ def shown(value: Any) -> str:
 
 def ask_audits(warehouse: Warehouse, candidate: Candidate, chosen: Sequence[ChosenAudit]) -> Iterator[AuditResult]:
     """Yield what each audit finds. Raises WarehouseError that names the audit whose SELECT fails."""
-    for each in chosen:
-        if each.audit.tables <= candidate.load_ids.keys():
-            try:
-                yield AuditResult(each, _ask(warehouse, candidate, each))
-            except WarehouseError as error:
-                raise type(error)(f"audit {each.name}: {error}", hint=_hint_of(each, error)) from error
+    asked = [each for each in chosen if each.audit.tables <= candidate.load_ids.keys()]
+    if candidate.rows <= FEW_ROWS and len(asked) > 1:
+        try:
+            yield from _ask_together(warehouse, candidate, asked)
+        except WarehouseError as error:
+            if error.transient:
+                raise type(error)(f"audits: {error}", hint=error.hint) from error
+        else:
+            return
+    for each in asked:
+        try:
+            yield from _ask_together(warehouse, candidate, [each])
+        except WarehouseError as error:
+            raise type(error)(f"audit {each.name}: {error}", hint=_hint_of(each, error)) from error
 
 
 def _hint_of(each: ChosenAudit, error: WarehouseError) -> str:
@@ -125,15 +141,29 @@ def _hint_of(each: ChosenAudit, error: WarehouseError) -> str:
     return f"correct {each.place}, or switch the audit off in audits.toml; nothing was published"
 
 
-def _ask(warehouse: Warehouse, candidate: Candidate, each: ChosenAudit) -> list[dict[str, Any]]:
-    select = _fill(each.audit, _rows_of)
-    order = "ORDER BY wrong DESC" if each.audit.has_figures else ""
-    found = warehouse.query(
-        f"SELECT formatRow('JSONEachRow', *) FROM (\n{select}\n) {order} LIMIT {MOST} SETTINGS {_SETTINGS}",
-        **_thresholds(each),
+def _ask_together(warehouse: Warehouse, candidate: Candidate, asked: Sequence[ChosenAudit]) -> list[AuditResult]:
+    """Return what audits find, with one statement. Raises WarehouseError."""
+    thresholds = {
+        f"{name}_{place}": value for place, each in enumerate(asked) for name, value in _thresholds(each).items()
+    }
+    rows = warehouse.query(
+        f"{' UNION ALL '.join(_select(place, each) for place, each in enumerate(asked))} SETTINGS {_SETTINGS}",
+        **thresholds,
         **_facts(candidate),
     )
-    return [json.loads(row) for (row,) in found]
+    found: list[list[dict[str, Any]]] = [[] for _ in asked]
+    for place, row in rows:
+        found[place].append(json.loads(row))
+    return [AuditResult(each, figures) for each, figures in zip(asked, found, strict=True)]
+
+
+def _select(place: int, each: ChosenAudit) -> str:
+    """Return the SELECT of an audit's rows as JSON, with its place among those asked, which its parameters end with."""
+    select = rename_parameters(_fill(each.audit, _rows_of), {name: f"{name}_{place}" for name in each.parameters})
+    order = "ORDER BY wrong DESC" if each.audit.has_figures else ""
+    return (
+        f"SELECT {place}, row FROM (SELECT formatRow('JSONEachRow', *) AS row FROM (\n{select}\n) {order} LIMIT {MOST})"
+    )
 
 
 def _fill(audit: Audit, rows_of: Callable[[Table], Mapping[str, str]]) -> str:

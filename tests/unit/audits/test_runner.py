@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,33 @@ def test_a_select_that_fails_names_its_audit(warehouse: Warehouse) -> None:
     with pytest.raises(WarehouseError, match=r"audit tried: .*395") as caught:
         list(ask_audits(warehouse, candidate, [chosen("SELECT throwIf(number = 3) AS what FROM numbers(9)")]))
     assert "tried.sql" in caught.value.hint
+
+
+def test_audits_of_few_rows_are_asked_with_one_statement(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its own value of a parameter of one name; of more rows, or where one fails, each is asked by itself."""
+    mine = store(warehouse, DAY.processing_date, 60, "mine")
+    candidate = Candidate(DAY, mine.load_ids, mine.row_counts, [])
+    audits = [
+        chosen("SELECT {many:UInt8} AS what, number AS wrong FROM numbers(3)", "{what}", f"parameter many = {many}")
+        for many in (1, 2)
+    ]
+    statements, query = [], warehouse.query
+
+    def noted(statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        statements.append(statement)
+        return query(statement, **values)
+
+    monkeypatch.setattr(warehouse, "query", noted)
+    together = list(ask_audits(warehouse, candidate, audits))
+    assert [result.messages for result in together] == [["1", "1"], ["2", "2"]]
+    assert [[row["wrong"] for row in result.figures] for result in together] == [[2, 1, 0]] * 2
+    assert len(statements) == 1
+    many = replace(candidate, row_counts={TABLE: 1_000_000})
+    assert list(ask_audits(warehouse, many, audits)) == together
+    assert len(statements) == 1 + 2
+    with pytest.raises(WarehouseError, match=r"audit tried: .*nope"):
+        list(ask_audits(warehouse, candidate, [*audits, chosen("SELECT nope AS what")]))
+    assert len(statements) == 3 + 1 + 3
 
 
 MISTAKES = {
