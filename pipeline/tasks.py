@@ -167,7 +167,7 @@ class LoadTable(TableTask):
     """One file's rows in the warehouse under a new load_id, counted and compared; invisible to readers."""
 
     done = "Loaded table"
-    writes_rows = True
+    writes = "loads"
     is_small = False  # ClickHouse may take an hour for it
 
     @property
@@ -191,7 +191,7 @@ class AuditSnapshot(StepTask):
     """The loads of all tables, compared with what is true of a good snapshot and with the days published before."""
 
     done = "Audited snapshot"
-    writes_rows = True
+    writes = "audits"
 
     def requires(self) -> list[luigi.Task]:
         return [self.clone(LoadTable, table=table.name) for table in get_context().settings.tables]
@@ -207,7 +207,7 @@ class PublishSnapshot(StepTask):
     """One single-row INSERT: readers see all tables."""
 
     done = "Published snapshot"
-    writes_rows = True
+    writes = "publications"
 
     def requires(self) -> luigi.Task:
         return self.clone(AuditSnapshot)

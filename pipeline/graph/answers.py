@@ -1,24 +1,26 @@
-"""What the warehouse answered: shared by the targets of a run for as long as the run writes nothing there."""
+"""What the warehouse answered: shared by the targets of a run until the run writes rows that it is about."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
+
+Kind = Literal["publications", "loads", "audits"]  #: which rows an answer is about
 
 
 @dataclass
 class Answers:
     """Answers by question. Outside of a run none is kept: every target asks.
 
-    What another host writes meanwhile is seen after the next step that writes. Nothing is decided by such an answer
-    but whether to begin a step: what a publication rests on, its step asks itself.
+    What another host writes meanwhile is seen after the next step that writes such rows, and by a publication. Nothing
+    is decided by such an answer but whether to begin a step, and which loads to audit: what a publication rests on, its
+    step asks itself.
     """
 
-    _known: dict[Hashable, Any] | None = None
+    _known: dict[tuple[Kind, Hashable], Any] | None = None
 
     def keep(self) -> None:
         """Keep answers from now on."""
@@ -28,25 +30,16 @@ class Answers:
         """Keep no answers any more."""
         self._known = None
 
-    def forget(self) -> None:
-        """Forget what is known."""
+    def forget(self, kind: Kind | None = None) -> None:
+        """Forget what is known, or what is about one kind of rows."""
         if self._known is not None:
-            self._known.clear()
+            self._known = {key: answer for key, answer in self._known.items() if kind and key[0] != kind}
 
-    @contextmanager
-    def asked_anew(self) -> Iterator[None]:
-        """Forget what is known before the block, which decides by it, and after it, which has changed it."""
-        self.forget()
-        try:
-            yield
-        finally:
-            self.forget()
-
-    def ask(self, question: Hashable, answer: Callable[[], T]) -> T:
-        """Return the answer to a question, by asking unless it is known."""
+    def ask(self, kind: Kind, about: Hashable, answer: Callable[[], T]) -> T:
+        """Return the answer to a question about rows of a kind, by asking unless it is known."""
         if self._known is None:
             return answer()
-        if question not in self._known:
-            self._known[question] = answer()
-        found: T = self._known[question]
+        if (kind, about) not in self._known:
+            self._known[kind, about] = answer()
+        found: T = self._known[kind, about]
         return found

@@ -13,8 +13,9 @@ from pipeline.audits.runner import DAYS, MOST, AuditResult, Candidate, ask_audit
 from pipeline.errors import ConfigError, HeldError, WarehouseError
 from pipeline.graph import steps
 from pipeline.graph.context import Context
+from pipeline.graph.retained import rows_of_audits
 from pipeline.snapshot import Snapshot
-from pipeline.warehouse.audit_log import AuditRow, Outcome, accepted_audits, audit_rows, record_audits
+from pipeline.warehouse.audit_log import AuditRow, Outcome, accepted_audits, record_audits
 from pipeline.warehouse.nearest import nearest_days
 
 TOLD = 3  #: rows of an audit's answer that its line of the log tells
@@ -29,7 +30,7 @@ def audit_snapshot(context: Context, snapshot: Snapshot) -> steps.Facts:
     warehouse = context.warehouse(snapshot.network)
     manifest = steps.manifest_on_disk(context.workspace(snapshot))
     candidate = candidate_of(context, snapshot, steps.proven_loads(context, snapshot))
-    accepted = accepted_audits(audit_rows(warehouse, snapshot), candidate.load_ids)
+    accepted = accepted_audits(rows_of_audits(context, snapshot), candidate.load_ids)
     results = list(ask_audits(warehouse, candidate, context.audits.chosen(snapshot.network)))
     found: dict[Outcome, list[AuditResult]] = {"passed": [], "accepted": [], "warned": [], "held": []}
     for result in results:

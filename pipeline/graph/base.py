@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -14,6 +14,7 @@ from loguru import logger
 
 from pipeline.errors import HeldError, PipelineError
 from pipeline.graph import interrupts, luigid_page, parameters, progress, step_records, steps
+from pipeline.graph.answers import Kind
 from pipeline.graph.context import get_context
 from pipeline.graph.progress import Progress
 from pipeline.retry import PostponedError, retry_step
@@ -113,7 +114,7 @@ class SnapshotTask(luigi.Task):
 class StepTask(SnapshotTask):
     """A step that a run does itself."""
 
-    writes_rows = False  #: whether the warehouse has other answers afterwards
+    writes: Kind | None = None  #: the rows of which the warehouse has others afterwards
     done = "Done"  #: the log event after the step, in the past tense
 
     def run(self) -> None:
@@ -124,8 +125,11 @@ class StepTask(SnapshotTask):
             luigid_page.link(self, get_context().settings.report_url, self.snapshot)
             started = time.monotonic()
             progress.send(Progress(self.snapshot.label, self.step, "running"))
-            with get_context().answers.asked_anew() if self.writes_rows else nullcontext():
+            try:
                 facts = self._attempts(self.work)
+            finally:
+                if self.writes:
+                    get_context().answers.forget(self.writes)
             logger.bind(**facts, seconds=round(time.monotonic() - started, 3)).info(self.done)
             self.record("done", started, facts=facts)
 

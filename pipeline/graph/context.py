@@ -117,7 +117,7 @@ class Context:
     def publications(self, snapshot: Snapshot) -> list[Publication]:
         """Return a snapshot's publications, the oldest first, as this run knows them. Raises WarehouseError."""
         warehouse = self.warehouse(snapshot.network)
-        return self.answers.ask(("publications", snapshot), lambda: publications_of(warehouse, snapshot))
+        return self.answers.ask("publications", snapshot, lambda: publications_of(warehouse, snapshot))
 
     def _connect(self, network: str, answer_seconds: float) -> Warehouse | Shard:
         chosen, database, days = self.settings, self.settings.database(network), self.settings.window_days

@@ -9,6 +9,7 @@ from pipeline.graph.context import Context
 from pipeline.snapshot import Snapshot
 from pipeline.sources import ManifestText, missing_files
 from pipeline.warehouse import ledger
+from pipeline.warehouse.audit_log import AuditRow, audit_rows
 
 
 def retained_loads(context: Context, snapshot: Snapshot, uri: str, sha256: str) -> dict[str, tuple[str, int]]:
@@ -20,9 +21,30 @@ def retained_loads(context: Context, snapshot: Snapshot, uri: str, sha256: str) 
     seen = next(iter(context.publications(snapshot)[-1:]), None)
     if seen is None or not (seen.is_of(uri, sha256) or context.source.is_same(seen.source, uri)):
         return {}
-    return ledger.proven_loads(
-        context.warehouse(snapshot.network), snapshot, seen.load_ids.values(), since=seen.published_at
+    warehouse = context.warehouse(snapshot.network)
+    return context.answers.ask(
+        "loads",
+        seen.publication_id,
+        lambda: ledger.proven_loads(warehouse, snapshot, seen.load_ids, since=seen.published_at),
     )
+
+
+def loads_of_files(context: Context, snapshot: Snapshot) -> dict[str, tuple[str, int]]:
+    """Return ``(load_id, row count)`` by name of the tables whose file on disk has a proven load, as this run knows.
+
+    Asked about are the files, too, that are listed and not yet on disk: so it is one question for all tables. Raises
+    WarehouseError.
+    """
+    workspace = context.workspace(snapshot)
+    files = {table.name: file.sha256 for table in workspace.tables if (file := workspace.downloaded_file(table))}
+    if not files:
+        return {}
+    listed = {name: entry.digest for name, entry in workspace.manifest().files.items() if entry.algorithm == "sha256"}
+    wanted, warehouse = {**listed, **files}, context.warehouse(snapshot.network)
+    found = context.answers.ask(
+        "loads", tuple(wanted.items()), lambda: ledger.find_proven_loads(warehouse, snapshot, wanted)
+    )
+    return {name: load for name, load in found.items() if name in files}
 
 
 def loads_to_publish(context: Context, snapshot: Snapshot) -> dict[str, tuple[str, int]]:
@@ -34,9 +56,13 @@ def loads_to_publish(context: Context, snapshot: Snapshot) -> dict[str, tuple[st
     if (manifest := workspace.downloaded_manifest()) is None:
         return {}
     retained = retained_loads(context, snapshot, manifest.uri, manifest.sha256)
-    wanted = [table for table in workspace.tables if table.name not in retained]
-    files = {table.name: file.sha256 for table in wanted if (file := workspace.downloaded_file(table))}
-    return {**ledger.find_proven_loads(context.warehouse(snapshot.network), snapshot, files), **retained}
+    return {**loads_of_files(context, snapshot), **retained}
+
+
+def rows_of_audits(context: Context, snapshot: Snapshot) -> list[AuditRow]:
+    """Return what is recorded of a snapshot's audits, as this run knows it. Raises WarehouseError."""
+    warehouse = context.warehouse(snapshot.network)
+    return context.answers.ask("audits", snapshot, lambda: audit_rows(warehouse, snapshot))
 
 
 def lacks_files(context: Context, snapshot: Snapshot, text: ManifestText, forgotten: Collection[str] = ()) -> bool:

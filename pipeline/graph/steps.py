@@ -16,12 +16,12 @@ from pipeline.errors import ConfigError, DataError, FileError, SourceUnavailable
 from pipeline.files import checks, parquet
 from pipeline.files.workspace import DownloadedFile, DownloadedManifest, Workspace
 from pipeline.graph.context import Context
-from pipeline.graph.retained import retained_loads
+from pipeline.graph.retained import loads_of_files, retained_loads, rows_of_audits
 from pipeline.snapshot import Snapshot
 from pipeline.sources import Report, download
 from pipeline.tables import AUDITS, BY_NAME, LEDGER, PUBLICATIONS, Table
 from pipeline.warehouse import ledger
-from pipeline.warehouse.audit_log import audit_rows, is_cleared
+from pipeline.warehouse.audit_log import is_cleared
 from pipeline.warehouse.load import ProvenFile, load_file
 from pipeline.warehouse.publications import Publication
 from pipeline.warehouse.publish import publish_loads
@@ -214,8 +214,9 @@ def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
     """
     workspace, warehouse = context.workspace(snapshot), context.warehouse(snapshot.network)
     manifest = manifest_on_disk(workspace)
+    context.answers.forget()  # what a publication rests on is read now
     loads = proven_loads(context, snapshot)
-    if not is_cleared(audit_rows(warehouse, snapshot), {name: load_id for name, (load_id, _) in loads.items()}):
+    if not is_cleared(rows_of_audits(context, snapshot), {name: load_id for name, (load_id, _) in loads.items()}):
         raise WarehouseError(f"{snapshot}: its loads have not passed the audits", hint="run again: they are audited")
     publication = publish_loads(
         warehouse,
@@ -277,8 +278,7 @@ def proven_loads(context: Context, snapshot: Snapshot) -> dict[str, tuple[str, i
     manifest, entries = manifest_on_disk(workspace), workspace.manifest().files
     retained = retained_loads(context, snapshot, manifest.uri, manifest.sha256)
     files = {table: downloaded(workspace, table) for table in workspace.tables if table.name not in retained}
-    sha256s = {table.name: file.sha256 for table, file in files.items()}
-    found = ledger.find_proven_loads(context.warehouse(snapshot.network), snapshot, sha256s)
+    found = loads_of_files(context, snapshot)
     for table, file in files.items():
         if table.name not in found:
             raise FileError(f"{table.name}: no proven load of its file", hint="run again: the table is loaded again")

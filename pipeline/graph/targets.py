@@ -11,11 +11,10 @@ import luigi
 from pipeline.errors import SourceUnavailableError, WarehouseUnavailableError
 from pipeline.files.workspace import Workspace
 from pipeline.graph.context import Context
-from pipeline.graph.retained import is_ready, loads_to_publish, retained_loads
+from pipeline.graph.retained import is_ready, loads_of_files, loads_to_publish, retained_loads, rows_of_audits
 from pipeline.snapshot import Snapshot
 from pipeline.tables import Table
-from pipeline.warehouse import ledger
-from pipeline.warehouse.audit_log import audit_rows, is_cleared
+from pipeline.warehouse.audit_log import is_cleared
 from pipeline.warehouse.publications import Publication, effective_publications, newest_publication
 
 
@@ -148,13 +147,8 @@ class TableLoad(ProofOfTable):
 
     def is_proven(self) -> bool:
         """Look into the ledger for proven loads of the files on disk, and count their rows."""
-        files = {table.name: self.workspace.downloaded_file(table) for table in self.workspace.tables}
-        sha256s = {name: file.sha256 for name, file in files.items() if file}
-        if self.table.name not in sha256s:
-            return False
-        warehouse, question = self.context.warehouse(self.snapshot.network), (self.snapshot, *sha256s.items())
-        found = self.context.answers.ask(question, lambda: ledger.find_proven_loads(warehouse, self.snapshot, sha256s))
-        return self.table.name in found
+        is_on_disk = self.workspace.downloaded_file(self.table) is not None
+        return is_on_disk and self.table.name in loads_of_files(self.context, self.snapshot)
 
 
 class AuditedLoads(ProofOnDisk):
@@ -165,13 +159,10 @@ class AuditedLoads(ProofOnDisk):
 
     def is_proven(self) -> bool:
         """Look for the loads, then for what came of their audits."""
-        return bool(self.context.answers.ask((self.snapshot, "audits"), self._are_cleared))
-
-    def _are_cleared(self) -> bool:
         loads = loads_to_publish(self.context, self.snapshot)
         if not loads.keys() >= set(self.context.settings.table_names):
             return False
-        rows = audit_rows(self.context.warehouse(self.snapshot.network), self.snapshot)
+        rows = rows_of_audits(self.context, self.snapshot)
         return is_cleared(rows, {name: load_id for name, (load_id, _) in loads.items()})
 
 

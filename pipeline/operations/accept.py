@@ -86,8 +86,8 @@ def _require_same(context: Context, held: HeldSnapshot) -> None:
     A source that does not answer right now does not stand in the way. Raises SourceError when it refuses us.
     """
     snapshot, verdict = held.snapshot, held.verdict
-    ids = verdict.load_ids.values()
-    proven = ledger.proven_loads(context.warehouse(snapshot.network), snapshot, ids, since=verdict.recorded_at)
+    warehouse = context.warehouse(snapshot.network)
+    proven = ledger.proven_loads(warehouse, snapshot, verdict.load_ids, since=verdict.recorded_at)
     if gone := [name for name, load in held.loads.items() if proven.get(name) != load]:
         raise RequestError(
             f"{snapshot}: the held load of {', '.join(gone)} is not there any more, or is to be loaded again; nothing "

@@ -71,8 +71,7 @@ def _loads_of(context: Context, snapshot: Snapshot, verdict: AuditRow | None) ->
     seen = newest_publication(warehouse, snapshot)
     published = {name: (load_id, seen.row_counts[name]) for name, load_id in seen.load_ids.items()} if seen else {}
     if verdict and awaits_publication(verdict, seen.published_at if seen else None):
-        ids = verdict.load_ids.values()
-        audited = ledger.proven_loads(warehouse, snapshot, ids, since=verdict.recorded_at)
+        audited = ledger.proven_loads(warehouse, snapshot, verdict.load_ids, since=verdict.recorded_at)
         if audited.keys() == verdict.load_ids.keys():
             return "held" if verdict.outcome == "held" else "loaded", audited
     loaded = loads_to_publish(context, snapshot)

@@ -50,6 +50,7 @@ class IngestWorker(Worker):
         self._wait = Wait()
         self._forks_all = False  #: even small steps, since a service was unavailable
         self._postponement: Postponement | None = None  #: of a step that this process does
+        self._writes_elsewhere: set[str] = set()  #: steps of processes that forget their own answers alone
         self._prepared: set[str] = set()  #: networks whose tables this process looked at
 
     @cached_property
@@ -119,7 +120,7 @@ class IngestWorker(Worker):
     def _add_task(self, *args: Any, **kwargs: Any) -> None:
         super()._add_task(*args, **kwargs)
         task = self._scheduled_tasks.get(kwargs["task_id"])
-        if kwargs["status"] in {DONE, FAILED} and isinstance(task, StepTask) and task.writes_rows:
+        if kwargs["status"] in {DONE, FAILED} and kwargs["task_id"] in self._writes_elsewhere:
             get_context().answers.forget()
         if kwargs["status"] == DONE and isinstance(task, CleanUp):
             self._release(task.snapshot)
@@ -173,6 +174,8 @@ class IngestWorker(Worker):
             process.result_queue = ResultOfWorker(self._postponement, self._task_result_queue)
         elif isinstance(task, LoadTable):
             self._prepare_tables(task.network)
+        if process.use_multiprocessing and isinstance(task, StepTask) and task.writes:
+            self._writes_elsewhere.add(task.task_id)
         return process
 
     def _is_for_worker(self, task: luigi.Task) -> bool:

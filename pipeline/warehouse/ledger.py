@@ -98,38 +98,32 @@ def find_proven_loads(warehouse: Warehouse, snapshot: Snapshot, files: Mapping[s
     Proven: counted and compared after the insert, not forgotten since, and all its rows are still there. Tables
     without one are left out.
     """
+    newest = f"""
+        SELECT table_name, load_id, argMax(row_count, recorded_at) AS row_count
+        FROM {{database}}.{LEDGER}
+        WHERE {SNAPSHOT_FILTER}
+            AND has(splitByChar(',', {{files:String}}), concat(table_name, ':', file_sha256))
+        GROUP BY table_name, load_id
+        HAVING argMax(state, recorded_at) = 'loaded'
+        ORDER BY max(recorded_at) DESC
+        LIMIT 1 BY table_name
+    """
+    listed = ",".join(f"{name}:{sha256}" for name, sha256 in files.items())
     try:
-        warehouse.sync(LEDGER)
-        rows = warehouse.query(
-            f"""
-            SELECT toString(table_name), toString(load_id), argMax(row_count, recorded_at) AS row_count
-            FROM {{database}}.{LEDGER}
-            WHERE {SNAPSHOT_FILTER}
-                AND has(splitByChar(',', {{files:String}}), concat(table_name, ':', file_sha256))
-            GROUP BY table_name, load_id
-            HAVING argMax(state, recorded_at) = 'loaded'
-            ORDER BY max(recorded_at) DESC
-            LIMIT 1 BY table_name
-            """,
-            **snapshot_params(snapshot),
-            files=",".join(f"{name}:{sha256}" for name, sha256 in files.items()),
-        )
+        return _whole_loads(warehouse, snapshot, files, newest, files=listed)
     except MissingTableError:
         return {}
-    return _whole_loads(warehouse, snapshot, rows)
 
 
 def proven_loads(
-    warehouse: Warehouse, snapshot: Snapshot, load_ids: Iterable[str], since: datetime
+    warehouse: Warehouse, snapshot: Snapshot, load_ids: Mapping[str, str], since: datetime
 ) -> dict[str, tuple[str, int]]:
-    """Return those of some loads that are proven, as :func:`find_proven_loads` does.
+    """Return those of some loads, given by table name, that are proven, as :func:`find_proven_loads` does.
 
     That a load was forgotten before ``since`` does not count: a rollback brought it back to readers then.
     """
-    warehouse.sync(LEDGER)
-    rows = warehouse.query(
-        f"""
-        SELECT toString(table_name), toString(load_id), argMaxIf(row_count, recorded_at, state = 'loaded')
+    proven = f"""
+        SELECT table_name, load_id, argMaxIf(row_count, recorded_at, state = 'loaded') AS row_count
         FROM {{database}}.{LEDGER}
         WHERE {SNAPSHOT_FILTER} AND has(splitByChar(',', {{load_ids:String}}), toString(load_id))
         GROUP BY table_name, load_id
@@ -138,24 +132,43 @@ def proven_loads(
             recorded_at,
             state != 'forgotten' OR recorded_at > fromUnixTimestamp64Micro({{since:Int64}}, 'UTC')
         ) = 'loaded'
-        """,
-        **snapshot_params(snapshot),
-        load_ids=",".join(load_ids),
-        since=micros(since),
+    """
+    return _whole_loads(
+        warehouse, snapshot, load_ids, proven, load_ids=",".join(load_ids.values()), since=micros(since)
     )
-    return _whole_loads(warehouse, snapshot, rows)
 
 
 def _whole_loads(
-    warehouse: Warehouse, snapshot: Snapshot, rows: Sequence[tuple[str, str, int]]
+    warehouse: Warehouse, snapshot: Snapshot, tables: Iterable[str], loads: str, **parameters: object
 ) -> dict[str, tuple[str, int]]:
-    """Return, of loads given as table name, load_id and row count, those whose rows are all there."""
-    try:
-        warehouse.sync(*(BY_NAME[name].loads for name, _, _ in rows))
-        found = count_rows(warehouse, snapshot, [(name, load_id) for name, load_id, _ in rows])
-    except MissingTableError:
+    """Return those loads whose rows are all there, with one query; ``loads`` selects name, load_id and row count.
+
+    Raises MissingTableError.
+    """
+    if not (names := list(tables)):
         return {}
-    return {name: (load_id, count) for (name, load_id, count), there in zip(rows, found, strict=True) if there == count}
+    warehouse.sync(LEDGER, *(BY_NAME[name].loads for name in names))
+    counts = "".join(
+        f"""
+            loaded.1 = '{name}',
+            (
+                SELECT count()
+                FROM {{database}}.{BY_NAME[name].loads}
+                WHERE {SNAPSHOT_FILTER} AND load_id = arrayFirst(each -> each.1 = '{name}', loads).2
+            ),"""
+        for name in names
+    )
+    rows = warehouse.query(
+        f"""
+        WITH (SELECT groupArray((toString(table_name), load_id, row_count)) FROM ({loads})) AS loads
+        SELECT loaded.1, toString(loaded.2), loaded.3
+        FROM (SELECT arrayJoin(loads) AS loaded)
+        WHERE loaded.3 = multiIf({counts} NULL)
+        """,
+        **snapshot_params(snapshot),
+        **parameters,
+    )
+    return {name: (load_id, int(row_count)) for name, load_id, row_count in rows}
 
 
 @dataclass(frozen=True)

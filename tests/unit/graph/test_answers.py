@@ -1,4 +1,4 @@
-"""Answers are shared within a run until something is written, and nowhere else."""
+"""Answers are shared within a run until something is written that they are about, and nowhere else."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ def numbers() -> Iterator[int]:
 def test_outside_of_a_run_every_target_asks(numbers: Iterator[int]) -> None:
     """Status, plan and the rest look at what is there now."""
     answers = Answers()
-    assert [answers.ask("same", lambda: next(numbers)) for _ in range(3)] == [0, 1, 2]
+    assert [answers.ask("loads", "same", lambda: next(numbers)) for _ in range(3)] == [0, 1, 2]
 
 
 def test_a_run_asks_once_for_each_question(numbers: Iterator[int]) -> None:
     """Until its end."""
     answers = Answers()
     answers.keep()
-    assert [answers.ask(question, lambda: next(numbers)) for question in ("a", "a", "b", "a")] == [0, 0, 1, 0]
+    asked = ("a", "a", "b", "a")
+    assert [answers.ask("loads", about, lambda: next(numbers)) for about in asked] == [0, 0, 1, 0]
     answers.keep_none()
-    assert [answers.ask("a", lambda: next(numbers)) for _ in range(2)] == [2, 3]
+    assert [answers.ask("loads", "a", lambda: next(numbers)) for _ in range(2)] == [2, 3]
 
 
-def test_a_step_that_writes_decides_by_nothing_that_was_known(numbers: Iterator[int]) -> None:
-    """And leaves nothing known that it may have changed."""
+def test_a_step_that_writes_leaves_nothing_known_that_it_may_have_changed(numbers: Iterator[int]) -> None:
+    """What is about other rows stays known."""
     answers = Answers()
     answers.keep()
-    assert answers.ask("a", lambda: next(numbers)) == 0
-    with answers.asked_anew():
-        assert answers.ask("a", lambda: next(numbers)) == 1
-    assert answers.ask("a", lambda: next(numbers)) == 2
+    assert [answers.ask(kind, "a", lambda: next(numbers)) for kind in ("loads", "audits")] == [0, 1]
+    answers.forget("loads")
+    assert [answers.ask(kind, "a", lambda: next(numbers)) for kind in ("loads", "audits")] == [2, 1]
+    answers.forget()
+    assert [answers.ask(kind, "a", lambda: next(numbers)) for kind in ("loads", "audits")] == [3, 4]

@@ -155,7 +155,7 @@ def test_which_process_does_a_step(directory: Path, is_small: bool, is_down: boo
 
 def asked(answers: Iterator[int]) -> int:
     """Ask as targets do: another answer each time that the question reaches the warehouse."""
-    return get_context().answers.ask("what is published", lambda: next(answers))
+    return get_context().answers.ask("publications", DAY, lambda: next(answers))
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def answers(directory: Path) -> Iterator[int]:  # noqa: ARG001  # whose context 
 def a_step(directory: Path, *, is_small: bool) -> Step:
     """Return a step that writes rows, so to speak."""
     step = Step(network="torus", processing_date=DAY, window_days=195, directory=directory, is_small=is_small)
-    step.writes_rows = True
+    step.writes = "publications"
     return step
 
 
