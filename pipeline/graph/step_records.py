@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from loguru import logger
 
@@ -32,6 +32,10 @@ from pipeline.warehouse.step_log import StepRecord, StepState, insert_records, s
 QUIET_SECONDS = 60.0  #: after a warehouse did not take records it is not asked
 EVERY_SECONDS, LAST_SECONDS = 1.0, 30.0  #: between two INSERTs of a run, and for its last
 MOST, AT_ONCE = 1_000, 50  #: files of earlier runs, the newest; and records of one INSERT
+
+#: What is known of a snapshot beside the records of its steps: no more than that the run is about it; that all of it is
+#: done; that another run is at work on it; that something does not answer which would tell whether it is done.
+Standing = Literal["requested", "done", "left", "unknown"]
 
 
 @dataclass
@@ -61,7 +65,7 @@ class RunRecords:
     files: list[_File] = field(default_factory=list)  #: the one on disk, then the one in memory
     paths: list[Path] = field(default_factory=list)  #: of this run's file, and of those that dead runs left
     waiting: list[StepRecord] = field(default_factory=list)  #: to be sent, those of dead runs among them
-    requested: set[Snapshot] = field(default_factory=set)  #: snapshots that the run looked at, in this process
+    standings: dict[Snapshot, Standing] = field(default_factory=dict)  #: of those that this process looked at
     cause: str = ""  #: of an end that is no step's
     hint: str = ""
     is_sending: bool = False  #: whether a thread of the first process sends
@@ -210,7 +214,13 @@ def is_open() -> bool:
 def add_requested(snapshot: Snapshot) -> None:
     """Note that the run is about a snapshot."""
     if _run is not None:
-        _run.requested.add(snapshot)
+        _run.standings.setdefault(snapshot, "requested")
+
+
+def set_standing(snapshot: Snapshot, standing: Standing) -> None:
+    """Note what the run knows of a snapshot that no step tells."""
+    if _run is not None:
+        _run.standings[snapshot] = standing
 
 
 def set_cause(cause: str, hint: str) -> None:

@@ -81,7 +81,10 @@ def lock_snapshot(shared: Context, snapshot: Snapshot, *, claim: bool) -> int:
         with _step(snapshot).report_errors("Could not lock and claim the snapshot"):
             is_own = own.lock(snapshot) and (not claim or own.claim(snapshot))
     except PipelineError:
+        step_records.set_standing(snapshot, "unknown")
         return exit_codes.UNKNOWN
+    if not is_own:
+        step_records.set_standing(snapshot, "left")
     return 0 if is_own else exit_codes.ALREADY_RUNNING
 
 
@@ -108,7 +111,11 @@ def _forget(shared: Context, snapshot: Snapshot, tables: tuple[str, ...]) -> int
         with step.report_errors("Could not forget the proofs"):
             steps.forget(shared, snapshot, tables)
     except PipelineError as error:
-        return exit_codes.UNKNOWN if error.transient else code
+        if error.transient:
+            code = exit_codes.UNKNOWN
+        if code == exit_codes.UNKNOWN:
+            step_records.set_standing(snapshot, "unknown")
+        return code
     logger.bind(**snapshot.log_fields, tables=",".join(tables)).info("Forgot the proofs")
     return 0
 

@@ -14,7 +14,7 @@ from pipeline import exit_codes, logs
 from pipeline.errors import PipelineError
 from pipeline.graph import step_records
 from pipeline.graph.context import QUICK_SECONDS, Context
-from pipeline.graph.step_records import RunRecords
+from pipeline.graph.step_records import RunRecords, Standing
 from pipeline.logs import VERSION
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME
@@ -23,6 +23,9 @@ from pipeline.warehouse.audit_log import held_snapshots
 from pipeline.warehouse.ledger import HOST
 from pipeline.warehouse.publications import ALL_DAYS, Publication, newest_date_publication
 from pipeline.warehouse.step_log import StepRecord
+
+#: Exit codes of runs that went on with the other networks: each network has its own.
+_OF_NETWORKS = {exit_codes.ALREADY_RUNNING, exit_codes.MISSING, exit_codes.TASK_FAILED, exit_codes.UNKNOWN}
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Outcome:
     about: tuple[str, ...] = ()  #: the networks that the command was about
     cause: str = ""  #: of an end that is no step's
     hint: str = ""
+    standings: Mapping[Snapshot, Standing] = field(default_factory=dict)  #: of what was asked
     recovered: tuple[Snapshot, ...] = ()  #: in order now, after a run that failed or found nothing
     published_networks: Mapping[str, Publication] = field(default_factory=dict)  #: of the newest date
     held_days: Mapping[str, int] = field(default_factory=dict)  #: by network, how many an audit holds
@@ -59,16 +63,17 @@ class Outcome:
 
         Another network's failure is not in it, nor an interrupt after all that was asked for the network was done.
         """
-        own = [record for record in self.records if record.snapshot.network == network]
-        states = {record.state for record in self.troubles if record.snapshot.network == network}
-        if states & {"failed", "held"}:
-            return self.exit_code
-        if self.exit_code in {exit_codes.MISSING, exit_codes.TASK_FAILED, exit_codes.UNKNOWN}:
-            return exit_codes.MISSING if "missing" in states else 0 if self.troubles else self.exit_code
-        asked = {snapshot for snapshot in self.asked if snapshot.network == network}
-        if asked <= {record.snapshot for record in own if record.step == "CleanUp"}:
-            return 0
-        return None if self.exit_code == exit_codes.ALREADY_RUNNING else self.exit_code
+        known = {known for snapshot, known in self.standings.items() if snapshot.network == network}
+        troubles = {record.state for record in self.troubles if record.snapshot.network == network}
+        if self.exit_code in _OF_NETWORKS:
+            if "unknown" in known:
+                return min(exit_codes.UNKNOWN, self.exit_code)
+            if troubles:
+                return exit_codes.MISSING if troubles == {"missing"} else exit_codes.TASK_FAILED
+            if "left" in known:
+                return None
+        is_done = known <= {"done"} and not troubles and not (self.cause and not known)
+        return 0 if is_done else self.exit_code
 
     def as_dict(self) -> dict[str, Any]:
         """Return what programs are told of the run's end, by the log and by messages: docs/json/run-ended.json."""
@@ -113,7 +118,7 @@ def outcome_of(
 ) -> Outcome:
     """Return how the run ended, from what its processes know; see :func:`with_history`."""
     records = run.records()
-    asked = {*run.requested, *(record.snapshot for record in records)}
+    asked = {*run.standings, *(record.snapshot for record in records)}
     return Outcome(
         exit_code=exit_code,
         run_id=context.run_id,
@@ -124,6 +129,7 @@ def outcome_of(
         records=records,
         cause=run.cause,
         hint=run.hint,
+        standings=run.standings,
     )
 
 

@@ -27,7 +27,7 @@ from pipeline.retry import Postponement, postponing
 from pipeline.runs.reconcile import Reconciliation, Wait
 from pipeline.runs.results import ResultOfWorker, Results
 from pipeline.snapshot import Snapshot
-from pipeline.tasks import CleanUp, FindSnapshot, LoadTable, PublishSnapshot
+from pipeline.tasks import CleanUp, FindSnapshot, IngestSnapshot, LoadTable, PublishSnapshot
 
 #: How long a step may take to clear up after an interrupt: a query to kill, a line for the ledger.
 CLEARING_SECONDS = 15
@@ -86,7 +86,11 @@ class IngestWorker(Worker):
                 elif not complete and task.snapshot not in self._snapshots:
                     self._snapshots[task.snapshot] = self._acquire(task)
                     complete = _check(task)
+                if complete and isinstance(task, IngestSnapshot):
+                    step_records.set_standing(task.snapshot, "done")
         except Exception:  # noqa: BLE001  # as luigi does: the run ends with 35, and what went wrong was reported
+            if isinstance(task, SnapshotTask):
+                step_records.set_standing(task.snapshot, "unknown")
             return TracebackWrapper(traceback.format_exc())
         return complete
 
@@ -108,7 +112,7 @@ class IngestWorker(Worker):
         if is_complete is False and isinstance(task, SnapshotTask) and not self._snapshots.get(task.snapshot, True):
             self._scheduled_tasks[task.task_id] = task
             self._add_task_history.append((task, PENDING, True))
-            self._left[task.task_id] = "another run"
+            self._leave(task, "another run")
         else:
             yield from super()._add(task, is_complete)
 
@@ -123,6 +127,7 @@ class IngestWorker(Worker):
         if kwargs["status"] in {DONE, FAILED} and kwargs["task_id"] in self._writes_elsewhere:
             get_context().answers.forget()
         if kwargs["status"] == DONE and isinstance(task, CleanUp):
+            step_records.set_standing(task.snapshot, "done")
             self._release(task.snapshot)
 
     def _release(self, snapshot: Snapshot) -> None:
@@ -218,8 +223,15 @@ class IngestWorker(Worker):
         others = [found for found in obstacles if found.worker]
         if self._wait.goes_on(others, corrected=len(obstacles) < len(ready)):
             return True
-        self._left |= {found.task_id: found.worker for found in others}
+        for found in others:
+            self._leave(self._scheduled_tasks[found.task_id], found.worker)
         return False
+
+    def _leave(self, task: luigi.Task, worker: str) -> None:
+        """Leave a task to another worker."""
+        self._left[task.task_id] = worker
+        if isinstance(task, SnapshotTask):
+            step_records.set_standing(task.snapshot, "left")
 
     def _ready(self) -> Iterator[luigi.Task]:
         """Yield the tasks that nothing has become of yet and whose inputs are all there."""

@@ -334,6 +334,40 @@ def test_a_message_tells_the_cause_where_no_record_can_be_written(server_reader:
     assert deployment.query("torus", query) == [("DownloadFile",)]
 
 
+def test_networks_that_fail_differently_keep_neither_each_other_nor_their_exit_codes(
+    server_reader: ServerReader, tmp_path: Path
+) -> None:
+    """The first network's warehouse is dead, the second has a bad file, the third is ingested: 35, 30 and 0."""
+    bucket = Bucket(tmp_path / "bucket")
+    snapshots = {network: bucket.snapshot(network) for network in ("bitcoin", "ethereum", "torus")}
+    snapshots["ethereum"].corrupt("raw_alerts", 100)
+    directory = tmp_path / "metrics"
+    with Receiver().running() as receiver:
+        variables = {
+            **HASTE,
+            "INGESTION_NETWORKS": ",".join(snapshots),
+            "BITCOIN_CLICKHOUSE_PORT": str(*free_ports(1)),
+            "METRICS_PATH": str(directory / "sot.prom"),
+            **receiver.environment,
+        }
+        variables["PING_URL"] += "/{network}"
+        deployment = Deployment(in_directory(bucket.root), server_reader, tmp_path / "run", variables)
+        date = snapshots["torus"].snapshot.processing_date.isoformat()
+        result = deployment.command("sot-ingest", "run", "--date", date, "--scheduler", "local")
+        ends = {ping for ping in receiver.pings if not ping.endswith("/start")}
+    assert result.exit_code == 35, result.stderr
+    shown = {
+        sample.labels["network"]: sample.value
+        for path in directory.glob("*-run.prom")
+        for family in text_string_to_metric_families(path.read_text("utf-8"))
+        for sample in family.samples
+        if sample.name == "sot_ingest_last_run_exit_code"
+    }
+    assert shown == {"bitcoin": 35, "ethereum": 30, "torus": 0}
+    assert ends == {"/bitcoin/35", "/ethereum/30", "/torus/0"}
+    assert len(deployment.publications(snapshots["torus"].snapshot)) == 1
+
+
 def test_services_that_refuse_change_nothing(tmp_path: Path) -> None:
     """Messenger and monitor answer 500, the metrics' directory cannot be made: three warnings, the same exit code."""
     files = Bucket(tmp_path / "bucket").snapshot()

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.errors import WorkDirectoryError
+from pipeline.graph.step_records import Standing
 from pipeline.runs import metrics
 from pipeline.runs.outcome import Outcome
 from pipeline.settings import Settings, get_settings
@@ -25,6 +26,7 @@ MOMENT = datetime(2025, 8, 2, 1, 0, tzinfo=UTC)
 TORUS, BITCOIN = (Snapshot(network, date(2025, 8, 1), 195) for network in ("torus", "bitcoin"))
 CLEANED_UP = StepRecord(TORUS, "CleanUp", "", "done", MOMENT, 0.5)
 FAILED = replace(CLEANED_UP, step="LoadTable", table="raw_alerts", state="failed")
+DONE = replace(FAILED, state="done")
 MISSING = replace(CLEANED_UP, step="FindSnapshot", state="missing")
 
 
@@ -43,6 +45,13 @@ def chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Settings
 def outcome(exit_code: int, *records: StepRecord, asked: tuple[Snapshot, ...] = (TORUS, BITCOIN)) -> Outcome:
     """Return how a run ended whose warehouses did not answer."""
     return Outcome(exit_code, "run", MOMENT, 12.0, asked, records)
+
+
+def ended(
+    exit_code: int, *records: StepRecord, torus: Standing = "requested", bitcoin: Standing = "requested"
+) -> Outcome:
+    """Return how a run ended that knows how it stands with its two snapshots."""
+    return replace(outcome(exit_code, *records), standings={TORUS: torus, BITCOIN: bitcoin})
 
 
 def publication(snapshot: Snapshot) -> Publication:
@@ -101,27 +110,38 @@ def test_a_network_has_files_of_its_own(chosen: Settings, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("ended", "torus", "bitcoin"),
     [
-        (outcome(0, CLEANED_UP), 0, 0),
-        (outcome(30, FAILED), 30, 0),
-        (outcome(30, FAILED, replace(MISSING, snapshot=BITCOIN)), 30, 20),
-        (outcome(20, MISSING), 20, 0),
-        (outcome(35, FAILED, replace(CLEANED_UP, snapshot=BITCOIN)), 35, 0),
-        (outcome(30, FAILED, replace(FAILED, state="done"), replace(FAILED, snapshot=BITCOIN)), 0, 30),
-        (outcome(30), 30, 30),
-        (outcome(40), 40, 40),
-        (outcome(143, FAILED, replace(CLEANED_UP, snapshot=BITCOIN)), 143, 0),
-        (outcome(143, FAILED), 143, 143),
-        (outcome(10, CLEANED_UP), 0, None),
+        (ended(0, torus="done", bitcoin="done"), 0, 0),
+        (ended(30, FAILED, bitcoin="done"), 30, 0),
+        (ended(30, FAILED), 30, 30),
+        (ended(30, FAILED, replace(MISSING, snapshot=BITCOIN)), 30, 20),
+        (ended(20, MISSING, bitcoin="done"), 20, 0),
+        (ended(35, FAILED, torus="unknown", bitcoin="done"), 35, 0),
+        (ended(35, FAILED, replace(FAILED, snapshot=BITCOIN), bitcoin="unknown"), 30, 35),
+        (ended(35, MISSING, replace(FAILED, snapshot=BITCOIN), bitcoin="unknown"), 20, 35),
+        (ended(30, FAILED, DONE, replace(FAILED, snapshot=BITCOIN), torus="done"), 0, 30),
+        (ended(30, FAILED, bitcoin="left"), 30, None),
+        (ended(20, MISSING, bitcoin="left"), 20, None),
+        (ended(30), 30, 30),
+        (ended(40), 40, 40),
+        (ended(143, FAILED, bitcoin="done"), 143, 0),
+        (ended(143, FAILED), 143, 143),
+        (ended(10, torus="done", bitcoin="left"), 0, None),
+        (replace(ended(30, FAILED), standings={TORUS: "requested"}), 30, 0),
+        (replace(ended(35), standings={}, cause="no warehouse"), 35, 35),
     ],
 )
 def test_an_exit_code_is_about_its_network(ended: Outcome, torus: int, bitcoin: int | None) -> None:
-    """Another one's failure is not in it; what no step explains is about all; None where another run is at work."""
+    """Another one's failure is not in it; what no step explains is about all whose steps are not done.
+
+    None where another run is at work. A network of which nothing was asked had nothing left to do, unless the run ended
+    before that was known.
+    """
     assert (ended.code_of("torus"), ended.code_of("bitcoin")) == (torus, bitcoin)
 
 
 def test_a_run_that_left_the_network_to_another_run_replaces_nothing(chosen: Settings, tmp_path: Path) -> None:
     """The other run says how it ended."""
-    metrics.write(chosen, outcome(10))
+    metrics.write(chosen, ended(10, torus="left", bitcoin="left"))
     assert not (tmp_path / "metrics").exists()
 
 
