@@ -24,7 +24,7 @@ def retained_loads(context: Context, snapshot: Snapshot, uri: str, sha256: str) 
     warehouse = context.warehouse(snapshot.network)
     return context.answers.ask(
         "loads",
-        seen.publication_id,
+        (snapshot, seen.publication_id),
         lambda: ledger.proven_loads(warehouse, snapshot, seen.load_ids, since=seen.published_at),
     )
 
@@ -42,7 +42,7 @@ def loads_of_files(context: Context, snapshot: Snapshot) -> dict[str, tuple[str,
     listed = {name: entry.digest for name, entry in workspace.manifest().files.items() if entry.algorithm == "sha256"}
     wanted, warehouse = {**listed, **files}, context.warehouse(snapshot.network)
     found = context.answers.ask(
-        "loads", tuple(wanted.items()), lambda: ledger.find_proven_loads(warehouse, snapshot, wanted)
+        "loads", (snapshot, *wanted.items()), lambda: ledger.find_proven_loads(warehouse, snapshot, wanted)
     )
     return {name: load for name, load in found.items() if name in files}
 

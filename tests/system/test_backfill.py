@@ -21,6 +21,7 @@ from pipeline.tasks import IngestDaily, IngestSnapshot, LoadTable
 from pipeline.warehouse import MissingTableError
 from tests.support.deployment import HASTE, Deployment, Result, ServerReader, in_directory
 from tests.support.luigid import free_port
+from tests.support.packaged_audits import switched_off
 from tests.support.snapshots import Bucket
 
 FIRST, LAST = date(2025, 8, 1), date(2025, 8, 4)
@@ -83,6 +84,29 @@ def test_days_that_are_missing_are_ingested_and_the_others_left_alone(deployment
     result, said = backfilled(deployment, "--network", "torus", "--check-source")
     assert (result.exit_code, said["published_before"], said["published_now"]) == (0, 3, 1)
     deployment.assert_readers_see(files[days[0]])
+
+
+def test_days_and_networks_whose_files_are_the_same_are_loaded_each(deployment: Deployment, tmp_path: Path) -> None:
+    """Files without the columns of their key may be: what is known of one's loads says nothing of another's."""
+    deployment.variables |= switched_off(tmp_path)  # they hold a day that is like the one before
+    bucket = Bucket(tmp_path / "bucket")
+    days = [
+        bucket.snapshot(network, FIRST + timedelta(days=after)) for network in ("torus", "bitcoin") for after in (0, 1)
+    ]
+    for table, columns in {
+        "raw_alerts": ("processing_date", "window_days", "network"),
+        "raw_features": ("processing_date", "window_days", "network"),
+        "raw_clusters": ("processing_date", "window_days", "network"),
+        "raw_address_labels": ("network",),
+    }.items():
+        same = days[0].table(table)
+        same = same.drop_columns([name for name in columns if name in same.column_names])
+        for files in days:
+            files.replace_table(table, same)
+    result, said = backfilled(deployment)
+    assert said["published_now"] == 4, result.stderr
+    for files in days:
+        deployment.assert_readers_see(files)
 
 
 def test_a_warehouse_that_does_not_answer_is_no_backfill(deployment: Deployment) -> None:
