@@ -11,7 +11,7 @@ from pipeline.tables import CLAIMS
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.dictionary import comment_of, create_statement, quoted
 from pipeline.warehouse.replication import engine_of, is_replicated_database, reachable_hosts, shard_problems
-from pipeline.warehouse.shape import OBJECTS, VIEWS, Existing, differences, find_existing
+from pipeline.warehouse.shape import OBJECTS, VIEWS, Existing, Inventory, differences, take_inventory
 from pipeline.warehouse.whole import require_all_rows
 
 
@@ -84,8 +84,9 @@ def check_schema(warehouse: Warehouse) -> dict[str, Existing]:
     Raises WarehouseError that shows the difference where it has another shape, where this user does not see all rows,
     and where another server, or another replica, would not have what this one has.
     """
-    existing = find_existing(warehouse)
-    _require_one_server(warehouse, existing)
+    inventory = take_inventory(warehouse)
+    existing = inventory.existing
+    _require_one_server(warehouse, inventory)
     problems = [
         problem
         for found in existing.values()
@@ -97,17 +98,17 @@ def check_schema(warehouse: Warehouse) -> dict[str, Existing]:
             hint="run the ALTER statements if there are any; else rename or drop what is in the way, or point the "
             "network at another database with <NETWORK>_CLICKHOUSE_DATABASE; nothing was changed",
         )
-    require_all_rows(warehouse)
+    require_all_rows(warehouse, existing)
     return existing
 
 
-def _require_one_server(warehouse: Warehouse, existing: dict[str, Existing]) -> None:
+def _require_one_server(warehouse: Warehouse, inventory: Inventory) -> None:
     """Raise WarehouseError where rows of plain MergeTree tables would be on one server of several.
 
     ClickHouse Cloud makes SharedMergeTree of them, which all its servers share.
     """
-    engines = {found.engine for found in existing.values()} - {"View"}
-    if engines == {"SharedMergeTree"} or warehouse.query("SELECT toString(getSetting('cloud_mode'))") == [("1",)]:
+    engines = {found.engine for found in inventory.existing.values()} - {"View"}
+    if engines == {"SharedMergeTree"} or inventory.is_cloud:
         return
     if len(servers := warehouse.servers()) > 1:
         raise WarehouseError(
@@ -115,7 +116,7 @@ def _require_one_server(warehouse: Warehouse, existing: dict[str, Existing]) -> 
             "to one is not on the others",
             hint="set CLICKHOUSE_HOST to one server, not to a load balancer before several",
         )
-    if not warehouse.is_replicated and is_replicated_database(warehouse):
+    if not warehouse.is_replicated and inventory.database_engine == "Replicated":
         raise WarehouseError(
             f"{warehouse.uri}: the database has engine Replicated: its tables of engine MergeTree exist on every "
             "replica, and the rows of each on one replica alone",
@@ -125,7 +126,7 @@ def _require_one_server(warehouse: Warehouse, existing: dict[str, Existing]) -> 
 
 def altered_views(warehouse: Warehouse) -> set[str]:
     """Return the names of the views that are there with another query than this version makes."""
-    existing = find_existing(warehouse)
+    existing = take_inventory(warehouse).existing
     return {name for name in VIEWS if name in existing and not existing[name].is_our_view}
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 from pipeline.tables import (
     AUDITS,
@@ -37,9 +37,6 @@ _ANY_REPLICA = "ReplicatedMergeTree"
 
 VIEWS = frozenset({*TABLE_VIEWS, *SUMMARIES})
 
-#: Whether two queries are formatted alike, once asked: it takes a server 25 ms, and each load of a table needs it.
-_SAME: dict[tuple[str, str], bool] = {}
-
 
 @dataclass(frozen=True)
 class Existing:
@@ -60,59 +57,61 @@ class Existing:
         return tuple(self.comments)
 
 
-def find_existing(warehouse: Warehouse) -> dict[str, Existing]:
-    """Return what there is of :data:`OBJECTS`, by name, in their order; few queries, for every load asks."""
-    rows = warehouse.query(
+@dataclass(frozen=True)
+class Inventory:
+    """What a warehouse has."""
+
+    existing: dict[str, Existing]  #: of :data:`OBJECTS`, by name, in their order
+    database_engine: str  #: '' when there is no database
+    is_cloud: bool  #: ClickHouse Cloud, all of whose servers have the same tables
+
+
+def take_inventory(warehouse: Warehouse) -> Inventory:
+    """Return what there is of :data:`OBJECTS`; one query, for every run asks."""
+    replica = _ANY_REPLICA if warehouse.is_replicated else ""
+    ours = {name: warehouse.named(_query_of(schema_sql(name, replica))) for name in VIEWS}
+    ((tables, columns, database_engine, cloud_mode),) = warehouse.query(
         """
+        WITH JSONExtract({views:String}, 'Map(String, String)') AS ours
         SELECT
-            name, engine, partition_key, if(engine = 'View', as_select, engine_full), create_table_query, comment
-        FROM system.tables
-        WHERE database = {name:String}
+            (
+                SELECT groupArray([
+                    name,
+                    engine,
+                    partition_key,
+                    if(engine = 'View', as_select, engine_full),
+                    create_table_query,
+                    comment,
+                    if(formatQuerySingleLineOrNull(as_select) = formatQuerySingleLineOrNull(ours[name]), 'ours', '')
+                ])
+                FROM system.tables
+                WHERE database = {name:String}
+            ),
+            (
+                SELECT arraySort(groupArray((table, position, name, type, comment)))
+                FROM system.columns
+                WHERE database = {name:String}
+            ),
+            (SELECT any(engine) FROM system.databases WHERE name = {name:String}),
+            toString(getSetting('cloud_mode'))
         """,
         name=warehouse.database,
+        views=json.dumps(ours),
     )
-    tables = {row[0]: row for row in rows}
-    columns = _columns(warehouse) if tables else {}
-    ours = _our_views(warehouse, {name: tables[name][3] for name in VIEWS if name in tables})
-    return {
-        name: Existing(name, engine, partition_key, text, created_by, comment, columns[name], name in ours)
-        for name, engine, partition_key, text, created_by, comment in (
-            tables[name] for name in OBJECTS if name in tables
-        )
+    comments: dict[str, dict[Column, str]] = defaultdict(dict)
+    for table, _, name, type_, comment in columns:
+        comments[table][Column(name, type_)] = comment
+    found = {
+        name: Existing(name, engine, partition_key, text, created_by, comment, comments[name], whose == "ours")
+        for name, engine, partition_key, text, created_by, comment, whose in tables
     }
+    existing = {name: found[name] for name in OBJECTS if name in found}
+    return Inventory(existing, database_engine or "", cloud_mode == "1")
 
 
-def _columns(warehouse: Warehouse) -> dict[str, dict[Column, str]]:
-    """Return the columns of everything in the database with their comments, by its name."""
-    rows = warehouse.query(
-        """
-        SELECT table, name, type, comment
-        FROM system.columns
-        WHERE database = {database_name:String}
-        ORDER BY table, position
-        """,
-        database_name=warehouse.database,
-    )
-    found: dict[str, dict[Column, str]] = defaultdict(dict)
-    for table, name, type_, comment in rows:
-        found[table][Column(name, type_)] = comment
-    return found
-
-
-def _our_views(warehouse: Warehouse, found: dict[str, str]) -> set[str]:
-    """Return the names whose queries are those in ``schema/``, all as ClickHouse formats them."""
-    pairs, engine = {}, _ANY_REPLICA if warehouse.is_replicated else ""
-    for name, query in found.items():
-        if query.startswith("SELECT"):
-            statement = schema_sql(name, engine)
-            pairs[name] = query, warehouse.named(statement[statement.index("\nSELECT") :].strip())
-    if new := [pair for pair in pairs.values() if pair not in _SAME]:
-        texts = {f"text_{number}": text for number, text in enumerate(chain(*new))}
-        formatted = [f"formatQuerySingleLine({{{name}:String}})" for name in texts]
-        equal = [f"{left} = {right}" for left, right in zip(formatted[::2], formatted[1::2], strict=True)]
-        (same,) = warehouse.query(f"SELECT {', '.join(equal)}", **texts)
-        _SAME.update(zip(new, map(bool, same), strict=True))
-    return {name for name, pair in pairs.items() if _SAME[pair]}
+def _query_of(statement: str) -> str:
+    """Return the query of a view that a statement creates."""
+    return statement[statement.index("\nSELECT") :].strip()
 
 
 def differences(database: str, found: Existing, *, is_replicated: bool = False) -> Iterator[str]:
