@@ -226,6 +226,7 @@ def publish_snapshot(context: Context, snapshot: Snapshot) -> Facts:
         loads=loads,
         run_id=context.run_id,
         is_upstreams=lambda uri, sha256: is_upstreams(context, snapshot, uri, sha256),
+        past=context.publications(snapshot),
     )
     copy_to_hosts(warehouse, PUBLICATIONS, LEDGER, AUDITS)
     if not publication.is_of(manifest.uri, manifest.sha256):

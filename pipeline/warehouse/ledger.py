@@ -230,13 +230,19 @@ def count_rows(warehouse: Warehouse, snapshot: Snapshot, loads: Sequence[tuple[s
     """Return how many rows of each load, ``(table name, load_id)``, are in its table."""
     if not loads:
         return []
+    counts, ids = counted(loads)
+    ((*found,),) = warehouse.query(f"SELECT {', '.join(counts)}", **snapshot_params(snapshot), **ids)
+    return [int(count) for count in found]
+
+
+def counted(loads: Sequence[tuple[str, str]]) -> tuple[list[str], dict[str, str]]:
+    """Return what counts the rows of loads, ``(table name, load_id)``, in a SELECT, and the parameters of that."""
     ids = {f"load_{place}": load_id for place, (_, load_id) in enumerate(loads)}
     counts = [
         f"(SELECT count() FROM {{database}}.{BY_NAME[name].loads} WHERE {SNAPSHOT_FILTER} AND load_id = {{{id_}:UUID}})"
         for id_, (name, _) in zip(ids, loads, strict=True)
     ]
-    ((*found,),) = warehouse.query(f"SELECT {', '.join(counts)}", **snapshot_params(snapshot), **ids)
-    return [int(count) for count in found]
+    return counts, ids
 
 
 def copied_columns() -> list[str]:

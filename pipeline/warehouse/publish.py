@@ -14,7 +14,7 @@ from pipeline.errors import WarehouseError, WarehouseUnavailableError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS
 from pipeline.warehouse import Warehouse
-from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, SNAPSHOT_FILTER, count_rows, snapshot_params
+from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, SNAPSHOT_FILTER, counted, snapshot_params
 from pipeline.warehouse.publications import Publication, effective_publications, publications_of
 from pipeline.warehouse.whole import require_all_rows
 
@@ -31,12 +31,14 @@ def publish_loads(
     loads: Mapping[str, tuple[str, int]],
     run_id: str,
     is_upstreams: Callable[[str, str], bool],
+    past: Sequence[Publication] | None = None,
 ) -> Publication:
     """Make readers see these loads, ``(load_id, row count)`` by table name; return what they see then.
 
     Does nothing when the manifest was published already, by whomever, nor when it is not the one at the source any
-    more and a newer run was faster; ``is_upstreams`` tells, of a manifest's URI and SHA-256, whether it is. Raises
-    WarehouseError when a load's rows are not all there.
+    more and a newer run was faster; ``is_upstreams`` tells, of a manifest's URI and SHA-256, whether it is. ``past``
+    are the publications that were read to decide this, if any were. Raises WarehouseError when a load's rows are not
+    all there.
     """
     wanted = Publication(
         processing_date=snapshot.processing_date,
@@ -52,10 +54,9 @@ def publish_loads(
         run_id=run_id,
     )
     require_rows(warehouse, snapshot, wanted, hint="run again: the table is loaded again")
-    known: int | None = None
+    past = publications_of(warehouse, snapshot) if past is None else past
+    known = len(past)
     for _ in range(TRIES):
-        past = publications_of(warehouse, snapshot)
-        known = len(past) if known is None else known
         since = [publication for publication in past[known:] if publication.covers(loads)]
         if any(each.is_of(source, manifest_sha256) for each in (*effective_publications(past, loads), *since)):
             return past[-1]
@@ -63,6 +64,7 @@ def publish_loads(
             return past[-1]
         if (published := publish_after(warehouse, snapshot, wanted, after=past[-1] if past else None)) is not None:
             return published
+        past = publications_of(warehouse, snapshot)
     raise WarehouseUnavailableError(
         f"{PUBLICATIONS}: others published {snapshot} {TRIES} times before we could",
         hint="see who publishes it: sot-ingest status, and published_by in sot_publications",
@@ -92,9 +94,12 @@ def require_rows(warehouse: Warehouse, snapshot: Snapshot, publication: Publicat
     """Raise WarehouseError unless all rows of a publication's loads are there, and stay there."""
     loads = list(publication.load_ids.items())
     warehouse.sync(LEDGER, *(BY_NAME[name].loads for name, _ in loads))
-    if gone := collected(warehouse, snapshot) & {load_id for _, load_id in loads}:
-        raise WarehouseError(f"{snapshot}: load {min(gone)} was collected; not published", hint=hint)
-    for (name, load_id), found in zip(loads, count_rows(warehouse, snapshot, loads), strict=True):
+    counts, ids = counted(loads)
+    columns = [f"arrayMap(id -> toString(id), ({_COLLECTED}))", *counts]
+    ((gone, *rows_there),) = warehouse.query(f"SELECT {', '.join(columns)}", **snapshot_params(snapshot), **ids)
+    if removed := set(gone) & {load_id for _, load_id in loads}:
+        raise WarehouseError(f"{snapshot}: load {min(removed)} was collected; not published", hint=hint)
+    for (name, load_id), found in zip(loads, map(int, rows_there), strict=True):
         if found != (rows := publication.row_counts[name]):
             raise WarehouseError(
                 f"{BY_NAME[name].loads}: load {load_id} has {found:,} rows, {rows:,} were loaded; not published",
