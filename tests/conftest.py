@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import secrets
@@ -26,6 +27,12 @@ _READ = re.compile(
 
 for _name in filter(_READ.fullmatch, tuple(os.environ)):
     del os.environ[_name]  # luigi reads its variables when it is imported, before any fixture can act
+
+
+def pytest_collection_finish() -> None:
+    """Leave the modules that are imported by now out of every search for garbage, which takes a tenth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
