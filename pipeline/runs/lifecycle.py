@@ -17,13 +17,21 @@ from typing import Any, TypeVar
 from loguru import logger
 
 from pipeline import exit_codes
-from pipeline.errors import ConfigError, PipelineError, RequestError, SchedulerError, WorkDirectoryError
+from pipeline.errors import (
+    ConfigError,
+    PipelineError,
+    RequestError,
+    SchedulerError,
+    WarehouseError,
+    WorkDirectoryError,
+)
 from pipeline.graph import auditing, interrupts, step_records
-from pipeline.graph.context import Context, get_context
+from pipeline.graph.context import QUICK_SECONDS, Context, get_context
 from pipeline.runs import inspection, metrics, notify, ping
 from pipeline.runs.inspection import Inspection
 from pipeline.runs.outcome import Outcome, outcome_of, refusal, with_history
 from pipeline.settings import Settings, ignored_variables
+from pipeline.warehouse.schema import ensure_on_other_hosts
 
 T = TypeVar("T")
 
@@ -79,6 +87,7 @@ def _exit_code_of(
             logger.bind(hint="it changes nothing: correct or remove it").warning("{}", line)
         _bounded("ping PING_URL", lambda: ping.start(shared.settings, networks))
         auditing.require_right_audits(shared, networks)
+        _complete_hosts(shared, networks)
         with run.sending():
             return work()
     except interrupts.Interrupted as interrupt:
@@ -91,6 +100,17 @@ def _exit_code_of(
         logger.opt(exception=error).error("Unexpected {}: {}", type(error).__name__, error)
         step_records.set_cause(f"{type(error).__name__}: {error}", "this is a bug: see the log")
         return exit_codes.LUIGI
+
+
+def _complete_hosts(shared: Context, networks: Sequence[str]) -> None:
+    """Bring hosts to the tables of the others that were away when these were created, also in a run without work."""
+    for network in networks:
+        if len(shared.settings.servers(network)) < 2:
+            continue
+        try:
+            ensure_on_other_hosts(shared.warehouse(network, timeout=QUICK_SECONDS))
+        except WarehouseError as error:
+            logger.bind(network=network, hint=error.hint).warning("Could not complete the replicas: {}", error)
 
 
 def log_error(error: PipelineError | interrupts.Interrupted) -> int:

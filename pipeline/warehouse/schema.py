@@ -41,6 +41,24 @@ def ensure_schema(warehouse: Warehouse) -> None:
         )
 
 
+def ensure_on_other_hosts(warehouse: Warehouse) -> None:
+    """Create on hosts that answer what they lack of this one's tables and views: they were away when it was created.
+
+    Does nothing where there is one host. Raises WarehouseError.
+    """
+    if len(warehouse.hosts) > 1 and not is_replicated_database(warehouse):
+        here = _count_objects(warehouse)
+        for host in reachable_hosts(warehouse)[1:]:
+            if _count_objects(host) < here:
+                _ensure_on_host(host)
+
+
+def _count_objects(warehouse: Warehouse) -> int:
+    count = "SELECT count() FROM system.tables WHERE database = {name:String}"
+    ((found,),) = warehouse.query(count, name=warehouse.database)
+    return int(found)
+
+
 def _ensure_on_host(warehouse: Warehouse) -> None:
     existing = check_schema(warehouse)
     missing = [name for name in OBJECTS if name not in existing]

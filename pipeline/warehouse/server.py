@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -26,8 +27,9 @@ from pipeline.warehouse import (
 
 T = TypeVar("T")
 
-#: Seconds that a replica may take to fetch what it lacks, and for which a host that did not answer is not asked.
-SYNC_SECONDS, AWAY_SECONDS = 60, 30.0
+#: Seconds that a replica may take to fetch what it lacks, those that a host may take to say that it is there, and for
+#: which a host that did not is not asked.
+SYNC_SECONDS, THERE_SECONDS, AWAY_SECONDS = 60, 10.0, 30.0
 
 
 class ServerWarehouse:
@@ -41,6 +43,7 @@ class ServerWarehouse:
         self.uri = f"clickhouse://{server.address.native}/{database}"
         self.replication = replication or Replication()
         self.hosts: Sequence[Warehouse] = (self,)
+        self.objects = 0  #: tables and views that its database had when it last said that it is there
         self._server = server
         self._on_unavailable: Callable[[ServerWarehouse], None] | None = None
         self._away_until = 0.0
@@ -95,12 +98,18 @@ class ServerWarehouse:
         """Ask, unless it did not answer a moment ago; see :class:`pipeline.warehouse.Warehouse`."""
         if time.monotonic() < self._away_until:
             return False
+        count = "SELECT count() FROM system.tables WHERE database = {name:String}"
         try:
-            self._run("SELECT 1", {})
+            ((self.objects,),) = self._impatient.query(count, {"name": self.database})
         except WarehouseError:
             self._away_until = time.monotonic() + AWAY_SECONDS
             return False
         return True
+
+    @cached_property
+    def _impatient(self) -> ClickHouse:
+        """The server by connections of its own: where packets are lost, one that was made before waits for minutes."""
+        return replace(self._server, answer_seconds=min(THERE_SECONDS, self._server.answer_seconds), _clients={})
 
     def _run(
         self, statement: str, parameters: Mapping[str, Any], settings: Mapping[str, int] | None = None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from loguru import logger
 
 from pipeline.warehouse.server import ServerWarehouse
+from pipeline.warehouse.shape import OBJECTS
 
 
 class Shard:
@@ -20,10 +21,17 @@ class Shard:
             host.join(self.hosts, self._leave)
 
     def current(self) -> ServerWarehouse:
-        """Return the host to ask: the first that answers, the one that did not at last; the first when none does."""
+        """Return the host to ask: the first that answers, the one that did not at last; the first when none does.
+
+        One without all tables was away when they were created, and is passed over when another one has more.
+        """
         if self._current is None:
             ordered = sorted(self.hosts, key=lambda host: host is self._left)
-            self._current = next((host for host in ordered if host.answers()), self.hosts[0])
+            answering = (host for host in ordered if host.answers())
+            first = next(answering, self.hosts[0])
+            if first.objects < len(OBJECTS):
+                first = max([first, *answering], key=lambda host: host.objects)
+            self._current = first
         return self._current
 
     def _leave(self, host: ServerWarehouse) -> None:

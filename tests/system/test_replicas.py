@@ -35,7 +35,7 @@ from pipeline.warehouse.publications import Publication, publications_of
 from pipeline.warehouse.publish import new_id, publish_after, publish_loads
 from pipeline.warehouse.replication import copy_to_hosts
 from pipeline.warehouse.retire import retire_snapshot
-from pipeline.warehouse.schema import check_schema, ensure_schema
+from pipeline.warehouse.schema import check_schema, ensure_on_other_hosts, ensure_schema
 from pipeline.warehouse.server import ServerWarehouse
 from pipeline.warehouse.shape import OBJECTS, VIEWS
 from pipeline.warehouse.shard import Shard
@@ -351,8 +351,10 @@ def test_a_host_that_was_away_gets_its_tables_with_the_next_run(empty: Replicas)
         copy_to_hosts(shard.hosts[1], LEDGER)
     publish(shard.hosts[1], loads, "a" * 64)
     back = empty.shard()
-    ensure_schema(back.current())
-    assert back.current() is back.hosts[0]
+    assert back.current() is back.hosts[1]  # the first would say that nothing is published
+    ensure_on_other_hosts(back.current())
+    assert {host.uri: len(check_schema(host)) for host in back.hosts} == {host.uri: len(OBJECTS) for host in back.hosts}
+    assert empty.shard().current().uri == back.hosts[0].uri
     assert len(publications_of(back.hosts[0], DAY)) == 1
     back.hosts[0].sync(*(table.loads for table in TABLES))
     assert seen(back.hosts[0], DATE) == [2, 2, 2, 2]
