@@ -53,6 +53,19 @@ def hosts_behind(
     return found
 
 
+def one_line_a_host(found: dict[date, list[HostBehind]]) -> list[str]:
+    """Return what each host shows of the newest date that it is behind of, and how many more dates there are."""
+    by_host: dict[str, list[HostBehind]] = {}
+    for _, behind in sorted(found.items(), reverse=True):
+        for each in behind:
+            by_host.setdefault(each.host, []).append(each)
+    lines = []
+    for newest, *others in by_host.values():
+        more = f", and {len(others)} more days" if others else ""
+        lines.append(f"{newest} ({newest.snapshot.processing_date}{more})")
+    return lines
+
+
 def _of_host(host: Warehouse, network: str, newest: dict[date, Publication], window_days: int) -> Iterator[HostBehind]:
     try:
         shown, problem = _shown(host, min(newest), max(newest), window_days) if newest else {}, ""

@@ -24,6 +24,7 @@ from pipeline.operations import gc
 from pipeline.operations.doctor import Examination
 from pipeline.operations.doctor.replicas import check_replicas
 from pipeline.operations.replicas import hosts_behind
+from pipeline.operations.report.data import collect as collect_report
 from pipeline.operations.rollback import plan_rollback, roll_back
 from pipeline.settings import Settings
 from pipeline.tables import CLAIMS, LEDGER, PUBLICATIONS, TABLES, schema_sql
@@ -510,7 +511,7 @@ def test_keeper_forgets_what_was_dropped(pair: Replicas) -> None:
 
 
 def test_what_hosts_lack_is_told(pair: Replicas) -> None:
-    """Which shows what, for status, verify and check; what doctor finds of lag, of a list too short, of a host away."""
+    """Which shows what, for status, verify, check and report; what doctor finds of lag, a short list, a host away."""
     day = a_day("2024-12-02")
     shard = pair.shard()
     one, two = shard.hosts
@@ -520,6 +521,8 @@ def test_what_hosts_lack_is_told(pair: Replicas) -> None:
     try:
         second = rows_published(one, day, 2)
         behind = hosts_behind(one, "torus", day.processing_date, day.processing_date, 195)
+        now = datetime.now(UTC)
+        page = collect_report(on_shard(shard), days=1, last=day.processing_date, now=now, next_steps=False)
         two._server = replace(two._server, answer_seconds=1)
         lagging = list(check_replicas(Examination(on_shard(shard))))
     finally:
@@ -529,6 +532,8 @@ def test_what_hosts_lack_is_told(pair: Replicas) -> None:
         f"{two.uri} shows the publication of {first.published_at:%Y-%m-%d %H:%M:%S}, "
         f"the newest is of {second.published_at:%Y-%m-%d %H:%M:%S} UTC"
     )
+    assert [network.behind for network in page.networks] == [(f"{text} ({day.processing_date})",)]
+    assert [entry.status.behind for entry in page.newest_first] == [(text,)]
     assert [each.state for each in lagging] == ["ok", "failed"]
     assert "raw_clusters_loads is not known to be up to date" in lagging[1].text
     two.sync(*LAGGING)

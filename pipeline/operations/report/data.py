@@ -1,18 +1,19 @@
 """What the report is about: each network and its days, with what runs did about them.
 
-Seven queries a network, however many days there are.
+Seven queries a network, however many days there are, and of replicas one more for each host.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 from pipeline.dates import day_end, last_days
 from pipeline.graph.context import Context
 from pipeline.operations.freshness import USUAL_MAX_AGE
+from pipeline.operations.replicas import hosts_behind, one_line_a_host
 from pipeline.operations.report.days import ReportDay, compared, entry_of
 from pipeline.operations.report.failures import Failure, grouped
 from pipeline.operations.report.networks import Health, NetworkReport
@@ -118,6 +119,7 @@ def _network(
     begun = ledger.attempted_dates(warehouse, wanted[0], wanted[-1], window_days)
     verdicts = newest_verdicts(warehouse, network, wanted[0], wanted[-1])
     work = work_under_way(warehouse, window_days)
+    behind = hosts_behind(warehouse, network, wanted[0], wanted[-1], window_days)
     running = {each.processing_date for each in work}
     by_day: dict[date, list[StepRecord]] = defaultdict(list)
     for record in records:
@@ -128,9 +130,13 @@ def _network(
         seen = publications[-1] if publications else None
         snapshot = Snapshot(network, day, window_days)
         status = status_of(shared, snapshot, seen, verdicts.get(snapshot), begun=day in begun, next_step=next_steps)
+        status = replace(status, behind=tuple(map(str, behind.get(day, ()))))
         missing = state_when_missing(day, min(past, default=None), now)
         entries.append(entry_of(status, publications, by_day[day], running=day in running, missing=missing))
-    return NetworkReport(network, tuple(compared(entries)), _newest(past), tuple(table_sizes(warehouse)), tuple(work))
+    sizes, lines = table_sizes(warehouse), one_line_a_host(behind)
+    return NetworkReport(
+        network, tuple(compared(entries)), _newest(past), tuple(sizes), tuple(work), behind=tuple(lines)
+    )
 
 
 def _newest(past: dict[date, list[Publication]]) -> Publication | None:

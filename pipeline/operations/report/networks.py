@@ -19,9 +19,6 @@ from pipeline.warehouse.storage import TableSize
 #: The trend of times compares the median of the newest days with that of the days before them.
 NEWEST_DAYS, EARLIER_DAYS, FEWEST_EARLIER = 7, 28, 7
 
-#: States of days that somebody has to look at, with how a network is that has such days.
-_UNFINISHED = {"missing": "with gaps", "half done": "half done"}
-
 
 @dataclass(frozen=True)
 class Health:
@@ -55,6 +52,7 @@ class NetworkReport:
     newest: Publication | None  #: of the newest day that readers see, also when that is not one of the days
     sizes: tuple[TableSize, ...] = ()
     work: tuple[Work, ...] = ()  #: runs that are at work on it
+    behind: tuple[str, ...] = ()  #: what each replica shows that does not show the newest
 
     def count(self, state: str) -> int:
         """Return how many days are in a state."""
@@ -67,18 +65,16 @@ class NetworkReport:
     def health(self, now: datetime) -> Health:
         """Tell how the network is; the age of its newest day counts as it does for ``check``."""
         age = self.age(now)
-        if self.count("failed"):
-            return Health("failed", 0, "failed")
-        if self.count("held"):
-            return Health("held", 1, "held")
-        if age is not None and age > USUAL_MAX_AGE:
-            return Health("behind", 2, "missing")
-        if age is None:
-            return Health("nothing published", 3, "missing")
-        for rank, (state, name) in enumerate(_UNFINISHED.items(), start=4):
-            if self.count(state):
-                return Health(name, rank, state)
-        return Health("up to date", 9, "published")
+        found = (
+            (self.count("failed"), Health("failed", 0, "failed")),
+            (self.count("held"), Health("held", 1, "held")),
+            (age is not None and age > USUAL_MAX_AGE, Health("behind", 2, "missing")),
+            (age is None, Health("nothing published", 3, "missing")),
+            (self.count("missing"), Health("with gaps", 4, "missing")),
+            (self.count("half done"), Health("half done", 5, "half done")),
+            (self.behind, Health("replica behind", 6, "missing")),
+        )
+        return next((health for is_so, health in found if is_so), Health("up to date", 9, "published"))
 
     @property
     def ready(self) -> Timing | None:

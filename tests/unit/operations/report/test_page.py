@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
 import pytest
 
+from pipeline.dates import day_end
 from pipeline.operations.freshness import USUAL_MAX_AGE
 from pipeline.operations.report import render
 from pipeline.operations.report.data import Report
@@ -52,6 +54,17 @@ def test_the_page_says_its_rules(page: Page) -> None:
     assert "fewer than 50 % of the rows that are the median of the 7 published days before it (at least 3)" in text
     shown = {name for name in STATES if STATES[name].meaning in text}
     assert shown == {"published", "rolled back", "missing", "failed"}
+
+
+def test_the_page_names_a_replica_that_is_behind() -> None:
+    """A network whose days are all published needs a look then, for readers of that replica see another thing."""
+    days = [LAST - timedelta(days=back) for back in range(9, -1, -1)]
+    calm = network([entry(day, [100]) for day in days])
+    behind = replace(calm, network="bitcoin", behind=("ch2 shows nothing", "<b>"))
+    shown = report(calm, behind, now=day_end(LAST) + timedelta(hours=1))
+    assert [health.name for health in shown.healths] == ["replica behind", "up to date"]
+    assert "replica behind ch2 shows nothing" in text_of(Page(render(shown)))
+    assert "&lt;b&gt;" in render(shown)
 
 
 def test_the_page_says_when_it_was_written(page: Page) -> None:
