@@ -97,15 +97,42 @@ ensure_promtool() {
     say "unpacking promtool into .cache/prometheus"
     rm -rf "$cache" "$cache.part"
     mkdir -p "$cache.part"
-    if ! (cd "$cache.part" && apt-get download prometheus) >/dev/null 2>&1; then
-        apt-get update -qq # an image has no lists
-        (cd "$cache.part" && apt-get download prometheus) >/dev/null
-    fi
+    download_packages "$cache.part" prometheus
     dpkg-deb --fsys-tarfile "$cache.part"/prometheus_*.deb | tar -x -C "$cache.part" ./usr/bin/promtool
     mv "$cache.part/usr/bin/promtool" "$cache.part/"
     rm -r "$cache.part/usr" "$cache.part"/*.deb
     mv "$cache.part" "$cache"
     (cd "$root" && "$venv/bin/python" -m tests.support.promtool >/dev/null)
+}
+
+# Makes sure that there is a ZooKeeper: an installed one, or else that of Debian's packages, which are only unpacked, for
+# to install them would start it. Exits with 2 where Java is missing, or apt-get.
+ensure_zookeeper() {
+    local cache=$root/.cache/zookeeper packages
+    packages=(libzookeeper-java libslf4j-java libnetty-java libdropwizard-metrics-java libsnappy-java)
+    command -v java >/dev/null || { (die "replicas need a ZooKeeper, and that a Java: install a JRE, 11 or later") || exit 2; }
+    (cd "$root" && "$venv/bin/python" -m tests.support.zookeeper >/dev/null 2>&1) && return
+    command -v apt-get >/dev/null || { (die "needs ZooKeeper: install it, with its jars in /usr/share/java") || exit 2; }
+    say "unpacking ZooKeeper into .cache/zookeeper"
+    rm -rf "$cache" "$cache.part"
+    mkdir -p "$cache.part/deb"
+    download_packages "$cache.part/deb" "${packages[@]}"
+    for package in "$cache.part"/deb/*.deb; do
+        dpkg-deb --fsys-tarfile "$package" | tar -x -C "$cache.part/deb" ./usr/share/java
+    done
+    mv "$cache.part"/deb/usr/share/java/* "$cache.part/"
+    rm -r "$cache.part/deb"
+    mv "$cache.part" "$cache"
+    (cd "$root" && "$venv/bin/python" -m tests.support.zookeeper >/dev/null)
+}
+
+# download_packages DIRECTORY PACKAGE…: Debian's, not installed.
+download_packages() {
+    (
+        cd "$1" || exit
+        shift
+        apt-get download "$@" >/dev/null 2>&1 || { apt-get update -qq && apt-get download "$@" >/dev/null; } # an image has no lists
+    )
 }
 
 # npm looks at no certificates but its own, so it would fail behind a proxy that the system and pip know.

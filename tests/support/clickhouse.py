@@ -12,7 +12,7 @@ The engine in ``.cache/clickhouse`` differs from an installed server in this:
 - CREATE USER and GRANT are refused, for there is nowhere to keep users: give users when you make the server;
 - TERM ends it at once, as KILL does;
 - no system.query_log, and the database ``default`` is an overlay over the server's directory;
-- replicas only with ``keeper=True``, see its host, and of the build that package-lock.json names;
+- replicas only with a ``keeper``, see its host, and of the build that package-lock.json names;
 - the setting ``implicit_select`` is on (``1 + 1`` is a query).
 """
 
@@ -52,6 +52,9 @@ START_SECONDS, STOP_SECONDS = 60.0, 30.0
 #: An address that only replicas use: what is asked of it over HTTP is the exchange of parts.
 EXCHANGE_HOST = "127.0.0.2"
 
+#: How long a real Keeper takes a replica for alive that it does not hear of.
+SESSION_SECONDS = 4
+
 #: Profiles that every server of ours has, and what makes a setting of one unchangeable: ``{"max_threads const": ""}``.
 PROFILES: Mapping[str, Mapping[str, str]] = {
     "default": {},
@@ -74,6 +77,27 @@ class User:
     profile: str = "default"  #: "readonly" may change no setting either, "small" has 1 GB of memory
     filters: Mapping[str, str] = field(default_factory=dict)  #: row policies: conditions by database.table
     quota: str = "default"  #: "spent" allows one query a year
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """What a server needs to have replicas: a Keeper, and the address at which the others fetch its parts."""
+
+    port: int | None = None  #: of a ZooKeeper; None: the server has a Keeper in its memory, for tables of its own
+    replica: str = "127.0.0.1"  #: its name among the replicas
+    exchange_port: int | None = None  #: of EXCHANGE_HOST, of what passes on to the server; None: nothing is between
+
+    @property
+    def config(self) -> str:
+        """What the configuration says of the Keeper."""
+        if self.port is None:
+            return "<zookeeper><implementation>testkeeper</implementation></zookeeper>"
+        return f"""<zookeeper>
+    <node><host>127.0.0.1</host><port>{self.port}</port></node>
+    <session_timeout_ms>{SESSION_SECONDS * 1000}</session_timeout_ms>
+    <operation_timeout_ms>{SESSION_SECONDS * 1000}</operation_timeout_ms>
+    <sessions_path>/clickhouse/sessions/{self.replica}</sessions_path>
+  </zookeeper>"""
 
 
 @dataclass
@@ -160,11 +184,12 @@ class OwnClickHouse(ClickHouseServer):
         more_config: str = "",
         timezone: str = "UTC",
         log_level: str = "warning",
-        keeper: bool = False,
+        keeper: Keeper | None = None,
+        password: str | None = None,
     ) -> None:
-        """Prepare it. With ``keeper`` it has one in its memory: tables of two databases can be replicas."""
-        password = f"p@ss'w\"ord#1%2F&<+ {secrets.token_hex(4)}"
-        port, http_port, self._hidden_port, self.exchange_port = free_ports(4)
+        """Prepare it. With a ``keeper`` tables can be replicas."""
+        password = password or f"p@ss'w\"ord#1%2F&<+ {secrets.token_hex(4)}"
+        port, http_port, self._hidden_port, exchange_port = free_ports(4)
         super().__init__("127.0.0.1", port, http_port, user="ingest", password=password)
         self.directory = directory.resolve()
         self.users = {"default": User(""), self.user: User(password), **(users or {})}
@@ -173,6 +198,7 @@ class OwnClickHouse(ClickHouseServer):
         self.timezone = timezone
         self.log_level = log_level
         self.keeper = keeper
+        self.exchange_port = keeper.exchange_port if keeper and keeper.exchange_port else exchange_port
         self.command = engine_command()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -193,9 +219,16 @@ class OwnClickHouse(ClickHouseServer):
         return self._hidden_port if self.command[0] == sys.executable else self.port
 
     @property
+    def exchange(self) -> tuple[str, int]:
+        """Where the server itself answers the other replicas: the library does so at its HTTP port."""
+        return (self.host, self.exchange_port) if self.engine_port == self.port else (EXCHANGE_HOST, self.http_port)
+
+    @property
     def _exchange(self) -> Sequence[str]:
         """Where replicas fetch parts, for the library; a program reads it from its configuration."""
-        return [f"{EXCHANGE_HOST}:{self.http_port}"] if self.keeper and self.engine_port != self.port else []
+        if self.keeper is None or self.engine_port == self.port:
+            return []
+        return [f"{EXCHANGE_HOST}:{self.keeper.exchange_port or self.http_port}"]
 
     @property
     def pid(self) -> int:
@@ -245,6 +278,10 @@ class OwnClickHouse(ClickHouseServer):
         if not self.running:
             raise ClickHouseError(f"the server was not running; {self.log_tail()}")
         self._end(signal.SIGKILL)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send the process a signal, such as those that stop it for a while."""
+        os.kill(self.pid, number)
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -368,17 +405,21 @@ def server_config(server: OwnClickHouse) -> str:
   <quotas><default/><spent><interval><duration>31556952</duration><queries>1</queries></interval></spent></quotas>
   <users>{users}
   </users>
-  {_keeper_config(server) if server.keeper else ""}
+  {_keeper_config(server, server.keeper) if server.keeper else ""}
   {server.more_config}
 </clickhouse>
 """
 
 
-def _keeper_config(server: OwnClickHouse) -> str:
-    """Return what lets tables be replicas of each other; the names are those that the default paths have in them."""
-    return f"""<zookeeper><implementation>testkeeper</implementation></zookeeper>
-  <macros><shard>01</shard><replica>{server.host}</replica></macros>
-  <interserver_http_host>127.0.0.1</interserver_http_host>
+def _keeper_config(server: OwnClickHouse, keeper: Keeper) -> str:
+    """Return what lets tables be replicas of each other; the names are those that the default paths have in them.
+
+    A program listens for the exchange at a port of its own, which what is in between has, too, at EXCHANGE_HOST.
+    """
+    return f"""{keeper.config}
+  <macros><shard>01</shard><replica>{keeper.replica}</replica></macros>
+  <interserver_listen_host>{server.host}</interserver_listen_host>
+  <interserver_http_host>{EXCHANGE_HOST if keeper.exchange_port else server.host}</interserver_http_host>
   <interserver_http_port>{server.exchange_port}</interserver_http_port>
   <listen_host>{EXCHANGE_HOST}</listen_host>
   <http_handlers>

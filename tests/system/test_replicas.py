@@ -40,7 +40,7 @@ from pipeline.warehouse.schema import check_schema, ensure_on_other_hosts, ensur
 from pipeline.warehouse.server import ServerWarehouse
 from pipeline.warehouse.shape import OBJECTS, VIEWS
 from pipeline.warehouse.shard import Shard
-from tests.support.clickhouse import ROOT, OwnClickHouse, User, free_ports
+from tests.support.clickhouse import ROOT, Keeper, OwnClickHouse, User, free_ports
 from tests.support.deployment import a_day
 from tests.support.inprocess import steps_in_order
 from tests.support.replicas import Replicas, seen, store_loads, two_replicas
@@ -66,7 +66,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnClickHouse]:
         for place, left_out in (("_1", granted[-2]), ("_2", granted[-1]), ("", ""))
     }
     directory = tmp_path_factory.mktemp("replicas")
-    with OwnClickHouse(directory, keeper=True, more_config=paths + names, users=users) as made:
+    with OwnClickHouse(directory, keeper=Keeper(), more_config=paths + names, users=users) as made:
         yield made
 
 

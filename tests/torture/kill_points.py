@@ -98,6 +98,7 @@ class AtPoint:
                 time.sleep(self.pause)
 
         _wrap(passed)
+        _wrap_steps(passed)
 
 
 def _line(path: Path, name: str) -> None:
@@ -123,6 +124,13 @@ def _wrap(passed: Callable[[str, str], None]) -> None:
         setattr(owner, attribute, _around(getattr(owner, attribute), lambda *_, name=name, **__: name, passed))
     for attribute in ("query", "execute", "insert_parquet"):
         setattr(ServerWarehouse, attribute, _around(getattr(ServerWarehouse, attribute), _of_statement, passed))
+
+
+def _wrap_steps(passed: Callable[[str, str], None]) -> None:
+    """Make points of whole steps, ``step LoadTable raw_alerts``: what a run asks first and records last is within."""
+    from pipeline.graph.base import StepTask  # noqa: PLC0415  # in the command's process alone
+
+    setattr(StepTask, "run", _around(StepTask.run, lambda task: f"step {task.step}", passed))  # noqa: B010
 
 
 def _around(function: Any, name_of: Callable[..., str], passed: Callable[[str, str], None]) -> Any:

@@ -13,7 +13,7 @@ from itertools import combinations_with_replacement, product
 from tests.support.clickhouse import ClickHouseError
 from tests.support.luigid import running_luigid
 from tests.torture.case import Case
-from tests.torture.commands import SECONDS, Command
+from tests.torture.commands import SECONDS, Command, Harm
 from tests.torture.events import events
 from tests.torture.kill_points import AtPoint, Point
 from tests.torture.site import DAY, Site
@@ -72,9 +72,9 @@ def at(site: Site, point: Point, pause: float = 0.0) -> AtPoint:
     return AtPoint(point, site.file("counter"), site.file("reached"), pause)
 
 
-def started(site: Site, argv: Sequence[str], point: AtPoint) -> Command:
-    """Return the run of a command when it has come to a point."""
-    run = site.start(argv, point)
+def started(site: Site, argv: Sequence[str], point: AtPoint, harm: Harm | None = None) -> Command:
+    """Return the run of a command when it has come to a point; what else is done to it does that, too."""
+    run = site.start(argv, harm or point)
     deadline = time.monotonic() + SECONDS
     while not point.reached.exists() and run.process.exitcode is None and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +20,7 @@ from mypy_boto3_s3 import S3Client
 
 from tests.support.canaries import Canaries
 from tests.support.clickhouse import ClickHouseError, OwnClickHouse, User
+from tests.support.cluster import Cluster, running_cluster
 from tests.support.misbehaving import Misbehaving
 from tests.support.snapshots import Bucket, SnapshotFiles, upload
 from tests.torture import commands, oracle
@@ -34,11 +37,23 @@ class Ground:
     """What the cases of a worker share; each leaves it as it was."""
 
     directory: Path
-    server: OwnClickHouse
+    servers: Sequence[OwnClickHouse]  #: one, or the replicas of a cluster
     moto: tuple[str, int]
     client: S3Client
     pause: float  #: seconds between two looks of the readers
     workers: int  #: of a run for which a case does not say how many; with one, nothing is forked, see write_luigi_cfg
+    cluster: Cluster | None = None
+    rivals_seconds: float = 600  #: how long the case with two deployments takes
+
+    @property
+    def server(self) -> OwnClickHouse:
+        """The only server, or the first of several."""
+        return self.servers[0]
+
+    @property
+    def running(self) -> bool:
+        """Whether all servers live."""
+        return all(server.running for server in self.servers)
 
     @contextmanager
     def site(self, networks: Sequence[str] = NETWORKS[:1]) -> Iterator[Site]:
@@ -60,16 +75,21 @@ class Ground:
         shutil.rmtree(directory)
 
     def _drop(self, name: str) -> None:
-        if not self.server.running:
+        if self.cluster:
+            self.cluster.restore()
+        elif not self.server.running:
             self.server.start()
-        for database in oracle.ask(self.server, "SHOW DATABASES FORMAT TSV").decode().splitlines():
-            if database.startswith(name):
-                oracle.ask(self.server, f"DROP DATABASE {database} SYNC")
+        for server in self.servers:
+            for database in oracle.ask(server, "SHOW DATABASES FORMAT TSV").decode().splitlines():
+                if database.startswith(name):
+                    oracle.ask(server, f"DROP DATABASE {database} SYNC")
 
 
 @contextmanager
-def ground(pause: float = 0.15, workers: int = 2) -> Iterator[Ground]:
-    """Start a ClickHouse server and an S3 API."""
+def ground(
+    pause: float = 0.15, workers: int = 2, *, cluster: bool = False, rivals_seconds: float = 600
+) -> Iterator[Ground]:
+    """Start a ClickHouse server, or a cluster, and an S3 API."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs each request
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()
@@ -82,11 +102,17 @@ def ground(pause: float = 0.15, workers: int = 2) -> Iterator[Ground]:
         aws_secret_access_key="any",
     )
     try:
-        with (
-            TemporaryDirectory() as name,
-            OwnClickHouse(Path(name) / "clickhouse", users={"small": User("", profile="small")}) as server,
-        ):
-            yield Ground(Path(name), server, address, client, pause, workers)
+        with TemporaryDirectory() as name:
+            made = partial(Ground, Path(name), moto=address, client=client, workers=workers)
+            if cluster:
+                with running_cluster(Path(name)) as replicas:
+                    yield made(
+                        servers=replicas.servers, pause=3 * pause, cluster=replicas, rivals_seconds=rivals_seconds
+                    )
+            else:
+                users = {"small": User("", profile="small")}
+                with OwnClickHouse(Path(name) / "clickhouse", users=users) as server:
+                    yield made(servers=[server], pause=pause)
     finally:
         moto.stop()
 
@@ -128,14 +154,27 @@ class Site:
             "AWS_SECRET_ACCESS_KEY": self.canaries.s3_secret,
             "AWS_SESSION_TOKEN": self.canaries.s3_token,
             "AWS_EC2_METADATA_DISABLED": "true",
-            "CLICKHOUSE_HOST": server.host,
-            "CLICKHOUSE_PORT": str(server.port),
-            "CLICKHOUSE_HTTP_PORT": str(server.http_port),
+            **self.where,
             "CLICKHOUSE_USER": server.user,
             "CLICKHOUSE_PASSWORD": server.password,
             **databases,
             **self.variables,
         }
+
+    @property
+    def where(self) -> dict[str, str]:
+        """Return the variables that say where the warehouse is."""
+        if self.ground.cluster:
+            return {"CLICKHOUSE_HOST": ",".join(host.address for host in self.ground.cluster.hosts)}
+        server = self.ground.server
+        ports = {"CLICKHOUSE_PORT": str(server.port), "CLICKHOUSE_HTTP_PORT": str(server.http_port)}
+        return {"CLICKHOUSE_HOST": server.host, **ports}
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster, for cases that need one."""
+        assert self.ground.cluster
+        return self.ground.cluster
 
     @property
     def work(self) -> Path:
@@ -223,14 +262,21 @@ class Site:
 
     def check_rows(self) -> None:
         """Invariant 2: readers see what is in the bucket, and may have seen it before."""
-        for network in self.files:
-            server, database, key = self.ground.server, self.database(network), self.key(network)
+        for network, server in product(self.files, self.ground.servers):
+            database, key = self.database(network), self.key(network)
             try:
+                self._sync(server, database)
                 for found in oracle.differences(server, database, key, self.bucket):
                     self.violated(2, f"{network}: {found}")
                 self.legal.setdefault(network, {EMPTY}).add(oracle.seen(server, database, key))
             except ClickHouseError as error:
                 self.violated(2, f"{network}: {str(error)[:200]}")
+
+    def _sync(self, server: OwnClickHouse, database: str) -> None:
+        """Let a replica fetch what it lacks."""
+        replicas = f"SELECT table FROM system.replicas WHERE database = '{database}' FORMAT TSV"
+        for table in oracle.ask(server, replicas).decode().splitlines():
+            oracle.ask(server, f"SYSTEM SYNC REPLICA {database}.{table} LIGHTWEIGHT")
 
     def check_seen(self) -> None:
         """Invariant 1: readers saw nothing, or what was once proven to be whole."""
@@ -251,13 +297,17 @@ class Site:
 
     def _state(self) -> list[str]:
         """Return what an insert into any table, or a file in the work directory, changes; not what a merge does."""
-        parts = oracle.ask(
-            self.ground.server,
+        query = (
             "SELECT database, table, partition_id, max(max_block_number), sum(rows) FROM system.parts "
-            f"WHERE startsWith(database, '{self.name}') AND active GROUP BY ALL ORDER BY ALL FORMAT TSV",
+            f"WHERE startsWith(database, '{self.name}') AND active GROUP BY ALL ORDER BY ALL FORMAT TSV"
         )
+        parts = [
+            f"{place} {line}"
+            for place, server in enumerate(self.ground.servers)
+            for line in oracle.ask(server, query).decode().splitlines()
+        ]
         paths = [path for path in self.work.rglob("*") if path.is_file() and path.suffix != ".lock"]
-        return [*parts.decode().splitlines(), *sorted(f"{path} {path.stat().st_mtime_ns}" for path in paths)]
+        return [*parts, *sorted(f"{path} {path.stat().st_mtime_ns}" for path in paths)]
 
     def check_once(self, ended: Sequence[commands.Ended]) -> None:
         """Invariant 4: no step that was done in one of these runs was done in a later one."""
@@ -284,12 +334,12 @@ class Site:
             if path.is_file() and self.bucket not in path.parents:
                 for found in self.canaries.found_in(path):
                     self.violated(6, found)
-        for network in self.files:
-            for table in ("sot_steps", "sot_table_loads", "sot_publications", "sot_claims"):
-                with suppress(ClickHouseError):  # a run that was refused early made no tables
-                    rows = oracle.ask(self.ground.server, f"SELECT * FROM {self.database(network)}.{table} FORMAT TSV")
-                    for found in self.canaries.found_in(rows):
-                        self.violated(6, f"{found} in {table}")
+        tables = ("sot_steps", "sot_table_loads", "sot_publications", "sot_claims")
+        for network, table, server in product(self.files, tables, self.ground.servers):
+            with suppress(ClickHouseError):  # a run that was refused early made no tables
+                rows = oracle.ask(server, f"SELECT * FROM {self.database(network)}.{table} FORMAT TSV")
+                for found in self.canaries.found_in(rows):
+                    self.violated(6, f"{found} in {table}")
 
     def settle(self) -> None:
         """Check what must hold when nothing was repaired: readers saw nothing wrong, no secret is told."""

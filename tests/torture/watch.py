@@ -1,4 +1,4 @@
-"""Readers of a site: what a query over all four views sees of each snapshot, all the time."""
+"""Readers of a site: what a query over all four views sees of each snapshot on each server, all the time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import urllib3
 
-from tests.support.clickhouse import ClickHouseError
+from tests.support.clickhouse import ClickHouseError, ClickHouseServer
 from tests.torture import oracle
 from tests.torture.oracle import Seen
 
@@ -31,22 +31,25 @@ class Watch:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Look for as long as the block takes."""
-        thread = threading.Thread(target=self._look, daemon=True)
-        thread.start()
+        servers = self.site.ground.servers
+        threads = [threading.Thread(target=self._look, args=(server,), daemon=True) for server in servers]
+        for thread in threads:
+            thread.start()
         try:
             yield
         finally:
             self.stop()
-            thread.join()
+            for thread in threads:
+                thread.join()
 
     def stop(self) -> None:
         """Look no more."""
         self._stopped.set()
 
-    def _look(self) -> None:
+    def _look(self, server: ClickHouseServer) -> None:
         while not self._stopped.wait(self.pause):
             for network in self.site.files:
                 with suppress(ClickHouseError, urllib3.exceptions.HTTPError, OSError):
-                    state = oracle.seen(self.site.ground.server, self.site.database(network), self.site.key(network))
+                    state = oracle.seen(server, self.site.database(network), self.site.key(network))
                     self.states.setdefault(network, set()).add(state)
                     self.looks += 1

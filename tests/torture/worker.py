@@ -1,4 +1,4 @@
-"""One of the processes that run cases: on its own ClickHouse server and S3 API, one case after the other."""
+"""One of the processes that run cases: on its own ClickHouse servers and S3 API, one case after the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from tests.torture.blocks import BLOCKS
+from tests.torture.blocks import BLOCKS, CLUSTER_BLOCKS
 from tests.torture.case import Block, Case, Outcome
 from tests.torture.site import Ground, ground
 
@@ -48,9 +48,10 @@ def _try(made: Ground, case: Case) -> tuple[list[str], int, bool]:
             try:
                 case.run(site)
             finally:
-                looks, has_server = site.watch.looks, made.server.running
-                if not has_server:
-                    violations.append(f"0: the server has ended: {made.server.log_tail()}")
+                looks, has_server = site.watch.looks, made.running
+                for server in made.servers:
+                    if not server.running:
+                        violations.append(f"0: the server has ended: {server.log_tail()}")
     except Exception:  # noqa: BLE001  # whatever it is: the next case is to run
         violations.append(f"0: {traceback.format_exc()}")
     return violations, looks, has_server
@@ -61,11 +62,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--blocks", required=True)
+    parser.add_argument("--rivals-seconds", type=float, required=True)
     chosen = parser.parse_args()
-    with ground() as made:
-        cases = dict(
-            pair for block in BLOCKS if block.letter in chosen.blocks for pair in numbered(block, made, chosen.seed)
-        )
+    blocks = [block for block in (*BLOCKS, *CLUSTER_BLOCKS) if block.letter in chosen.blocks]
+    is_cluster = all(block in CLUSTER_BLOCKS for block in blocks)
+    with ground(cluster=is_cluster, rivals_seconds=chosen.rivals_seconds) as made:
+        cases = dict(pair for block in blocks for pair in numbered(block, made, chosen.seed))
         _say(list(cases))
         for line in sys.stdin:
             name = line.strip()
