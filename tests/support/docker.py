@@ -103,8 +103,8 @@ class Unit:
 
 
 def unit(name: str) -> Unit:
-    """Read a unit, a service with what all services have in common."""
-    paths = [UNITS / name, *([COMMON] if name.endswith(".service") else [])]
+    """Read a unit, a service with what all services have in common, and with drop-ins of its own."""
+    paths = [UNITS / name, *([COMMON] if name.endswith(".service") else []), *(UNITS / f"{name}.d").glob("*.conf")]
     lines = []
     for path in paths:
         section = ""

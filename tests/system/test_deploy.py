@@ -19,6 +19,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+import urllib3
 import yaml
 from cronsim import CronSim
 from moto.server import ThreadedMotoServer
@@ -371,18 +372,30 @@ def test_every_service_has_a_timer_and_few_rights() -> None:
     """All but luigid, which is bound to the loopback interface and started with the host, and what failures start."""
     services = docker.unit_names("service")
     without = [name for name in services if name.replace(".service", ".timer") not in docker.unit_names("timer")]
-    assert without == ["sot-ingest-failure@.service", "sot-ingest-luigid.service"]
+    assert without == ["sot-ingest-failure@.service", "sot-ingest-luigid.service", "sot-ingest-serve.service"]
     assert "--address 127.0.0.1 " in command_of(without[1])
+    assert command_of(without[2]) == "sot-ingest serve"  # which listens there, too
     for name in services:
         service = docker.unit(name)
         failure = [] if name in without[:1] else ["sot-ingest-failure@%n.service"]
         assert service.all("Unit", "OnFailure") == failure
         assert service.one("Service", "User") == "sot-ingest"
-        assert service.one("Service", "EnvironmentFile") == "/etc/sot-ingest/env"
+        assert service.all("Service", "EnvironmentFile")[0] == "/etc/sot-ingest/env"
         assert service.one("Service", "NoNewPrivileges") == "yes"
         assert service.one("Service", "ProtectSystem") == "strict"
         assert service.one("Service", "CapabilityBoundingSet") == ""
         assert service.one("Service", "StateDirectory") == "sot-ingest"
+
+
+def test_the_unit_of_the_service_may_do_less_and_logs_in_as_another() -> None:
+    """It writes nowhere; its drop-in is read after the one for all, so that a variable of its file counts."""
+    service = docker.unit("sot-ingest-serve.service")
+    assert service.one("Service", "ReadOnlyPaths") == service.one("Service", "WorkingDirectory")
+    assert service.all("Service", "EnvironmentFile") == ["/etc/sot-ingest/env", "-/etc/sot-ingest/serve"]
+    (own,) = (docker.UNITS / "sot-ingest-serve.service.d").iterdir()
+    assert own.name > docker.COMMON.name
+    assert service.one("Service", "MemoryMax").lower() == SERVICES["api"]["mem_limit"]
+    assert int(service.one("Service", "TasksMax")) == SERVICES["api"]["pids_limit"]
 
 
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
@@ -529,6 +542,23 @@ def test_the_commands_ingest_a_day_and_find_nothing_to_do_the_second_time(host: 
     assert {snapshot: host.deployment.written(snapshot.network) for snapshot in snapshots()} == before
     logs = "".join(path.read_text("utf-8") for path in host.directory.glob("*.log"))
     assert host.deployment.reader.server.password not in logs  # type: ignore[attr-defined]
+
+
+def test_the_unit_of_the_service_serves(host: Host) -> None:
+    """Its command answers about the warehouse of its environment, and TERM ends it well."""
+    program, *arguments = shlex.split(command_line("sot-ingest-serve.service"))
+    own = {**host.units, "LOG_FORMAT": "json"}
+    process = host.start([Path(program).name, *arguments, "--port", "0"], own, "serve.log")
+    log, deadline = host.directory / "serve.log", time.monotonic() + SECONDS
+    while not (found := re.search(r'"url": "(\S+)/"', log.read_text("utf-8"))):
+        assert process.poll() is None, log.read_text("utf-8")
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    login = {"Authorization": f"Bearer {host.units['API_TOKEN']}"}
+    answer = urllib3.request("GET", f"{found[1]}/freshness", headers=login, timeout=SECONDS)
+    process.terminate()
+    assert {each["network"] for each in answer.json()["networks"]} == set(NETWORKS)
+    assert process.wait(SECONDS) == 0
 
 
 def unit_instances() -> list[str]:
