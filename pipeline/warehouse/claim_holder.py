@@ -51,20 +51,42 @@ class Claims:
         """
         if snapshot in self._held:
             return None
+        try:
+            return self._take(snapshot, waits=True)
+        except WarehouseError as error:
+            logger.bind(hint=error.hint).warning(
+                "Could not claim the snapshot, another host may do the same work: {}", error
+            )
+            return None
+
+    @contextmanager
+    def held(self, snapshot: Snapshot) -> Iterator[None]:
+        """Keep a snapshot for the block. Raises ClaimedError when another run has it, and WarehouseError."""
+        if claim := self._take(snapshot, waits=False):
+            raise ClaimedError(
+                f"{snapshot}: {claim.owner} is at work on it since {claim.claimed_at:%H:%M:%S} UTC",
+                hint=f"wait until it is done; the claim of a run that was killed ends after {self._lasts:g} seconds",
+            )
+        try:
+            yield
+        finally:
+            self.release(snapshot)
+
+    def _take(self, snapshot: Snapshot, *, waits: bool) -> Claim | None:
+        """Claim a snapshot and return None, or the claim that keeps this run out. Raises WarehouseError.
+
+        One that is alive is watched if this run ``waits``; one that may be alive by another clock is, in any case.
+        """
         first: Claim | None = None
         end = time.monotonic() + self._lasts + self._poll
         while True:
-            try:
-                claim = claims.take_claim(self._warehouse(snapshot.network), snapshot, self.who, self._lasts)
-            except WarehouseError as error:
-                logger.bind(hint=error.hint).warning(
-                    "Could not claim the snapshot, another host may do the same work: {}", error
-                )
-                return None
+            unrenewed = first.number if first and time.monotonic() > end else 0
+            warehouse = self._warehouse(snapshot.network)
+            claim = claims.take_claim(warehouse, snapshot, self.who, self._lasts, unrenewed=unrenewed)
             if not claim.keeps_out(self.who):
                 self._start_renewing(snapshot)
                 return None
-            if first and (claim.number != first.number or time.monotonic() > end):
+            if (claim.alive and not waits) or (first and claim.number != first.number):
                 return claim
             if first is None:
                 first = claim
@@ -72,21 +94,6 @@ class Claims:
                     "Waiting for the claim of another run to be renewed, which says that it is at work, or to end"
                 )
             time.sleep(self._poll)
-
-    @contextmanager
-    def held(self, snapshot: Snapshot) -> Iterator[None]:
-        """Keep a snapshot for the block. Raises ClaimedError when another run has it, and WarehouseError."""
-        claim = claims.take_claim(self._warehouse(snapshot.network), snapshot, self.who, self._lasts)
-        if claim.keeps_out(self.who):
-            raise ClaimedError(
-                f"{snapshot}: {claim.owner} is at work on it since {claim.claimed_at:%H:%M:%S} UTC",
-                hint=f"wait until it is done; the claim of a run that was killed ends after {self._lasts:g} seconds",
-            )
-        self._start_renewing(snapshot)
-        try:
-            yield
-        finally:
-            self.release(snapshot)
 
     def release(self, snapshot: Snapshot) -> None:
         """Release a snapshot, if this process holds it. A claim that is not released ends by itself."""

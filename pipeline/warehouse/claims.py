@@ -15,12 +15,16 @@ from pipeline.snapshot import Snapshot
 from pipeline.tables import CLAIMS
 from pipeline.warehouse import MissingTableError, Warehouse
 from pipeline.warehouse.ledger import SNAPSHOT_FILTER, snapshot_params
-from pipeline.warehouse.rows import read_row
+from pipeline.warehouse.rows import micros, read_row
 from pipeline.warehouse.schema import ensure_claims
 
 #: Seconds that a claim lasts, and between two renewals of it: a host may miss two of them. The first is also how long
 #: the claim of a run that was killed keeps other hosts out.
 LASTS_SECONDS, RENEWED_EVERY_SECONDS = 30.0, 8.0
+
+#: Seconds by which the clocks of replicas may differ: for so long after its end a claim may still be renewed by another
+#: clock. Whether it is, its number says to who watches it for as long as a claim lasts.
+CLOCKS_APART = 600
 
 #: How often to claim before giving up: another claim came first each time.
 _TRIES = 10
@@ -42,8 +46,9 @@ class Claim:
     number: int  #: counted from 1 for each snapshot
     owner: str
     run_id: str
-    claimed_at: datetime  #: UTC, by the server's clock
+    claimed_at: datetime  #: UTC, by the server's clock, later than that of the claim before
     alive: bool  #: by the server's clock
+    doubtful: bool  #: ended by the clock of a replica, and may be alive by that of another one
     released: bool  #: given back, not run out
 
     def is_of(self, who: Claimant) -> bool:
@@ -52,7 +57,8 @@ class Claim:
 
     def keeps_out(self, who: Claimant) -> bool:
         """Tell whether another run is at work, as far as a claim can tell."""
-        return self.alive and not self.is_of(who) and not (who.locked and self.owner == who.owner)
+        is_held = self.alive or self.doubtful
+        return is_held and not self.is_of(who) and not (who.locked and self.owner == who.owner)
 
 
 def newest_claim(warehouse: Warehouse, snapshot: Snapshot) -> Claim | None:
@@ -60,13 +66,16 @@ def newest_claim(warehouse: Warehouse, snapshot: Snapshot) -> Claim | None:
     try:
         rows = warehouse.query(
             f"""
-            SELECT number, owner, run_id, toUnixTimestamp64Micro(claimed_at), until > now64(6), until <= claimed_at
+            SELECT
+                number, owner, run_id, toUnixTimestamp64Micro(claimed_at), until > now64(6),
+                until > claimed_at AND until BETWEEN now64(6) - {{apart:UInt32}} AND now64(6), until <= claimed_at
             FROM {{database}}.{CLAIMS}
             WHERE {SNAPSHOT_FILTER}
             ORDER BY number DESC
             LIMIT 1
             """,
             **snapshot_params(snapshot),
+            apart=CLOCKS_APART if warehouse.is_replicated else 0,
         )
     except MissingTableError:
         return None
@@ -115,11 +124,18 @@ def _effective_claim(warehouse: Warehouse, snapshot: Snapshot) -> Claim | None:
     return newest_claim(warehouse, snapshot)
 
 
-def take_claim(warehouse: Warehouse, snapshot: Snapshot, who: Claimant, seconds: float = LASTS_SECONDS) -> Claim:
-    """Claim a snapshot unless another run has it; return the claim that is alive. Raises WarehouseError."""
+def take_claim(
+    warehouse: Warehouse, snapshot: Snapshot, who: Claimant, seconds: float = LASTS_SECONDS, *, unrenewed: int = 0
+) -> Claim:
+    """Claim a snapshot unless another run has it; return the claim that is alive. Raises WarehouseError.
+
+    ``unrenewed`` is the number of a claim that was watched for as long as one lasts: it has ended, whatever clocks say.
+    """
     for attempt in range(_TRIES):
         current = _effective_claim(warehouse, snapshot)
-        if current and current.alive and (current.is_of(who) or current.keeps_out(who)):
+        if current and current.alive and current.is_of(who):
+            return current
+        if current and current.keeps_out(who) and current.number != unrenewed:
             return current
         _claim_after(warehouse, snapshot, current, who, seconds, attempt)
     raise WarehouseError(
@@ -152,7 +168,7 @@ def release_claim(warehouse: Warehouse, snapshot: Snapshot, who: Claimant) -> No
 def _claim_after(
     warehouse: Warehouse, snapshot: Snapshot, current: Claim | None, who: Claimant, seconds: float, attempt: int = 0
 ) -> None:
-    """Append a claim that takes effect only if it is the first that follows ``current``.
+    """Append a claim that takes effect only if it is the first that follows ``current``, and that is later than it.
 
     A server that was killed may have kept the token and not the row: the next attempt has another token.
     """
@@ -167,12 +183,13 @@ def _claim_after(
             {{number:UInt64}},
             {{owner:String}},
             {{run_id:String}},
-            now64(6, 'UTC') AS claimed_at,
+            greatest(now64(6, 'UTC'), fromUnixTimestamp64Micro({{after:Int64}}, 'UTC')) AS claimed_at,
             claimed_at + toIntervalMillisecond({{milliseconds:UInt32}})
     """
     values = {
         **snapshot_params(snapshot),
         "number": number + 1,
+        "after": micros(current.claimed_at) + 1 if current else 0,
         "owner": who.owner,
         "run_id": who.run_id,
         "milliseconds": round(seconds * 1000),

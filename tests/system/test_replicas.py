@@ -29,6 +29,7 @@ from pipeline.operations.rollback import plan_rollback, roll_back
 from pipeline.settings import Settings
 from pipeline.tables import CLAIMS, LEDGER, PUBLICATIONS, TABLES, schema_sql
 from pipeline.warehouse import Warehouse, collect
+from pipeline.warehouse.claim_holder import Claims
 from pipeline.warehouse.claims import Claimant, newest_claim, take_claim
 from pipeline.warehouse.collect import stored_loads
 from pipeline.warehouse.ledger import record_load
@@ -155,6 +156,32 @@ def test_of_two_claims_through_two_replicas_one_counts(pair: Replicas, rounds: i
             hosts[0].execute(
                 f"INSERT INTO {{database}}.{CLAIMS} SELECT {released} {of_day} ORDER BY number DESC LIMIT 1"
             )
+
+
+@pytest.mark.parametrize("seconds", [300, -300])
+def test_by_which_clock_a_claim_ends_does_not_matter_to_who_watches_it(pair: Replicas, seconds: int) -> None:
+    """Replicas' clocks may differ: a claim that another one renews keeps out, one that is not renewed has ended."""
+    day = a_day(f"2024-02-{3 if seconds > 0 else 4:02}")
+    one, two = (pair.host(place) for place in range(2))
+
+    def claim() -> None:
+        of_day = f"FROM {{database}}.{CLAIMS} WHERE processing_date = '{day.processing_date}' ORDER BY number DESC"
+        times = f"now64(6) + {seconds} AS claimed_at, now64(6) + {seconds} + 30 AS until"
+        one.execute(
+            f"INSERT INTO {{database}}.{CLAIMS} SELECT * REPLACE (number + 1 AS number, {times}) {of_day} LIMIT 1"
+        )
+
+    take_claim(one, day, Claimant("other", "run 1"))
+    claim()
+    ours = Claims(lambda _: two, Claimant("ours", "run 2"), lasts=1, poll=0.05)
+    renewed = threading.Timer(0.3, claim)
+    renewed.start()
+    kept_out_by = ours.acquire(day)
+    renewed.join()
+    assert kept_out_by
+    assert (kept_out_by.owner, kept_out_by.number) == ("other", 3)
+    assert ours.acquire(day) is None
+    ours.release_all()
 
 
 def test_without_keeper_nothing_is_decided(pair: Replicas) -> None:
@@ -584,5 +611,6 @@ def test_gc_drops_only_while_every_replica_is_there(pair: Replicas) -> None:
         found = collect_garbage(act, day)
         assert [text for text in found.left if left not in text] == []
         assert len(found.loads) == (0 if left else 4)
+    shard.hosts[1].sync(*LOADS_TABLES)
     (kept,) = {load.rows for load in stored_loads(shard.hosts[1], "torus") if load.snapshot == day}
     assert kept == 2
