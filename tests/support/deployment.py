@@ -31,8 +31,11 @@ SECONDS = 120  #: longer than any command takes on a busy machine
 #: ever: for a service that will not come back.
 HASTE = {"TEST_HASTE": "true"}
 
-#: Options of a run for what is not about forks: two workers fork for each load, which costs 0.2 s of CPU.
+#: Options of a run for what is not about forks: two workers fork for each load, which costs 0.5 s of CPU a snapshot.
 IN_ONE_PROCESS = ("--workers", "1")
+
+#: The same, without luigid.
+ALONE = ("--scheduler", "local", *IN_ONE_PROCESS)
 
 #: For tests of what is the same whatever the warehouse.
 ON_SERVER = pytest.mark.parametrize("reader", ["server"], indirect=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.demo.bucket import Rows
 from pipeline.exit_codes import TASK_FAILED
-from tests.support.deployment import Deployment, EmbeddedReader, Reader, in_directory
+from tests.support.deployment import ALONE, Deployment, EmbeddedReader, Reader, in_directory
 from tests.support.snapshots import Bucket
 
 DAYS = [date(2025, 8, day) for day in range(1, 5)]
@@ -46,7 +46,7 @@ def test_an_absurd_day_is_held_while_readers_read(reader: Reader, tmp_path: Path
     for day in DAYS:
         files = bucket.snapshot(day=day, rows=ABSURD if day == DAYS[-1] else USUAL)
     deployment = Deployment(in_directory(bucket.root), reader, tmp_path / "run", {"INGESTION_NETWORKS": "torus"})
-    usual = ("sot-ingest", "backfill", "--from", str(DAYS[0]), "--to", str(DAYS[2]), "--scheduler", "local")
+    usual = ("sot-ingest", "backfill", "--from", str(DAYS[0]), "--to", str(DAYS[2]), *ALONE)
     assert deployment.command(*usual).exit_code == 0
     with polling(deployment) as seen:
         result = deployment.run(files.snapshot)

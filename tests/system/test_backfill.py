@@ -19,7 +19,7 @@ from pipeline.settings import Settings
 from pipeline.snapshot import Snapshot
 from pipeline.tasks import IngestDaily, IngestSnapshot, LoadTable
 from pipeline.warehouse import MissingTableError
-from tests.support.deployment import HASTE, Deployment, Result, ServerReader, in_directory
+from tests.support.deployment import ALONE, HASTE, Deployment, Result, ServerReader, in_directory
 from tests.support.luigid import free_port
 from tests.support.packaged_audits import switched_off
 from tests.support.snapshots import Bucket
@@ -132,7 +132,7 @@ def test_the_last_days_are_a_range(deployment: Deployment, tmp_path: Path) -> No
     """``--last`` ends with ``--to``, which is one of its days."""
     files = [Bucket(tmp_path / "bucket").snapshot("torus", FIRST + timedelta(days=after)) for after in range(3)]
     command = ["backfill", "--last", "2d", "--to", str(FIRST + timedelta(days=2)), "--network", "torus", "--json"]
-    result = deployment.command("sot-ingest", *command, "--scheduler", "local")
+    result = deployment.command("sot-ingest", *command, *ALONE)
     said = json.loads(result.stdout)
     assert said["exit_code"] == 0
     assert (said["asked"], said["published_before"], said["published_now"], said["left"]) == (2, 0, 2, [])
@@ -144,7 +144,7 @@ def test_a_limit_takes_the_first_days_of_the_range(deployment: Deployment, tmp_p
     days = [FIRST + timedelta(days=after) for after in range(3)]
     files = [Bucket(tmp_path / "bucket").snapshot("torus", day) for day in days]
     command = ["sot-ingest", "backfill", "--from", str(days[0]), "--to", str(days[2]), "--network", "torus"]
-    limited = [*command, "--reverse", "--limit", "1", "--scheduler", "local"]
+    limited = [*command, "--reverse", "--limit", "1", *ALONE]
     dry = deployment.command(*limited, "--dry-run", "--json")
     assert (dry.exit_code, dry.stderr) == (0, "")
     said = json.loads(dry.stdout)

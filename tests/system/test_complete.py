@@ -20,7 +20,7 @@ from pipeline.settings import get_settings
 from pipeline.tables import TABLES
 from pipeline.warehouse.server import ServerWarehouse
 from tests.support.clickhouse import ClickHouseServer
-from tests.support.deployment import Deployment, ServerReader, a_day, in_directory
+from tests.support.deployment import ALONE, Deployment, ServerReader, a_day, in_directory
 from tests.support.inprocess import ingest
 from tests.support.snapshots import Bucket, SnapshotFiles
 from tests.support.sot import Sot
@@ -149,7 +149,7 @@ def test_a_run_says_once_that_a_snapshot_is_missing(command: str, server_reader:
     assert deployment.run(before).exit_code == 0  # makes the table of steps
     day, networks = str(DAY.processing_date), ("torus", "bitcoin")
     daily = ["luigi", "--module", "pipeline.tasks", "IngestDaily", "--processing-date", day, "--local-scheduler"]
-    ours = ["sot-ingest", *command.split(), "--date", day, "--scheduler", "local"]
+    ours = ["sot-ingest", *command.split(), "--date", day, *ALONE]
     for network in networks:
         ours += ["--network", network]
     result = deployment.command(*([*daily, "--networks", json.dumps(networks)] if command == "luigi" else ours))

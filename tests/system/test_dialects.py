@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import own_databases
 from tests.support.clickhouse import ClickHouseServer
-from tests.support.deployment import Deployment, EmbeddedReader, Reader, Result, ServerReader, in_directory
+from tests.support.deployment import ALONE, Deployment, EmbeddedReader, Reader, Result, ServerReader, in_directory
 from tests.support.packaged_audits import switched_off
 from tests.support.snapshots import LABELS, Bucket, SnapshotFiles, contract
 
@@ -197,9 +197,7 @@ def ingested(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         deployment = Deployment(in_directory(bucket.root), reader, directory / "run")
         networks_and_md5 = {"INGESTION_NETWORKS": ",".join(FORMS), "INGESTION_ALLOW_MD5": "true"}
         deployment.variables = {**networks_and_md5, **switched_off(directory)}
-        first, second = (
-            deployment.command("sot-ingest", "run", "--date", "2025-08-01", "--scheduler", "local") for _ in range(2)
-        )
+        first, second = (deployment.command("sot-ingest", "run", "--date", "2025-08-01", *ALONE) for _ in range(2))
         networks = [option for name in ("a_list", "no_alerts", "newer") for option in ("--network", name)]
         compared = deployment.command("sot-ingest", "verify", "--deep", "--date", "2025-08-01", *networks)
         stack.enter_context(reader.held())

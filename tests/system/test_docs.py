@@ -28,7 +28,7 @@ from pipeline.tables import AUDITS, CLAIMS, LEDGER, STEPS, SUMMARIES, TABLE_VIEW
 from pipeline.warehouse.schema import ensure_schema
 from tests.support import configuration
 from tests.support.clickhouse import ClickHouseError, OwnClickHouse, User
-from tests.support.deployment import COMMANDS, Deployment, Result, ServerReader, a_day, in_directory, selection
+from tests.support.deployment import ALONE, COMMANDS, Deployment, Result, ServerReader, a_day, in_directory, selection
 from tests.support.inprocess import in_process, ingest
 from tests.support.json_schemas import mistakes, schemas
 from tests.support.snapshots import SnapshotFiles
@@ -400,7 +400,7 @@ def test_the_queries_answer(warehouse: Callable[..., Warehouse]) -> None:
 
     files = SnapshotFiles(made.source, DAY)
     files.delete_row("raw_alerts")
-    assert deployment.command("sot-ingest", "run", *selection(DAY), "--scheduler", "local").exit_code == 0
+    assert deployment.command("sot-ingest", "run", *selection(DAY), *ALONE).exit_code == 0
 
     assert sorted(made.server.http(then).splitlines()) == before
     assert sorted(made.server.http(pinned).splitlines()) != before

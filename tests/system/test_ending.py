@@ -30,6 +30,7 @@ from tests.conftest import own_databases
 from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer, free_ports
 from tests.support.deployment import (
+    ALONE,
     HASTE,
     SECONDS,
     Deployment,
@@ -353,7 +354,7 @@ def test_networks_that_fail_differently_keep_neither_each_other_nor_their_exit_c
         variables["PING_URL"] += "/{network}"
         deployment = Deployment(in_directory(bucket.root), server_reader, tmp_path / "run", variables)
         date = snapshots["torus"].snapshot.processing_date.isoformat()
-        result = deployment.command("sot-ingest", "run", "--date", date, "--scheduler", "local")
+        result = deployment.command("sot-ingest", "run", "--date", date, *ALONE)
         ends = {ping for ping in receiver.pings if not ping.endswith("/start")}
     assert result.exit_code == 35, result.stderr
     shown = {

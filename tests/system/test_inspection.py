@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from pipeline.dates import yesterday
-from tests.support.deployment import HASTE, Deployment, EmbeddedReader, ServerReader, in_directory, run_of
+from tests.support.deployment import ALONE, HASTE, Deployment, EmbeddedReader, ServerReader, in_directory, run_of
 from tests.support.receiver import Receiver
 from tests.support.snapshots import Bucket
 
@@ -91,7 +91,7 @@ def test_what_verify_finds_reaches_people_and_its_repair_too(site: Site) -> None
     assert body.startswith("torus 2025-08-01 (195 days):\n2025-08-01 torus, 195 days: rows\n")
     (repair,) = set(re.findall(r"sot-ingest (rerun .*)", body))
     assert site.told(*VERIFY, str(yesterday())) == (0, [])
-    assert site.deployment.command("sot-ingest", *repair.split(), "--yes", "--scheduler", "local").exit_code == 0
+    assert site.deployment.command("sot-ingest", *repair.split(), "--yes", *ALONE).exit_code == 0
     recovered = (0, [("success", "sot-ingest verify recovered: torus")])
     assert site.told(*VERIFY, "2025-08-01") == recovered
     assert site.told(*VERIFY, "2025-08-01") == (0, [])
@@ -107,14 +107,14 @@ def test_each_network_and_command_has_a_switch_of_its_own(site: Site) -> None:
         return [*sorted(f"/{command}/{network}/start" for network in codes), *ends]
 
     day = files.snapshot.processing_date.isoformat()
-    both = ("sot-ingest", "run", "--scheduler", "local", "--date", day)
+    both = ("sot-ingest", "run", *ALONE, "--date", day)
     assert site.pings(*both) == expected("run", torus=0, bitcoin=20)
     luigi = ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--processing-date", day, "--local-scheduler")
     assert site.pings(*luigi) == expected("luigi", torus=0, bitcoin=20)
     assert site.pings(*CHECK) == expected("check", torus=0, bitcoin=3)
     assert site.pings(*VERIFY, day) == expected("verify", torus=0, bitcoin=0)
     assert site.pings(*run_of(files.snapshot)) == expected("run", torus=0)
-    backfill = ("sot-ingest", "backfill", "--from", day, "--to", day, "--network", "torus", "--scheduler", "local")
+    backfill = ("sot-ingest", "backfill", "--from", day, "--to", day, "--network", "torus", *ALONE)
     assert site.pings(*backfill) == expected("backfill", torus=0)
 
 

@@ -20,6 +20,7 @@ from pipeline.graph import luigi_settings
 from tests.support.brake import Brake
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import (
+    ALONE,
     HASTE,
     SECONDS,
     Deployment,
@@ -353,7 +354,7 @@ def test_a_run_waits_for_a_late_snapshot(tmp_path: Path, server_reader: ServerRe
         "--wait",
         "1s",
     )
-    result = deployment.command(*command, "--scheduler", "local")
+    result = deployment.command(*command, *ALONE)
     assert result.exit_code == 20
     assert len(result.events("Waiting for snapshots to be published")) == 1
     messages = [event["message"] for event in result.log()]

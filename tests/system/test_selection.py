@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.deployment import Deployment, EmbeddedReader, ServerReader, in_bucket, in_directory
+from tests.support.deployment import ALONE, Deployment, EmbeddedReader, ServerReader, in_bucket, in_directory
 from tests.support.misbehaving import Misbehaving
 from tests.support.s3 import Bucket as S3Bucket
 from tests.support.snapshots import Bucket, upload
@@ -39,9 +39,9 @@ def yesterday() -> date:
 @pytest.mark.parametrize(
     "command",
     [
-        ("sot-ingest", "run", "--scheduler", "local"),
-        ("sot-ingest", "run", "--date", "yesterday", "--scheduler", "local"),
-        ("sot-ingest", "run", "--date", "-1d", "--scheduler", "local"),
+        ("sot-ingest", "run", *ALONE),
+        ("sot-ingest", "run", "--date", "yesterday", *ALONE),
+        ("sot-ingest", "run", "--date", "-1d", *ALONE),
         ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--local-scheduler"),
     ],
 )
@@ -65,7 +65,7 @@ def test_windows_of_a_day_live_side_by_side(deployment: Deployment, source: Buck
     """``--window-days`` wins over INGESTION_WINDOW_DAYS; publishing one window leaves the other as it was."""
     long, short = source.snapshot(seed=1), source.snapshot(window_days=30, seed=1)
     deployment.variables = {"INGESTION_WINDOW_DAYS": "30", "INGESTION_NETWORKS": "torus"}
-    day = ("--date", "2025-08-01", "--scheduler", "local")
+    day = ("--date", "2025-08-01", *ALONE)
     assert deployment.command("sot-ingest", "run", *day).exit_code == 0
     assert deployment.publications(long.snapshot) == []
     deployment.assert_readers_see(short)
@@ -82,7 +82,7 @@ def test_a_run_is_about_the_networks_that_are_named(deployment: Deployment, sour
     """``--network`` twice: those two, each into its own database, and not the third, which is configured too."""
     files = {network: source.snapshot(network) for network in ("ethereum", "bitcoin", "torus")}
     result = deployment.command(
-        *("sot-ingest", "run", "--date", "2025-08-01", "--scheduler", "local"),
+        *("sot-ingest", "run", "--date", "2025-08-01", *ALONE),
         *("--network", "torus", "--network", "bitcoin"),
     )
     assert result.exit_code == 0, result.stderr
@@ -148,7 +148,7 @@ def test_a_run_answers_in_json(source: Bucket, tmp_path: Path) -> None:
     files = source.snapshot()
     deployment = Deployment(in_directory(source.root), EmbeddedReader(tmp_path / "warehouse"), tmp_path / "run")
     for day, code in (("2025-08-01", 0), ("2025-08-02", 20)):
-        command = ("sot-ingest", "run", "--date", day, "--network", "torus", "--scheduler", "local", "--json")
+        command = ("sot-ingest", "run", "--date", day, "--network", "torus", *ALONE, "--json")
         answer = json.loads(deployment.command(*command).stdout)
         assert answer["exit_code"] == code
         (seen,) = answer["snapshots"]

@@ -15,7 +15,7 @@ from pipeline.errors import SourceError
 from pipeline.graph import steps
 from pipeline.operations.doctor import Examination, services
 from tests.support.clickhouse import ROOT, ClickHouseServer, OwnClickHouse, User
-from tests.support.deployment import Deployment, Reader, ServerReader, a_day, multiset
+from tests.support.deployment import ALONE, Deployment, Reader, ServerReader, a_day, multiset
 from tests.support.snapshots import SnapshotFiles
 from tests.support.sot import THEIRS, Gate, Sot, context_of, ingest, unheard
 
@@ -120,7 +120,7 @@ def test_what_final_gives_arrives(deployment: Deployment, upstream: Upstream) ->
     days = INTO_SERVER if isinstance(deployment.reader, ServerReader) else INTO_EMBEDDED
     for day, networks in days:
         chosen = [option for network in networks for option in ("--network", network)]
-        result = deployment.command("sot-ingest", "run", "--date", day, *chosen, "--scheduler", "local")
+        result = deployment.command("sot-ingest", "run", "--date", day, *chosen, *ALONE)
         assert result.exit_code == 0, result.stderr
         for network in networks:
             snapshot = a_day(day, network)
@@ -129,7 +129,7 @@ def test_what_final_gives_arrives(deployment: Deployment, upstream: Upstream) ->
             source = f"clickhouse://{upstream.server.host}:{upstream.server.port}/sot_{network}/{snapshot}#"
             assert publication["source"].startswith(source)
             assert {load["source"] for load in deployment.ledger(snapshot)} == {publication["source"]}
-    again = deployment.command("sot-ingest", "run", "--date", days[0][0], "--scheduler", "local")
+    again = deployment.command("sot-ingest", "run", "--date", days[0][0], *ALONE)
     assert (again.exit_code, again.done) == (0, [])
     assert deployment.work_files() == {}
     assert_only_four_tables_were_read(upstream)

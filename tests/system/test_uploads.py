@@ -12,7 +12,7 @@ import pytest
 from pipeline.sources import Source
 from pipeline.sources.directory import DirectorySource
 from pipeline.sources.s3 import S3Source
-from tests.support.deployment import Deployment, Result, ServerReader, a_day, in_bucket, in_directory
+from tests.support.deployment import ALONE, Deployment, Result, ServerReader, a_day, in_bucket, in_directory
 from tests.support.misbehaving import Misbehaving
 from tests.support.s3 import Bucket as S3Bucket
 from tests.support.snapshots import Bucket, SnapshotFiles
@@ -70,10 +70,10 @@ def test_every_verb_says_the_same(source: Bucket, deployment: Deployment) -> Non
     day = ("--date", "2025-08-01", "--network", "torus")
     plan = json.loads(deployment.command("sot-ingest", "plan", *day, "--json").stdout)
     assert "snapshot not at the source" in json.dumps(plan)
-    rerun = deployment.command("sot-ingest", "rerun", *day, "--scheduler", "local", "--yes")
+    rerun = deployment.command("sot-ingest", "rerun", *day, *ALONE, "--yes")
     assert rerun.exit_code == 20
     assert "features.parquet" in rerun.stderr
-    days = ("--from", "2025-08-01", "--to", "2025-08-01", "--network", "torus", "--scheduler", "local", "--json")
+    days = ("--from", "2025-08-01", "--to", "2025-08-01", "--network", "torus", *ALONE, "--json")
     backfill = deployment.command("sot-ingest", "backfill", *days)
     assert backfill.exit_code == 20
     assert "not at the source" in backfill.stdout
