@@ -14,7 +14,7 @@ from pipeline.errors import WarehouseError, WarehouseUnavailableError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS
 from pipeline.warehouse import Warehouse
-from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, SNAPSHOT_FILTER, counted, snapshot_params
+from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, SNAPSHOT_FILTER, snapshot_params, stored_rows
 from pipeline.warehouse.publications import Publication, effective_publications, publications_of
 from pipeline.warehouse.whole import require_all_rows
 
@@ -92,15 +92,23 @@ def new_id(warehouse: Warehouse) -> str:
 
 def require_rows(warehouse: Warehouse, snapshot: Snapshot, publication: Publication, *, hint: str) -> None:
     """Raise WarehouseError unless all rows of a publication's loads are there, and stay there."""
-    loads = list(publication.load_ids.items())
-    warehouse.sync(LEDGER, *(BY_NAME[name].loads for name, _ in loads))
-    counts, ids = counted(loads)
-    columns = [f"arrayMap(id -> toString(id), ({_COLLECTED}))", *counts]
-    ((gone, *rows_there),) = warehouse.query(f"SELECT {', '.join(columns)}", **snapshot_params(snapshot), **ids)
-    if removed := set(gone) & {load_id for _, load_id in loads}:
+    loads = publication.load_ids
+    if not loads:
+        return
+    warehouse.sync(LEDGER, *(BY_NAME[name].loads for name in loads))
+    ((gone, stored),) = warehouse.query(
+        f"""
+        SELECT
+            arrayMap(load_id -> toString(load_id), ({_COLLECTED})),
+            (SELECT groupArray((toString(load_id), stored_rows)) FROM ({stored_rows(loads)}))
+        """,
+        **snapshot_params(snapshot),
+    )
+    if removed := set(gone) & set(loads.values()):
         raise WarehouseError(f"{snapshot}: load {min(removed)} was collected; not published", hint=hint)
-    for (name, load_id), found in zip(loads, map(int, rows_there), strict=True):
-        if found != (rows := publication.row_counts[name]):
+    found_rows = {load_id: int(count) for load_id, count in stored}
+    for name, load_id in loads.items():
+        if (found := found_rows.get(load_id, 0)) != (rows := publication.row_counts[name]):
             raise WarehouseError(
                 f"{BY_NAME[name].loads}: load {load_id} has {found:,} rows, {rows:,} were loaded; not published",
                 hint=hint,
