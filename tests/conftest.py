@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.schema import ensure_schema
-from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, given_server
+from tests.support.clickhouse import UNCOMPILED, ClickHouseServer, OwnClickHouse, given_server
 from tests.support.deployment import EmbeddedReader, Reader, ServerReader
 from tests.support.warehouses import Databases, embedded, on_server
 
@@ -58,7 +58,7 @@ def samples() -> Path:
 @pytest.fixture(scope="session")
 def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseServer]:
     """A running server that all tests share: see ``database_prefix``; for harm, see ``own_clickhouse``."""
-    server = given_server(os.environ) or OwnClickHouse(tmp_path_factory.mktemp("clickhouse"))
+    server = given_server(os.environ) or OwnClickHouse(tmp_path_factory.mktemp("clickhouse"), profiles=UNCOMPILED)
     with server:
         yield server
 

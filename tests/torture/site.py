@@ -19,7 +19,7 @@ from moto.server import ThreadedMotoServer
 from mypy_boto3_s3 import S3Client
 
 from tests.support.canaries import Canaries
-from tests.support.clickhouse import ClickHouseError, OwnClickHouse, User
+from tests.support.clickhouse import UNCOMPILED, ClickHouseError, OwnClickHouse, User
 from tests.support.cluster import Cluster, running_cluster
 from tests.support.misbehaving import Misbehaving
 from tests.support.snapshots import Bucket, SnapshotFiles, upload
@@ -111,7 +111,7 @@ def ground(
                     )
             else:
                 users = {"small": User("", profile="small")}
-                with OwnClickHouse(Path(name) / "clickhouse", users=users) as server:
+                with OwnClickHouse(Path(name) / "clickhouse", users=users, profiles=UNCOMPILED) as server:
                     yield made(servers=[server], pause=pause)
     finally:
         moto.stop()
