@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.demo.bucket import Rows
 from pipeline.exit_codes import TASK_FAILED
-from tests.support.deployment import ALONE, Deployment, EmbeddedReader, Reader, in_directory
+from tests.support.deployment import ALONE, Deployment, ServerReader, in_directory
 from tests.support.snapshots import Bucket
 
 DAYS = [date(2025, 8, day) for day in range(1, 5)]
@@ -20,7 +20,7 @@ SEEN = "SELECT max(processing_date), count() FROM {db}.raw_features"
 
 @contextmanager
 def polling(deployment: Deployment) -> Iterator[list[tuple[object, ...]]]:
-    """Read all the time while the block runs, and once after it; what is embedded has one process at a time."""
+    """Read all the time while the block runs, and once after it."""
     seen: list[tuple[object, ...]] = []
     stopped = threading.Event()
 
@@ -29,23 +29,21 @@ def polling(deployment: Deployment) -> Iterator[list[tuple[object, ...]]]:
             seen.extend(deployment.query("torus", SEEN))
 
     thread = threading.Thread(target=read)
-    if not isinstance(deployment.reader, EmbeddedReader):
-        thread.start()
+    thread.start()
     try:
         yield seen
     finally:
         stopped.set()
-        if thread.is_alive():
-            thread.join()
+        thread.join()
     seen.extend(deployment.query("torus", SEEN))
 
 
-def test_an_absurd_day_is_held_while_readers_read(reader: Reader, tmp_path: Path) -> None:
+def test_an_absurd_day_is_held_while_readers_read(server_reader: ServerReader, tmp_path: Path) -> None:
     """Features fell from 200 to 5, alerts from 40 to 1, clusters from 10 to none: one line an audit says so."""
     bucket = Bucket(tmp_path / "bucket")
     for day in DAYS:
         files = bucket.snapshot(day=day, rows=ABSURD if day == DAYS[-1] else USUAL)
-    deployment = Deployment(in_directory(bucket.root), reader, tmp_path / "run", {"INGESTION_NETWORKS": "torus"})
+    deployment = Deployment(in_directory(bucket.root), server_reader, tmp_path / "run", {"INGESTION_NETWORKS": "torus"})
     usual = ("sot-ingest", "backfill", "--from", str(DAYS[0]), "--to", str(DAYS[2]), *ALONE)
     assert deployment.command(*usual).exit_code == 0
     with polling(deployment) as seen:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.deployment import Deployment, EmbeddedReader, Reader, a_day, in_bucket, in_directory
+from tests.support.deployment import Deployment, EmbeddedReader, Reader, ServerReader, a_day, in_bucket, in_directory
 from tests.support.s3 import Bucket
 from tests.support.snapshots import SnapshotFiles
 
@@ -21,12 +21,13 @@ def deployment(reader: Reader, samples: Path, bucket: Bucket, tmp_path: Path) ->
 
 
 def test_every_cell_of_the_samples_arrives(deployment: Deployment, samples: Path) -> None:
-    """Three networks, two dates: what the views show equals what an independent reader finds in the files."""
-    for day in ("2025-08-01", "2025-08-02"):
+    """Three networks, on a server two dates: the views show what an independent reader finds in the files."""
+    days = ("2025-08-01", "2025-08-02") if isinstance(deployment.reader, ServerReader) else ("2025-08-01",)
+    for day in days:
         result = deployment.command("sot-ingest", "run", "--date", day, "--scheduler", "local")
         assert result.exit_code == 0, result.stderr
     for network in ("ethereum", "bitcoin", "torus"):
-        for day in ("2025-08-01", "2025-08-02"):
+        for day in days:
             deployment.assert_readers_see(SnapshotFiles(samples, a_day(day, network)))
 
 

@@ -101,15 +101,16 @@ def test_a_day_is_ingested_whatever_becomes_of_its_log(
     assert shell(deployment, run_of(missing, command), BROKEN[name])[0] == 20
 
 
-@pytest.mark.parametrize("command", ["sot-ingest", "luigi"])
-def test_a_failure_keeps_its_code(command: str, deployment: Deployment, tmp_path: Path) -> None:
-    """30 for a damaged file, 2 for a wrong configuration, with a log and without."""
+@pytest.mark.parametrize(
+    ("command", "streams"), [("sot-ingest", "2>&-"), ("luigi", "1>/dev/full 2>/dev/full")], ids=["sot-ingest", "luigi"]
+)
+def test_a_failure_keeps_its_code(command: str, streams: str, deployment: Deployment, tmp_path: Path) -> None:
+    """30 for a damaged file, 2 for a wrong configuration, without a log and with one that is full."""
     files = Bucket(tmp_path / "bucket").snapshot()
     files.corrupt("raw_alerts", 100)
     deployment.source = in_directory(files.root)
-    for streams in ("2>&-", "1>/dev/full 2>/dev/full"):
-        assert shell(deployment, run_of(a_day(), command), streams)[0] == 30
-        assert shell(deployment, run_of(a_day(), command), streams, CLICKHOUSE_PORT="x")[0] == 2
+    assert shell(deployment, run_of(a_day(), command), streams)[0] == 30
+    assert shell(deployment, run_of(a_day(), command), streams, CLICKHOUSE_PORT="x")[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -124,15 +125,15 @@ def test_every_verb_ends_as_it_would(verb: str, deployment: Deployment) -> None:
     deployment.directory.mkdir()
     deployment.variables["WORK_PATH"] = str(deployment.directory / "☃")
     command = ["sot-ingest", verb, *ARGUMENTS.get(verb, [])]
-    expected, _, log = shell(deployment, command, "")
-    assert b"Traceback" not in log
+    sound = deployment.command(*command)
+    assert "Traceback" not in sound.stderr
     for streams, variables in (
         ("1>&- 2>&-", {}),
         ("1>/dev/full 2>/dev/full", {}),
         ("1> >(exec true)", {"PYTHONIOENCODING": "ascii"}),
     ):
         code, _, log = shell(deployment, command, streams, **variables)
-        assert (streams, code) == (streams, expected)
+        assert (streams, code) == (streams, sound.exit_code)
         assert b"Traceback" not in log
         assert b"Errno" not in log
 

@@ -133,6 +133,7 @@ def test_a_manifest_uploaded_with_equal_bytes_does_nothing(
     assert deployment.written(files.snapshot.network) == before
 
 
+@ON_SERVER
 def test_a_rerun_loads_everything_anew(deployment: Deployment, source: Bucket) -> None:
     """On a published day: four new loads of the same files and one publication more, and then no more.
 
