@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -161,6 +161,8 @@ class Result:
 class Deployment:
     """A source, a warehouse, a work directory, and the commands in between."""
 
+    defaults: ClassVar[Mapping[str, str]] = {}  #: variables of every deployment that does not say otherwise
+
     source: Mapping[str, str]  #: variables that name the source
     reader: Reader
     directory: Path  #: of this deployment's own; the current directory of its commands
@@ -177,6 +179,7 @@ class Deployment:
             "INGESTION_RETRY_ATTEMPTS": "1",
             "LOG_FORMAT": "json",
             **{name: value for name, value in os.environ.items() if name.startswith("AWS_")},
+            **self.defaults,
             **self.source,
             **self.reader.environment,
             **self.variables,

@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
+import pytest
+
 from pipeline.demo.bucket import Rows
 from pipeline.exit_codes import TASK_FAILED
 from tests.support.deployment import ALONE, Deployment, ServerReader, in_directory
 from tests.support.snapshots import Bucket
+
+pytestmark = pytest.mark.usefixtures("audited")
 
 DAYS = [date(2025, 8, day) for day in range(1, 5)]
 USUAL, ABSURD = Rows(features=200, alerts=40, clusters=10), Rows(features=5, alerts=1, clusters=0)

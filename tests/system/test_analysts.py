@@ -28,7 +28,6 @@ from tests.support import columns
 from tests.support.clickhouse import OwnClickHouse
 from tests.support.deployment import Deployment, ServerReader, a_day, multiset
 from tests.support.inprocess import in_process, ingest
-from tests.support.packaged_audits import switched_off
 from tests.support.snapshots import Bucket, SnapshotFiles, contract
 from tests.support.warehouses import Databases
 
@@ -87,7 +86,7 @@ def test_the_page_of_columns_is_the_dictionary() -> None:
 @pytest.fixture
 def day(server_reader: ServerReader, tmp_path: Path) -> tuple[Deployment, Context, Bucket]:
     """A deployment for one network in this process."""
-    made = in_process(tmp_path / "bucket", server_reader, tmp_path / "run", **switched_off(tmp_path))
+    made = in_process(tmp_path / "bucket", server_reader, tmp_path / "run")
     return (*made, Bucket(tmp_path / "bucket"))
 
 

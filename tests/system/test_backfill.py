@@ -21,7 +21,6 @@ from pipeline.tasks import IngestDaily, IngestSnapshot, LoadTable
 from pipeline.warehouse import MissingTableError
 from tests.support.deployment import ALONE, HASTE, Deployment, Result, ServerReader, in_directory
 from tests.support.luigid import free_port
-from tests.support.packaged_audits import switched_off
 from tests.support.snapshots import Bucket
 
 FIRST, LAST = date(2025, 8, 1), date(2025, 8, 4)
@@ -88,7 +87,6 @@ def test_days_that_are_missing_are_ingested_and_the_others_left_alone(deployment
 
 def test_days_and_networks_whose_files_are_the_same_are_loaded_each(deployment: Deployment, tmp_path: Path) -> None:
     """Files without the columns of their key may be: what is known of one's loads says nothing of another's."""
-    deployment.variables |= switched_off(tmp_path)  # they hold a day that is like the one before
     bucket = Bucket(tmp_path / "bucket")
     days = [
         bucket.snapshot(network, FIRST + timedelta(days=after)) for network in ("torus", "bitcoin") for after in (0, 1)

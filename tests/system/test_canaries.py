@@ -33,6 +33,8 @@ from tests.support.receiver import Receiver
 from tests.support.s3 import REGION, Bucket
 from tests.support.snapshots import SnapshotFiles
 
+pytestmark = pytest.mark.usefixtures("audited")
+
 DAY, BAD_DAY = a_day("2025-08-01"), a_day("2025-08-02")
 CANARIES, WRONG = Canaries.made(), Canaries.made()
 

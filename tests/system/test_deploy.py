@@ -38,6 +38,8 @@ from tests.support.deployment import COMMANDS, SECONDS, Deployment, ServerReader
 from tests.support.receiver import Receiver
 from tests.system.test_luigid import tasks
 
+pytestmark = pytest.mark.usefixtures("audited")
+
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs" / "operations.md").read_text("utf-8")
 NETWORKS = ("ethereum", "bitcoin", "torus")

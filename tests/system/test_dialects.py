@@ -18,7 +18,6 @@ import pytest
 from tests.conftest import own_databases
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import ALONE, Deployment, EmbeddedReader, Reader, Result, ServerReader, in_directory
-from tests.support.packaged_audits import switched_off
 from tests.support.snapshots import LABELS, Bucket, SnapshotFiles, contract
 
 DATED = ("raw_alerts", "raw_features", "raw_clusters")
@@ -195,8 +194,7 @@ def ingested(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             server: ClickHouseServer = request.getfixturevalue("clickhouse")
             reader = ServerReader(server, stack.enter_context(own_databases(server)), tuple(FORMS))
         deployment = Deployment(in_directory(bucket.root), reader, directory / "run")
-        networks_and_md5 = {"INGESTION_NETWORKS": ",".join(FORMS), "INGESTION_ALLOW_MD5": "true"}
-        deployment.variables = {**networks_and_md5, **switched_off(directory)}
+        deployment.variables = {"INGESTION_NETWORKS": ",".join(FORMS), "INGESTION_ALLOW_MD5": "true"}
         first, second = (deployment.command("sot-ingest", "run", "--date", "2025-08-01", *ALONE) for _ in range(2))
         networks = [option for name in ("a_list", "no_alerts", "newer") for option in ("--network", name)]
         compared = deployment.command("sot-ingest", "verify", "--deep", "--date", "2025-08-01", *networks)

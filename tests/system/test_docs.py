@@ -33,6 +33,8 @@ from tests.support.inprocess import in_process, ingest
 from tests.support.json_schemas import mistakes, schemas
 from tests.support.snapshots import SnapshotFiles
 
+pytestmark = pytest.mark.usefixtures("audited")
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = "\n".join([README, *(path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md")))])

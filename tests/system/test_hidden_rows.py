@@ -23,6 +23,8 @@ from tests.support.deployment import Deployment, ServerReader, in_directory
 from tests.support.inprocess import in_process, ingest
 from tests.support.snapshots import Bucket, SnapshotFiles, contract
 
+pytestmark = pytest.mark.usefixtures("audited")
+
 PASSWORD = "secret"
 DECIDED_BY = ("sot_publications", "sot_table_loads", "raw_features_loads")
 

@@ -10,6 +10,8 @@ from tests.support.deployment import Deployment, EmbeddedReader, Reader, ServerR
 from tests.support.s3 import Bucket
 from tests.support.snapshots import SnapshotFiles
 
+pytestmark = pytest.mark.usefixtures("audited")
+
 
 @pytest.fixture
 def deployment(reader: Reader, samples: Path, bucket: Bucket, tmp_path: Path) -> Deployment:

@@ -25,6 +25,8 @@ from tests.support.profiles import Difference, walk
 from tests.support.setting_changes import CUTTING, Profile, every_change, in_groups
 from tests.support.warehouses import Databases
 
+pytestmark = pytest.mark.usefixtures("audited")
+
 SHARDS = 16
 
 #: Settings whose difference no error of ours names, with the reason.

@@ -25,7 +25,6 @@ from pipeline.sources.sot import SotSource
 from pipeline.tables import BY_NAME, TABLES
 from tests.support.clickhouse import ClickHouseServer, OwnClickHouse, User
 from tests.support.deployment import Deployment, ServerReader, a_day, multiset
-from tests.support.packaged_audits import switched_off
 from tests.support.snapshots import SnapshotFiles
 from tests.support.sot import THEIRS, Gate, Sot, at, context_of, ingest
 
@@ -49,8 +48,8 @@ def sot(clickhouse: ClickHouseServer, database_prefix: str, samples: Path) -> So
 
 @pytest.fixture
 def deployment(sot: Sot, server_reader: ServerReader, tmp_path: Path) -> Deployment:
-    """From there into another database of it; what the tests change are values that upstream would never publish."""
-    return Deployment(sot.variables(), server_reader, tmp_path / "run", switched_off(tmp_path))
+    """From there into another database of it."""
+    return Deployment(sot.variables(), server_reader, tmp_path / "run")
 
 
 @dataclass

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.deployment import Deployment, ServerReader, a_day, in_directory
+
+pytestmark = pytest.mark.usefixtures("audited")
 
 #: Of a snapshot whose tables are there; what its steps did is recorded once a second.
 MOST_SELECTS = 50

@@ -44,6 +44,7 @@ class Ground:
     workers: int  #: of a run for which a case does not say how many; with one, nothing is forked, see write_luigi_cfg
     cluster: Cluster | None = None
     rivals_seconds: float = 600  #: how long the case with two deployments takes
+    variables: dict[str, str] = field(default_factory=dict)  #: of the environment of all commands
 
     @property
     def server(self) -> OwnClickHouse:
@@ -158,6 +159,7 @@ class Site:
             "CLICKHOUSE_USER": server.user,
             "CLICKHOUSE_PASSWORD": server.password,
             **databases,
+            **self.ground.variables,
             **self.variables,
         }
 
