@@ -116,7 +116,9 @@ def test_request_lines_are_short(deployment: Deployment, samples: Path, clickhou
         assert load["file_sha256"] == hashlib.sha256(files.path(load["table_name"]).read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("form", ["::1", "[::1]", "[::1]:{port}:{http_port}"])
+@pytest.mark.parametrize(
+    "form", [*(pytest.param(form, marks=pytest.mark.slow) for form in ("::1", "[::1]")), "[::1]:{port}:{http_port}"]
+)
 def test_a_server_may_have_an_ipv6_address(
     form: str, deployment: Deployment, samples: Path, clickhouse: ClickHouseServer
 ) -> None:
@@ -191,7 +193,7 @@ def test_a_run_ends_at_once_without_such_a_host(deployment: Deployment) -> None:
     assert [event for event in result.log() if "next attempt" in event["message"]] == []
 
 
-@pytest.mark.parametrize("end", ["", "/"])
+@pytest.mark.parametrize("end", ["", pytest.param("/", marks=pytest.mark.slow)])
 def test_an_s3_store_may_be_below_a_path(
     end: str, bucket: Bucket, server_reader: ServerReader, samples: Path, tmp_path: Path
 ) -> None:

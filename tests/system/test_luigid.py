@@ -130,7 +130,13 @@ def test_luigid_is_asked_if_it_answers(deployment: Deployment, samples: Path) ->
     deployment.assert_readers_see(SnapshotFiles(samples, a_day()))
 
 
-@pytest.mark.parametrize("name", ["bad gateway", "a login page", "another service", "a redirect"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a login page",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("bad gateway", "another service", "a redirect")),
+    ],
+)
 def test_what_is_not_luigid_is_done_without(name: str, deployment: Deployment, samples: Path) -> None:
     """As where nothing answers: a warning, and the day is ingested; a run that wants luigid ends with 40 and says what
     answered, of both commands.

@@ -41,7 +41,7 @@ def yesterday() -> date:
     [
         ("sot-ingest", "run", *ALONE),
         ("sot-ingest", "run", "--date", "yesterday", *ALONE),
-        ("sot-ingest", "run", "--date", "-1d", *ALONE),
+        pytest.param(("sot-ingest", "run", "--date", "-1d", *ALONE), marks=pytest.mark.slow),
         ("luigi", "--module", "pipeline.tasks", "IngestDaily", "--local-scheduler"),
     ],
 )

@@ -274,13 +274,22 @@ def test_extra_columns_may_be_ignored(deployment: Deployment, sot: Sot) -> None:
 @pytest.mark.parametrize(
     ("column", "kind", "value", "said"),
     [
-        ("degree_in", "Int64", "-1", "degree_in is -1 in row"),
-        ("degree_in", "Nullable(UInt32)", "NULL", "degree_in is NULL in row"),
-        ("hourly_activity", "Array(Int32)", "[70000]", "hourly_activity[0] is 70000 in row"),
-        ("total_in_usd", "Decimal(76, 20)", "toDecimal256('1e30', 20)", "total_in_usd is 1"),
-        ("total_in_usd", "Decimal(76, 20)", "toDecimal256('1e-20', 20)", "total_in_usd is"),
+        pytest.param("degree_in", "Int64", "-1", "degree_in is -1 in row", id="negative", marks=pytest.mark.slow),
+        pytest.param("degree_in", "Nullable(UInt32)", "NULL", "degree_in is NULL in row", id="null"),
+        pytest.param(
+            *("hourly_activity", "Array(Int32)", "[70000]", "hourly_activity[0] is 70000 in row"),
+            id="in a list",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *("total_in_usd", "Decimal(76, 20)", "toDecimal256('1e30', 20)", "total_in_usd is 1"),
+            id="too large",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *("total_in_usd", "Decimal(76, 20)", "toDecimal256('1e-20', 20)", "total_in_usd is"), id="too many digits"
+        ),
     ],
-    ids=["negative", "null", "in a list", "too large", "too many digits"],
 )
 def test_a_value_that_does_not_fit_is_named(
     deployment: Deployment, sot: Sot, column: str, kind: str, value: str, said: str
