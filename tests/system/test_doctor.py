@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import luigi.configuration
 import pytest
 
 from pipeline.dates import yesterday
@@ -359,6 +360,17 @@ def test_luigi_cfg_must_say_what_luigi_is_told(monkeypatch: pytest.MonkeyPatch, 
     assert "[retcode] scheduling_error is 0, expected 35" in found.text
     assert "[worker] check_complete_on_run is false, expected true" in found.text
     assert "loads" not in found.text
+
+
+def test_a_luigi_cfg_that_is_found_in_two_ways_is_named_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In the working directory, and by LUIGI_CONFIG_PATH, as the quickstart has it."""
+    path = Path(shutil.copy(ROOT / "luigi.cfg", tmp_path))
+    monkeypatch.chdir(tmp_path)
+    parser = type(luigi.configuration.get_config())
+    monkeypatch.setattr(parser, "_config_paths", ["luigi.cfg", str(path)])
+    chosen = settings_of(monkeypatch, SOT_PATH=str(tmp_path), CLICKHOUSE_HOST="nowhere")
+    (found,) = local.check_luigi_cfg(examination(chosen))
+    assert (found.state, found.text) == ("ok", str(path))
 
 
 def test_every_setting_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

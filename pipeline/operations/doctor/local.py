@@ -51,7 +51,7 @@ def check_luigi_cfg(_: Examination) -> Iterator[CheckResult]:
         hint = f"runs enforce what is expected; luigid reads this file: correct it, see {luigi_settings.PATH}"
         yield warning(f"{', '.join(loaded)}: {'; '.join(differing)}", hint)
     else:
-        yield ok(", ".join(str(Path(path).absolute()) for path in loaded))
+        yield ok(", ".join(dict.fromkeys(str(Path(path).absolute()) for path in loaded)))
 
 
 def check_audits(examination: Examination) -> Iterator[CheckResult]:
