@@ -168,7 +168,6 @@ class LoadTable(TableTask):
 
     done = "Loaded table"
     writes = "loads"
-    is_small = False  # ClickHouse may take an hour for it
 
     @property
     def resources(self) -> dict[str, int]:  # type: ignore[override]  # luigi takes an attribute or a property

@@ -76,11 +76,15 @@ def waiting(result: Result) -> list[str]:
 
 
 def validated(deployment: Deployment, clickhouse: ClickHouseServer) -> None:
-    """Let the four files be validated and none be loaded."""
+    """Let the four files be validated, in processes of their own, and none be loaded."""
+    config = deployment.directory / "luigi.cfg"
+    before = config.read_text("utf-8")
+    config.write_text(f"{before}[worker]\nforce_multiprocessing = true\n", "utf-8")
     with Brake((clickhouse.host, clickhouse.http_port), limit=20_000).running() as brake:
         deployment.variables["CLICKHOUSE_HTTP_PORT"] = str(brake.port)
         deployment.killed("Validated checksum", 4, *run_of(DAY), "--workers", "8")
     del deployment.variables["CLICKHOUSE_HTTP_PORT"]
+    config.write_text(before, "utf-8")
 
 
 @COMMANDS

@@ -69,10 +69,11 @@ def deployment(server_reader: ServerReader, samples: Path, tmp_path: Path) -> De
     return Deployment(in_directory(samples), server_reader, tmp_path / "run")
 
 
-def with_luigid(deployment: Deployment, port: int) -> Deployment:
-    """Let a deployment's luigi.cfg name a luigid."""
+def with_luigid(deployment: Deployment, port: int, worker: str = "") -> Deployment:
+    """Let a deployment's luigi.cfg name a luigid, and say something about workers."""
     deployment.directory.mkdir(exist_ok=True)
-    (deployment.directory / "luigi.cfg").write_text(f"[core]\ndefault-scheduler-port = {port}\n")
+    text = f"[core]\ndefault-scheduler-port = {port}\n[worker]\n{worker}\n"
+    (deployment.directory / "luigi.cfg").write_text(text, "utf-8")
     return deployment
 
 
@@ -194,7 +195,7 @@ def test_runs_take_turns(deployment: Deployment, luigid: int, clickhouse: ClickH
     def loads() -> list[dict[str, Any]]:
         return [load for network in ("torus", "bitcoin") for load in deployment.ledger(a_day(network=network))]
 
-    with_luigid(deployment, luigid)
+    with_luigid(deployment, luigid, "force_multiprocessing = true")
     with Brake((clickhouse.host, clickhouse.http_port), limit=20_000).running() as brake:
         deployment.variables["CLICKHOUSE_HTTP_PORT"] = str(brake.port)
         runs = [
