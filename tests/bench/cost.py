@@ -40,6 +40,7 @@ class Cost:
     server_bytes: int = 0
     parts: Mapping[str, float] = field(default_factory=dict)  #: seconds within it
     stderr: str = field(default="", repr=False)
+    started_at: float = 0  #: seconds since 1970
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def cost_of(
         given.write(json.dumps(job).encode())
         given.seek(0)
         cpu_before, server_before = _children_cpu(), _cpu(server)
-        started = time.monotonic()
+        started_at, started = time.time(), time.monotonic()
         running = subprocess.Popen(command, env=environment, cwd=directory, stdin=given, stdout=out, stderr=err)
         client_bytes, server_bytes = _watch(running, server) if watched else (0, 0)
         running.wait()
@@ -89,6 +90,7 @@ def cost_of(
             server_bytes=server_bytes,
             parts=json.loads(stdout) if job else {},
             stderr=stderr,
+            started_at=started_at,
         )
 
 

@@ -23,6 +23,9 @@ BUCKET = "bench"
 PEERS = ROOT / ".cache" / "bench-venv" / "bin" / "python"  #: has the other tools
 VIEWS, OWN = f"{SNAPSHOT.network}.{{table}}", f"{DATABASE}.{{table}}"  #: where a way's rows are
 
+#: Seconds of a run that are no step's, among the parts of its cost.
+BEGIN, END = "to the first step's beginning", "from the last step's end"
+
 _ARRIVAL = "keys, arrival, one instant"  #: what no other tool checks; loading.py says what the words mean
 _UNCHECKED = f"values, {_ARRIVAL}"
 
@@ -98,8 +101,11 @@ def with_steps(cost: Cost) -> Cost:
             end = datetime.fromisoformat(event["time"]).timestamp()
             begins.setdefault(event["step"], []).append(end - event["seconds"])
             ends.setdefault(event["step"], []).append(end)
+    if not begins:
+        return cost
     spans = {step: max(ends[step]) - min(begins[step]) for step in begins}
-    spans["steps"] = max(map(max, ends.values())) - min(map(min, begins.values()))
+    first, last = min(map(min, begins.values())), max(map(max, ends.values()))
+    spans |= {"steps": last - first, BEGIN: first - cost.started_at, END: cost.started_at + cost.seconds - last}
     return replace(cost, parts=spans)
 
 

@@ -18,7 +18,7 @@ from tests.support.clickhouse import PACKAGE, VERSION, engine_command
 PACKAGES = ("pyarrow", "boto3", "luigi", "clickhouse-driver")
 
 
-TEXT = ("not checked", "what", "to repeat")  #: columns that are no figures
+TEXT = ("not checked", "what", "figure", "to repeat")  #: columns that are no figures
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
