@@ -53,14 +53,15 @@ class Context:
     @cached_property
     def source(self) -> Source:
         """Where snapshots come from."""
-        from pipeline.sources.directory import DirectorySource  # noqa: PLC0415  # only the one that is used
-        from pipeline.sources.s3 import S3Source  # noqa: PLC0415
-
         chosen = self.settings
         if self.sot is not None:
             return self.sot
         if chosen.sot_path is not None:
+            from pipeline.sources.directory import DirectorySource  # noqa: PLC0415  # only the one that is used
+
             return DirectorySource(chosen.sot_path, tables=chosen.tables)
+        from pipeline.sources.s3 import S3Source  # noqa: PLC0415
+
         return S3Source(
             chosen.s3_bucket or "",
             endpoint=chosen.s3_endpoint,

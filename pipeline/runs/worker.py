@@ -10,7 +10,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import luigi.interface
@@ -140,16 +140,8 @@ class IngestWorker(Worker):
     # Running
 
     def run(self) -> bool:
-        """Run the steps, large ones in a process of their own where there are two at a time.
-
-        Each process would import what takes long (0.2 s), and one that looked for garbage among all that was imported
-        before would copy that memory: 0.04 s a step.
-        """
+        """Run the steps, large ones in a process of their own where there are two at a time."""
         pending = {task.task_id: task for task in self._of_status(PENDING)}
-        if self.worker_processes > 1:
-            if pending:
-                import pyarrow.parquet  # noqa: F401, PLC0415
-            gc.freeze()
         self._reconciliation.correct_running(pending, {task.task_id: task for task in self._of_status(DONE)})
         try:
             succeeded = bool(super().run())
@@ -179,8 +171,10 @@ class IngestWorker(Worker):
             process.result_queue = ResultOfWorker(self._postponement, self._task_result_queue)
         elif isinstance(task, LoadTable):
             self._prepare_tables(task.network)
-        if process.use_multiprocessing and isinstance(task, StepTask) and task.writes:
-            self._writes_elsewhere.add(task.task_id)
+        if process.use_multiprocessing:
+            _prepare_to_fork()
+            if isinstance(task, StepTask) and task.writes:
+                self._writes_elsewhere.add(task.task_id)
         return process
 
     def _is_for_worker(self, task: luigi.Task) -> bool:
@@ -278,6 +272,17 @@ class IngestWorker(Worker):
 def _check(task: luigi.Task) -> bool:
     """Ask whether a task is complete, as a run does where the task says how."""
     return bool(getattr(task, "check", task.complete)())
+
+
+@cache
+def _prepare_to_fork() -> None:
+    """Spare the processes of steps what takes long: to import pyarrow, 0.2 s, and to look for garbage here, 0.04 s.
+
+    One that looked for garbage among all that was imported before would copy that memory.
+    """
+    import pyarrow.parquet  # noqa: F401, PLC0415  # not before the first step
+
+    gc.freeze()
 
 
 def end_children() -> None:

@@ -8,13 +8,26 @@ import sys
 
 import pytest
 
-HEAVY = ("boto3", "chdb", "clickhouse_driver", "pandas", "pyarrow", "rich")
+HEAVY = ("boto3", "botocore", "chdb", "clickhouse_driver", "pandas", "pyarrow", "rich")
 
 
 @pytest.mark.parametrize("module", ["pipeline.tasks", "pipeline.cli.run"])
 def test_nothing_heavy_is_imported(module: str) -> None:
     """``luigi --module pipeline.tasks`` and ``sot-ingest run`` wait for no driver and no file format before a step."""
     assert _asked(f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])") == "[]"
+
+
+def test_what_luigi_seldom_uses_is_imported_when_it_is_used() -> None:
+    """A run without luigid needs no HTTP client of luigi's, and none of our parameters has a schema."""
+    begin = (
+        "import sys, pipeline.cli.run, luigi.rpc, luigi.parameter; names = {'requests.api', 'jsonschema.validators'}"
+    )
+    assert _asked(f"{begin}; print(names & sys.modules.keys())") == "set()"
+    used = "import requests.auth, jsonschema; same = luigi.rpc.requests.Session is requests.Session"
+    assert _asked(f"{begin}; {used}; print(same, jsonschema.Draft4Validator is not None)") == "True True"
+    fetcher = "type(luigi.rpc.RequestsFetcher().session).__module__"
+    assert _asked(f"{begin}; print({fetcher})") == "requests.sessions"
+    assert _asked("import requests, pipeline.tasks, luigi.rpc; print(luigi.rpc.requests is requests)") == "True"
 
 
 def test_a_caller_from_python_waits_for_nothing() -> None:
