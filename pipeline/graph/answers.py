@@ -6,9 +6,12 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from pipeline.snapshot import Snapshot
+
 T = TypeVar("T")
 
-Kind = Literal["publications", "loads", "audits"]  #: which rows an answer is about
+#: Which rows an answer is about, or that it is the source's.
+Kind = Literal["publications", "loads", "audits", "source"]
 
 
 @dataclass
@@ -30,10 +33,10 @@ class Answers:
         """Keep no answers any more."""
         self._known = None
 
-    def forget(self, kind: Kind | None = None) -> None:
-        """Forget what is known, or what is about one kind of rows."""
+    def forget(self, kind: Kind | None = None, snapshot: Snapshot | None = None) -> None:
+        """Forget what is known, or only what is about one kind of rows, or about one snapshot."""
         if self._known is not None:
-            self._known = {key: answer for key, answer in self._known.items() if kind and key[0] != kind}
+            self._known = {key: answer for key, answer in self._known.items() if not _is_about(key, kind, snapshot)}
 
     def ask(self, kind: Kind, about: Hashable, answer: Callable[[], T]) -> T:
         """Return the answer to a question about rows of a kind, by asking unless it is known."""
@@ -43,3 +46,9 @@ class Answers:
             self._known[kind, about] = answer()
         found: T = self._known[kind, about]
         return found
+
+
+def _is_about(key: tuple[Kind, Hashable], kind: Kind | None, snapshot: Snapshot | None) -> bool:
+    """Tell whether an answer is of a kind and about a snapshot, or a tuple that begins with it; None stands for any."""
+    about = key[1][0] if isinstance(key[1], tuple) else key[1]
+    return kind in {None, key[0]} and snapshot in {None, about}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, TypeVar
@@ -16,7 +16,7 @@ from pipeline.files.workspace import Workspace
 from pipeline.graph.answers import Answers
 from pipeline.graph.ownership import Ownership
 from pipeline.retry import retry_call
-from pipeline.settings import Settings, get_settings
+from pipeline.settings import ServerAddress, Settings, get_settings
 from pipeline.snapshot import Snapshot
 from pipeline.warehouse import ROLE, Replication
 from pipeline.warehouse.claim_holder import Claims
@@ -44,6 +44,7 @@ class Context:
 
     settings: Settings
     _warehouses: dict[tuple[str, float], Warehouse | Shard] = field(default_factory=dict)
+    _servers: dict[tuple[ServerAddress, float], ClickHouse] = field(default_factory=dict)
     confirmed: set[tuple[Snapshot, str]] = field(default_factory=set)  #: manifests that the source said are the newest
     answers: Answers = field(default_factory=Answers)
     prepared: set[str] = field(default_factory=set)  #: networks whose tables were looked at in this run
@@ -120,6 +121,11 @@ class Context:
         warehouse = self.warehouse(snapshot.network)
         return self.answers.ask("publications", snapshot, lambda: publications_of(warehouse, snapshot))
 
+    def is_current(self, snapshot: Snapshot, known: Mapping[str, str]) -> bool:
+        """Tell whether the source has no newer manifest than these, as this run knows it; see Source.is_current."""
+        about = (snapshot, *known.items())
+        return self.answers.ask("source", about, lambda: self.source.is_current(snapshot, known))
+
     def _connect(self, network: str, answer_seconds: float) -> Warehouse | Shard:
         chosen, database, days = self.settings, self.settings.database(network), self.settings.window_days
         if self.engine is not None:
@@ -128,8 +134,10 @@ class Context:
             chosen.clickhouse_replicated, chosen.clickhouse_replica_path, min_copies=chosen.clickhouse_min_copies
         )
         account = (chosen.clickhouse_user, chosen.clickhouse_password, chosen.clickhouse_secure)
-        clients = [ClickHouse(each, *account, ROLE, answer_seconds) for each in chosen.servers(network)]
-        hosts = [ServerWarehouse(client, database, days, replication) for client in clients]
+        servers = [(each, answer_seconds) for each in chosen.servers(network)]
+        for each in servers:  # one connection for all networks: a statement names its database
+            self._servers.setdefault(each, ClickHouse(each[0], *account, ROLE, answer_seconds))
+        hosts = [ServerWarehouse(self._servers[each], database, days, replication) for each in servers]
         if not hosts:
             raise ValueError(f"no ClickHouse server for {network}; the settings were not checked")
         return Shard(hosts) if len(hosts) > 1 else hosts[0]

@@ -188,7 +188,7 @@ class PublishedSnapshot(SnapshotTarget):
             on_disk = self.workspace.downloaded_manifest()
             return on_disk is not None and any(each.is_of(on_disk.uri, on_disk.sha256) for each in published)
         known = {publication.source: publication.manifest_sha256 for publication in published}
-        return self.context.source.is_current(self.snapshot, known)
+        return self.context.is_current(self.snapshot, known)
 
 
 class VisibleSnapshot(SnapshotTarget):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -139,12 +139,15 @@ def with_history(context: Context, outcome: Outcome, networks: Iterable[str]) ->
     Sends the records of steps that wait. A network whose warehouse does not answer is left out, with a warning.
     """
     recovered, published, held, wanted = [], {}, {}, set(networks)
+    calm = _without_trouble(context, outcome.asked)
     for network in dict.fromkeys((*networks, *(snapshot.network for snapshot in outcome.asked))):
         try:
             warehouse = context.warehouse(network, timeout=QUICK_SECONDS)
-            warehouse.execute("SELECT 1")  # asked once: a dead one is not waited for
+            if network not in calm:
+                warehouse.execute("SELECT 1")  # asked once: a dead one is not waited for
             step_records.deliver(network)
-            recovered += _recovered(context, outcome, network)
+            if network not in calm:
+                recovered += _recovered(context, outcome, network)
             if network not in wanted:
                 continue
             held[network] = len(held_snapshots(warehouse, network, *ALL_DAYS, context.settings.window_days))
@@ -153,6 +156,17 @@ def with_history(context: Context, outcome: Outcome, networks: Iterable[str]) ->
         except PipelineError as error:
             logger.bind(network=network, hint=error.hint).warning("Could not read the history: {}", error)
     return replace(outcome, recovered=tuple(recovered), published_networks=published, held_days=held)
+
+
+def _without_trouble(context: Context, asked: Sequence[Snapshot]) -> set[str]:
+    """Return the networks where no step of these days ever had another end than being done, asked together."""
+    networks = {snapshot.network for snapshot in asked}
+    if len(networks) < 2:
+        return set()
+    warehouses = {network: context.warehouse(network, timeout=QUICK_SECONDS) for network in networks}
+    days = [snapshot.processing_date for snapshot in asked]
+    troubles = step_log.count_troubles(warehouses, min(days), max(days), asked[0].window_days)
+    return {network for network, count in troubles.items() if not count}
 
 
 def _recovered(context: Context, outcome: Outcome, network: str) -> list[Snapshot]:

@@ -23,11 +23,12 @@ from pipeline.errors import PipelineError
 from pipeline.graph import luigid, luigid_page, step_records, steps, worker_id
 from pipeline.graph.base import SnapshotTask, StepTask
 from pipeline.graph.context import get_context
+from pipeline.graph.side_by_side import ask_side_by_side
 from pipeline.retry import Postponement, postponing
 from pipeline.runs.reconcile import Reconciliation, Wait
 from pipeline.runs.results import ResultOfWorker, Results
 from pipeline.snapshot import Snapshot
-from pipeline.tasks import CleanUp, FindSnapshot, IngestSnapshot, LoadTable, PublishSnapshot
+from pipeline.tasks import CleanUp, FindSnapshot, IngestDaily, IngestSnapshot, LoadTable, PublishSnapshot
 
 #: How long a step may take to clear up after an interrupt: a query to kill, a line for the ledger.
 CLEARING_SECONDS = 15
@@ -65,6 +66,8 @@ class IngestWorker(Worker):
         self.add_succeeded = True
         get_context().prepared.clear()
         get_context().answers.keep()
+        if isinstance(task, IngestDaily):
+            ask_side_by_side(get_context(), [needed.snapshot for needed in task.requires()])
         waiting, seen = deque([task]), {task.task_id}
         while waiting:
             found = waiting.popleft()
@@ -105,7 +108,7 @@ class IngestWorker(Worker):
             if not task.clone(PublishSnapshot).check() and not ownership.claim(snapshot):
                 return False
             steps.pin_manifest(get_context(), snapshot)
-        get_context().answers.forget()
+        get_context().answers.forget(snapshot=snapshot)
         return True
 
     def _add(self, task: luigi.Task, is_complete: Any) -> Iterator[luigi.Task]:

@@ -11,6 +11,7 @@ from pipeline.errors import WarehouseError
 from pipeline.snapshot import Snapshot
 from pipeline.tables import LEDGER, PUBLICATIONS
 from pipeline.warehouse import MissingTableError, Warehouse
+from pipeline.warehouse.many import ask_together
 from pipeline.warehouse.rows import read_row
 from pipeline.warehouse.schema import check_schema
 
@@ -52,20 +53,7 @@ class Publication:
         return self.action == "rollback" or self.load_ids.keys() >= set(tables)
 
 
-_PUBLICATIONS = f"""
-    WITH
-        (
-            SELECT CAST((groupArray(load_id), groupArray(forgotten_at)), 'Map(UUID, DateTime64(6, \\'UTC\\'))')
-            FROM
-            (
-                SELECT load_id, max(recorded_at) AS forgotten_at
-                FROM {{database}}.{LEDGER}
-                WHERE processing_date BETWEEN {{first:Date}} AND {{last:Date}}
-                    AND window_days = {{window_days:UInt16}} AND state = 'forgotten'
-                GROUP BY load_id
-            )
-        ) AS forgotten
-    SELECT
+_COLUMNS = """
         toString(processing_date),
         window_days,
         toString(publication_id),
@@ -76,16 +64,41 @@ _PUBLICATIONS = f"""
         source,
         toUnixTimestamp64Micro(published_at),
         published_by,
-        run_id,
+        run_id"""
+
+_OF_DAYS = "processing_date BETWEEN {first:Date} AND {last:Date} AND window_days = {window_days:UInt16}"
+
+_PUBLICATIONS = f"""
+    WITH
+        (
+            SELECT CAST((groupArray(load_id), groupArray(forgotten_at)), 'Map(UUID, DateTime64(6, \\'UTC\\'))')
+            FROM
+            (
+                SELECT load_id, max(recorded_at) AS forgotten_at
+                FROM {{database}}.{LEDGER}
+                WHERE {_OF_DAYS} AND state = 'forgotten'
+                GROUP BY load_id
+            )
+        ) AS forgotten
+    SELECT{_COLUMNS},
         toUInt8(arrayExists(load_id -> forgotten[load_id] > published_at, mapValues(load_ids))),
         count() OVER (PARTITION BY processing_date, publication_id, mapValues(load_ids)) - 1
     FROM {{database}}.{PUBLICATIONS} AS p
-    WHERE processing_date BETWEEN {{first:Date}} AND {{last:Date}} AND window_days = {{window_days:UInt16}}
-        AND publication_id != toUUID('{NOTHING}')
+    WHERE {_OF_DAYS} AND publication_id != toUUID('{NOTHING}')
     ORDER BY
         processing_date,
         (p.published_at, mapValues(p.load_ids))  -- as the views choose
     LIMIT 1 BY p.processing_date, p.publication_id, mapValues(p.load_ids)
+"""
+
+
+#: For many databases in one statement: each publication with how many loads an operator asked to load again.
+_OF_MANY = f"""
+    SELECT
+        {{number}},{_COLUMNS},
+        (SELECT count() FROM {{database}}.{LEDGER} WHERE {_OF_DAYS} AND state = 'forgotten')
+    FROM {{database}}.{PUBLICATIONS}
+    WHERE {_OF_DAYS} AND publication_id != toUUID('{NOTHING}')
 """
 
 
@@ -144,6 +157,25 @@ def publications_of(warehouse: Warehouse, snapshot: Snapshot) -> list[Publicatio
     """Return the publications of a snapshot, the oldest first, to be decided by; readers see the last one."""
     day = snapshot.processing_date
     return publications_by_date(warehouse, day, day, snapshot.window_days, sync=True).get(day, [])
+
+
+def publications_of_many(warehouses: Mapping[Snapshot, Warehouse]) -> dict[Snapshot, list[Publication]]:
+    """Return the publications of snapshots of one date and window, each given with its warehouse, of which one is told.
+
+    One statement a server tells those that were published once or never, and that no operator asked to load again:
+    nearly all, and for half of what :func:`publications_of` costs the server. The others are left out, and those that
+    cannot be asked together.
+    """
+    if not warehouses:
+        return {}
+    day = next(iter(warehouses)).processing_date.isoformat()
+    window_days = next(iter(warehouses)).window_days
+    asked = ask_together(warehouses, _OF_MANY, (PUBLICATIONS, LEDGER), first=day, last=day, window_days=window_days)
+    return {
+        snapshot: [read_row(Publication, (*row[:-1], 0, 0)) for row in rows]
+        for snapshot, rows in asked.items()
+        if not rows or (len(rows) == 1 and not rows[0][-1])
+    }
 
 
 def newest_publication(warehouse: Warehouse, snapshot: Snapshot) -> Publication | None:

@@ -44,7 +44,7 @@ class ServerWarehouse:
         self.replication = replication or Replication()
         self.hosts: Sequence[Warehouse] = (self,)
         self.objects = 0  #: tables and views that its database had when it last said that it is there
-        self._server = server
+        self.server = server
         self._on_unavailable: Callable[[ServerWarehouse], None] | None = None
         self._away_until = 0.0
 
@@ -83,7 +83,7 @@ class ServerWarehouse:
         """Fetch what other replicas have; see :class:`pipeline.warehouse.Warehouse`."""
         if not self.is_replicated:
             return
-        seconds = min(SYNC_SECONDS, int(self._server.answer_seconds))
+        seconds = min(SYNC_SECONDS, int(self.server.answer_seconds))
         for table in tables:
             try:
                 self._run(f"SYSTEM SYNC REPLICA {{database}}.{table} LIGHTWEIGHT", {}, {"receive_timeout": seconds})
@@ -109,13 +109,13 @@ class ServerWarehouse:
     @cached_property
     def _impatient(self) -> ClickHouse:
         """The server by connections of its own: where packets are lost, one that was made before waits for minutes."""
-        return replace(self._server, answer_seconds=min(THERE_SECONDS, self._server.answer_seconds), _clients={})
+        return replace(self.server, answer_seconds=min(THERE_SECONDS, self.server.answer_seconds), _clients={})
 
     def _run(
         self, statement: str, parameters: Mapping[str, Any], settings: Mapping[str, int] | None = None
     ) -> list[tuple[Any, ...]]:
         with self._watched():
-            return self._server.query(self.named(statement), parameters, settings)
+            return self.server.query(self.named(statement), parameters, settings)
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
@@ -140,7 +140,7 @@ class ServerWarehouse:
         statement = self.named(f"INSERT INTO {insert.into} {select} FORMAT Parquet")
         settings = {"query_id": query_id, "wait_end_of_query": 1, **PARQUET_SETTINGS}
         with self._watched():
-            self._server.send(statement, insert.parameters, settings, body())
+            self.server.send(statement, insert.parameters, settings, body())
         return digest.hexdigest()
 
     def kill(self, query_id: str) -> None:
@@ -150,7 +150,7 @@ class ServerWarehouse:
 
     def servers(self) -> set[str]:
         """Connect a few times; see :class:`pipeline.warehouse.Warehouse`."""
-        return self.retry(self._server.servers)
+        return self.retry(self.server.servers)
 
     def named(self, statement: str) -> str:
         """Return a statement with the names that it leaves open; see :class:`pipeline.warehouse.Warehouse`."""

@@ -6,6 +6,7 @@ Nothing is decided by it: what is done is what the ledger, the publications and 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.tables import STEPS
 from pipeline.warehouse import MissingTableError, Warehouse
 from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION
+from pipeline.warehouse.many import ask_together
 from pipeline.warehouse.rows import micros, read_row
 from pipeline.warehouse.schema import ensure_table
 
@@ -157,3 +159,27 @@ def step_records(warehouse: Warehouse, network: str, first: date, last: date, wi
     except MissingTableError:
         return []
     return [read_row(StepRecord, row, Snapshot(network, date.fromisoformat(day), window_days)) for day, *row in rows]
+
+
+_TROUBLES = f"""
+    SELECT {{number}}, count()
+    FROM {{database}}.{STEPS}
+    WHERE processing_date BETWEEN {{first:Date}} AND {{last:Date}} AND window_days = {{window_days:UInt16}}
+        AND state != 'done'
+"""
+
+
+def count_troubles(warehouses: Mapping[str, Warehouse], first: date, last: date, window_days: int) -> dict[str, int]:
+    """Return by network how many steps of some days were not done: one statement a server.
+
+    Networks that cannot be asked together are left out: see :func:`pipeline.warehouse.many.ask_together`.
+    """
+    asked = ask_together(
+        warehouses,
+        _TROUBLES,
+        (STEPS,),
+        first=first.isoformat(),
+        last=last.isoformat(),
+        window_days=window_days,
+    )
+    return {network: count for network, ((count,),) in asked.items()}

@@ -195,7 +195,7 @@ def test_without_keeper_nothing_is_decided(pair: Replicas) -> None:
     two.sync(PUBLICATIONS)
     lagging = pair.host(1)
     lagging.join([lagging], lambda _: None)
-    lagging._server = replace(lagging._server, answer_seconds=1)
+    lagging.server = replace(lagging.server, answer_seconds=1)
     pair.run(f"SYSTEM STOP FETCHES {{1}}.{PUBLICATIONS}")
     try:
         second = publish_after(one, day, replace(first, publication_id=new_id(one)), after=first)
@@ -272,7 +272,7 @@ def test_a_replica_that_lags_shows_whole_versions(pair: Replicas, act: str, tabl
     date = day.processing_date.isoformat()
     shard = pair.shard()
     one, two = shard.hosts
-    two._server = replace(two._server, answer_seconds=2)
+    two.server = replace(two.server, answer_seconds=2)
     for rows in (1, 2):
         rows_published(one, day, rows)
     two.sync(*LAGGING)
@@ -550,7 +550,7 @@ def test_what_hosts_lack_is_told(pair: Replicas) -> None:
         behind = hosts_behind(one, "torus", day.processing_date, day.processing_date, 195)
         now = datetime.now(UTC)
         page = collect_report(on_shard(shard), days=1, last=day.processing_date, now=now, next_steps=False)
-        two._server = replace(two._server, answer_seconds=1)
+        two.server = replace(two.server, answer_seconds=1)
         lagging = list(check_replicas(Examination(on_shard(shard))))
     finally:
         pair.run("SYSTEM START FETCHES {1}.raw_clusters_loads")
@@ -584,7 +584,7 @@ def test_the_grants_for_replicas_are_enough_and_none_is_too_many(server: OwnClic
         shard = empty.shard()
         password = SecretStr(server.users[user].password)
         for host in shard.hosts:
-            host._server = replace(host._server, _clients={}, user=user, password=password)
+            host.server = replace(host.server, _clients={}, user=user, password=password)
         ensure_schema(shard.current())
         publish(shard.current(), {}, "a" * 64)
         shard.current().execute(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 
 import pytest
 
 from pipeline.graph.answers import Answers
+from pipeline.snapshot import Snapshot
+
+DAY = date(2025, 8, 1)
 
 
 @pytest.fixture
@@ -40,3 +44,13 @@ def test_a_step_that_writes_leaves_nothing_known_that_it_may_have_changed(number
     assert [answers.ask(kind, "a", lambda: next(numbers)) for kind in ("loads", "audits")] == [2, 1]
     answers.forget()
     assert [answers.ask(kind, "a", lambda: next(numbers)) for kind in ("loads", "audits")] == [3, 4]
+
+
+def test_what_is_known_of_other_snapshots_stays_known(numbers: Iterator[int]) -> None:
+    """A claim of one snapshot says nothing of another."""
+    answers, one, other = Answers(), Snapshot("torus", DAY, 195), Snapshot("bitcoin", DAY, 195)
+    answers.keep()
+    questions = [(one, "files"), one, other, (other, "files")]
+    assert [answers.ask("loads", about, lambda: next(numbers)) for about in questions] == [0, 1, 2, 3]
+    answers.forget(snapshot=one)
+    assert [answers.ask("loads", about, lambda: next(numbers)) for about in questions] == [4, 5, 2, 3]

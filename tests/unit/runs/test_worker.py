@@ -24,6 +24,7 @@ from pipeline.graph.steps import Facts
 from pipeline.runs.results import Results
 from pipeline.runs.worker import IngestWorker, end_children
 from pipeline.settings import get_settings
+from pipeline.snapshot import Snapshot
 from pipeline.tasks import PublishSnapshot
 
 
@@ -155,7 +156,7 @@ def test_which_process_does_a_step(directory: Path, is_small: bool, is_down: boo
 
 def asked(answers: Iterator[int]) -> int:
     """Ask as targets do: another answer each time that the question reaches the warehouse."""
-    return get_context().answers.ask("publications", DAY, lambda: next(answers))
+    return get_context().answers.ask("publications", Snapshot("torus", DAY, 195), lambda: next(answers))
 
 
 @pytest.fixture
