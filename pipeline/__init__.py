@@ -7,7 +7,7 @@ The flow, one luigi task a line; each leaves a proof, and a rerun does only what
     ValidateManifest    it describes what was asked for
     DownloadFile ×4     one file each, hashed while it is written
     ValidateFile ×4     Parquet, columns, rows
-    ValidateChecksum ×4 SHA-256 of the file on disk
+    ValidateChecksum ×4 SHA-256 of the file on disk, read again in a later run
     LoadTable ×4        rows under a new load_id, counted and compared, invisible to readers
     AuditSnapshot       what is loaded, compared with what is usual; an audit may hold it
     PublishSnapshot     one single-row INSERT: readers see all tables

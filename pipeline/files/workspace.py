@@ -30,6 +30,7 @@ class DownloadedFile:
     bytes: int
     modified: int  #: st_mtime_ns after it was written: a file touched since is not the one that was proven
     superseded_by: str  #: the snapshot whose manifest lists these bytes, when it is not this one's
+    run_id: str  #: of the run that wrote it
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,11 @@ class Workspace:
         same = (status.st_size, status.st_mtime_ns) == (found.bytes, found.modified)
         return found if same and found.listed == self.manifest().files[table.name].digest else None
 
+    def is_of_run(self, table: Table, run_id: str) -> bool:
+        """Tell whether the table's file on disk was written by this run."""
+        file = self.downloaded_file(table)
+        return file is not None and file.run_id == run_id
+
     def is_small(self, table: Table) -> bool:
         """Tell whether the table's file is small, by its size, or by what the manifest says while it is not here."""
         if (file := self.downloaded_file(table)) is not None:
@@ -128,10 +134,10 @@ class Workspace:
             return entry.size <= SMALL_BYTES
         return entry.rows is not None and entry.rows <= SMALL_ROWS
 
-    def keep_file(self, table: Table, *, listed: str, sha256: str, superseded_by: str) -> DownloadedFile:
+    def keep_file(self, table: Table, *, listed: str, sha256: str, superseded_by: str, run_id: str) -> DownloadedFile:
         """Store the proof that the table's file, which is in its place, was downloaded."""
         status = self.file_path(table).stat()
-        found = DownloadedFile(listed, sha256, status.st_size, status.st_mtime_ns, superseded_by)
+        found = DownloadedFile(listed, sha256, status.st_size, status.st_mtime_ns, superseded_by, run_id)
         atomic.write_proof(self._proof(f"download-{table.name}"), asdict(found))
         return found
 
