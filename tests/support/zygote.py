@@ -188,7 +188,7 @@ if __name__ == "__main__":
 
     for module in pkgutil.walk_packages(pipeline.__path__, "pipeline."):
         importlib.import_module(module.name)
-    late = ("clickhouse_driver", "luigi.retcodes", "requests.sessions")
+    late = ("boto3.s3.inject", "clickhouse_driver", "luigi.retcodes")
     for name in (*late, "pyarrow.parquet", "rich.progress"):  # which are imported when they are needed
         importlib.import_module(name)
     gc.collect()

@@ -24,8 +24,8 @@ import pipeline
 SECONDS = 120  #: longer than any command takes on a busy machine
 
 _MODULES = [module.name for module in pkgutil.walk_packages(pipeline.__path__, "pipeline.")]
-_LATE = ["clickhouse_driver", "pyarrow.parquet", "urllib3", "apprise", "rich.progress"]
-_LUIGIS = ["luigi.retcodes", "requests.sessions"]
+_LATE = ["clickhouse_driver", "boto3.s3.inject", "pyarrow.parquet", "urllib3", "apprise", "rich.progress"]
+_LUIGIS = ["luigi.retcodes"]
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload([*_MODULES, *_LATE, *_LUIGIS, "tests.torture.commands", "tests.torture.frozen"])

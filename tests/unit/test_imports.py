@@ -17,19 +17,6 @@ def test_nothing_heavy_is_imported(module: str) -> None:
     assert _asked(f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])") == "[]"
 
 
-def test_what_luigi_seldom_uses_is_imported_when_it_is_used() -> None:
-    """A run without luigid needs no HTTP client of luigi's, and none of our parameters has a schema."""
-    begin = (
-        "import sys, pipeline.cli.run, luigi.rpc, luigi.parameter; names = {'requests.api', 'jsonschema.validators'}"
-    )
-    assert _asked(f"{begin}; print(names & sys.modules.keys())") == "set()"
-    used = "import requests.auth, jsonschema; same = luigi.rpc.requests.Session is requests.Session"
-    assert _asked(f"{begin}; {used}; print(same, jsonschema.Draft4Validator is not None)") == "True True"
-    fetcher = "type(luigi.rpc.RequestsFetcher().session).__module__"
-    assert _asked(f"{begin}; print({fetcher})") == "requests.sessions"
-    assert _asked("import requests, pipeline.tasks, luigi.rpc; print(luigi.rpc.requests is requests)") == "True"
-
-
 def test_a_caller_from_python_waits_for_nothing() -> None:
     """``from pipeline import ingest`` imports no other module of ours, and no package that is not Python's own."""
     loaded = "{name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names"
