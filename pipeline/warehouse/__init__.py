@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -120,6 +121,9 @@ class Warehouse(Protocol):
         ``report`` is called with bytes as they are sent. Raises RowsRefusedError when a conversion raised. A failed
         insert may have stored some of the rows, and may still be running: see :meth:`kill`.
         """
+
+    def now(self) -> datetime:
+        """Return the time by the warehouse's clock, which is asked once a minute; UTC."""
 
     def kill(self, query_id: str) -> None:
         """Return when no query of that id runs any more."""

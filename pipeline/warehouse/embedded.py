@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -131,6 +132,10 @@ class EmbeddedWarehouse:
 
     def sync(self, *tables: str) -> None:
         """Do nothing: tables are no replicas."""
+
+    def now(self) -> datetime:
+        """Return the time by this host's clock."""
+        return datetime.now(UTC)
 
     def answers(self) -> bool:
         """Return that it is here."""

@@ -70,8 +70,10 @@ _PARAMETERS = {
     "started_at": _STARTED_AT,
     "file_bytes": "{file_bytes:UInt64}",
     "row_count": "{row_count:UInt64}",
-    # An interrupted client leaves its INSERT to the server, which may run it after the one that tells of the end.
-    "recorded_at": f"if({{state:String}} = 'started', {_STARTED_AT}, now64(6, 'UTC'))",
+    # An interrupted client leaves its INSERT to the server, which may run it after the one that tells of the end: that
+    # one is the newer all the same.
+    "recorded_at": f"if({{state:String}} = 'started', {_STARTED_AT}, "
+    f"greatest(now64(6, 'UTC'), {_STARTED_AT} + toIntervalMicrosecond(1)))",
 }
 _COLUMNS = (*(field.name for field in fields(LedgerEntry)), "recorded_at", "host", "pipeline_version")
 _RECORD = (

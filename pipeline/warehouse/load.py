@@ -33,7 +33,7 @@ from pipeline.tables import Table
 from pipeline.warehouse import MissingTableError, ParquetInsert, RowsRefusedError, Warehouse
 from pipeline.warehouse.compare import measure_load
 from pipeline.warehouse.ledger import PARTITION_FILTER, LedgerEntry, partition_params, record_load
-from pipeline.warehouse.rows import moment
+from pipeline.warehouse.rows import time_ordered_id
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,14 @@ def _attempt(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile, report:
 
 
 def _started(warehouse: Warehouse, snapshot: Snapshot, file: ProvenFile) -> LedgerEntry:
-    ((load_id, now),) = warehouse.query("SELECT toString(generateUUIDv7()), toUnixTimestamp64Micro(now64(6))")
+    now = warehouse.now()
     return LedgerEntry(
         processing_date=snapshot.processing_date,
         window_days=snapshot.window_days,
         table_name=file.table.name,
-        load_id=load_id,
+        load_id=time_ordered_id(now),
         state="started",
-        started_at=moment(now),
+        started_at=now,
         manifest_sha256=file.manifest_sha256,
         file_name=file.name,
         file_sha256=file.sha256,

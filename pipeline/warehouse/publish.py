@@ -16,6 +16,7 @@ from pipeline.tables import BY_NAME, LEDGER, PUBLICATIONS
 from pipeline.warehouse import Warehouse
 from pipeline.warehouse.ledger import HOST, PIPELINE_VERSION, SNAPSHOT_FILTER, snapshot_params, stored_rows
 from pipeline.warehouse.publications import Publication, effective_publications, publications_of
+from pipeline.warehouse.rows import time_ordered_id
 from pipeline.warehouse.whole import require_all_rows
 
 #: How often to publish before giving up: another publication came first each time.
@@ -86,8 +87,7 @@ def _is_late(wanted: Publication, past: Sequence[Publication], is_upstreams: Cal
 
 def new_id(warehouse: Warehouse) -> str:
     """Return an id for a publication; later ones are greater."""
-    ((id_,),) = warehouse.query("SELECT toString(generateUUIDv7())")
-    return str(id_)
+    return time_ordered_id(warehouse.now())
 
 
 def require_rows(warehouse: Warehouse, snapshot: Snapshot, publication: Publication, *, hint: str) -> None:

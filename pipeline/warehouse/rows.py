@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any, TypeVar, get_type_hints
+from uuid import UUID
 
 T = TypeVar("T")
 
@@ -22,6 +24,12 @@ def micros(time: datetime) -> int:
 def moment(count: int | str) -> datetime:
     """Return the time so many microseconds after 1970, as toUnixTimestamp64Micro gives them; UTC."""
     return _EPOCH + timedelta(microseconds=int(count))
+
+
+def time_ordered_id(time: datetime) -> str:
+    """Return a UUID of version 7: those of later milliseconds are greater, and no two are the same."""
+    value = micros(time) // 1_000 << 80 | 7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62)
+    return str(UUID(int=value))
 
 
 #: How the values of fields are read from what every warehouse returns; those of other types are as they come.

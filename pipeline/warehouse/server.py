@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -24,12 +25,16 @@ from pipeline.warehouse import (
     Warehouse,
     fill_names,
 )
+from pipeline.warehouse.rows import moment
 
 T = TypeVar("T")
 
 #: Seconds that a replica may take to fetch what it lacks, those that a host may take to say that it is there, and for
 #: which a host that did not is not asked.
 SYNC_SECONDS, THERE_SECONDS, AWAY_SECONDS = 60, 10.0, 30.0
+
+#: Seconds after which the server is asked again for the time: two clocks drift apart by some ms in a minute.
+CLOCK_SECONDS = 60.0
 
 
 class ServerWarehouse:
@@ -47,6 +52,7 @@ class ServerWarehouse:
         self.server = server
         self._on_unavailable: Callable[[ServerWarehouse], None] | None = None
         self._away_until = 0.0
+        self._clock: tuple[float, datetime] | None = None  #: when the server was asked, and what time it was there
 
     def join(self, hosts: Sequence[ServerWarehouse], on_unavailable: Callable[[ServerWarehouse], None]) -> None:
         """Make it one of several replicas; ``on_unavailable`` is called when it does not answer."""
@@ -93,6 +99,14 @@ class ServerWarehouse:
                     hint="nothing is decided by what is not known to be the newest: see that Keeper and the other "
                     "replicas can be reached, sot-ingest doctor says which cannot, then run again",
                 ) from error
+
+    def now(self) -> datetime:
+        """Ask, or count on by this host's clock; see :class:`pipeline.warehouse.Warehouse`."""
+        asked = time.monotonic()
+        if self._clock is None or asked - self._clock[0] > CLOCK_SECONDS:
+            ((micros,),) = self.query("SELECT toUnixTimestamp64Micro(now64(6))")
+            self._clock = (asked, moment(micros))
+        return self._clock[1] + timedelta(seconds=asked - self._clock[0])
 
     def answers(self) -> bool:
         """Ask, unless it did not answer a moment ago; see :class:`pipeline.warehouse.Warehouse`."""

@@ -12,7 +12,7 @@ from tests.support.deployment import IN_ONE_PROCESS, Deployment, ServerReader, a
 pytestmark = pytest.mark.usefixtures("audited")
 
 #: Of a snapshot whose tables are there; what its steps did is recorded once a second.
-MOST_SELECTS = 50
+MOST_SELECTS = 46
 MOST_WITH_NOTHING_TO_DO = 4
 
 #: Of a run over three networks with nothing to do: one is asked alone, the others together.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -40,6 +40,14 @@ def test_an_end_counts_though_the_start_arrives_after_it(warehouse: Warehouse) -
     record_load(warehouse, started.now("failed", error="interrupted"))
     record_load(warehouse, started)
     assert recorded_loads(warehouse, DAY)[started.load_id].state == "failed"
+
+
+def test_an_end_counts_though_the_clock_went_back(warehouse: Warehouse) -> None:
+    """A load's start is told by a time that the server said before; its clock may have been set since."""
+    started = replace(a_load(), started_at=datetime.now(UTC) + timedelta(minutes=5))
+    record_load(warehouse, started)
+    record_load(warehouse, started.now("loaded"))
+    assert recorded_loads(warehouse, DAY)[started.load_id].state == "loaded"
 
 
 @dataclass
