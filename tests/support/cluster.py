@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 from tests.support.clickhouse import EXCHANGE_HOST, START_SECONDS, ClickHouseError, Keeper, OwnClickHouse, free_ports
 from tests.support.wire import Wire
@@ -90,6 +91,20 @@ def running_cluster(directory: Path, replicas: int = 2) -> Iterator[Cluster]:
                     to_keeper,
                 )
             )
+        cluster = Cluster(zookeeper, hosts)
+        for server in cluster.servers:
+            server.more_config = _config(cluster.servers, directory)
             stack.callback(server.stop)
             server.start()
-        yield Cluster(zookeeper, hosts)
+        yield cluster
+
+
+def _config(servers: list[OwnClickHouse], directory: Path) -> str:
+    """Return what lets a Distributed table name the shard, ``all``, and backups go to a directory."""
+    replicas = "".join(
+        f"<replica><host>{server.host}</host><port>{server.port}</port><user>{server.user}</user>"
+        f"<password>{escape(server.password)}</password></replica>"
+        for server in servers
+    )
+    return f"""<remote_servers><all><shard>{replicas}</shard></all></remote_servers>
+  <backups><allowed_path>{directory}/backups/</allowed_path></backups>"""

@@ -20,7 +20,6 @@ _PLACES = (
     ("run", "INSERT INTO sot_claims"),
     ("run", "load into raw_features_loads"),
     ("run", "INSERT INTO sot_publications"),
-    ("gc", "INSERT INTO sot_table_loads"),
     ("gc", "ALTER TABLE raw_features_loads"),
 )
 _HOSTS = {"the replica in use": 0, "the other replica": 1}

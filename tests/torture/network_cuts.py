@@ -13,14 +13,13 @@ from tests.torture.kill_points import Point
 from tests.torture.site import Ground
 from tests.torture.strikes import Struck, case, nothing
 
-_PLACES = (
-    ("run", "INSERT INTO sot_claims"),
-    ("run", "load into raw_features_loads"),
-    ("run", "INSERT INTO sot_table_loads"),
-    ("run", "INSERT INTO sot_publications"),
-    ("run", "step CleanUp"),
-    ("gc", "INSERT INTO sot_table_loads"),
-    ("gc", "ALTER TABLE raw_features_loads"),
+_POINTS = (
+    ("run", Point("INSERT INTO sot_claims", 1, "before")),
+    ("run", Point("load into raw_features_loads", 1, "before")),
+    ("run", Point("INSERT INTO sot_publications", 1, "before")),
+    ("run", Point("INSERT INTO sot_publications", 1, "after")),
+    ("run", Point("step CleanUp", 1, "before")),
+    ("gc", Point("ALTER TABLE raw_features_loads", 1, "before")),
 )
 
 #: Which wires of which host.
@@ -34,10 +33,10 @@ _CUTS = {
 
 
 def cases(_: Ground, __: random.Random) -> list[Case]:
-    """Return each place before and after, with each cut, which lasts until the command has ended."""
+    """Return each point with each cut, which lasts until the command has ended."""
     return [
-        case(f"cut between {name}", Struck(Point(place, 1, when), partial(_cut, *cut), verb))
-        for (verb, place), when, (name, cut) in product(_PLACES, ("before", "after"), _CUTS.items())
+        case(f"cut between {name}", Struck(point, partial(_cut, *cut), verb))
+        for (verb, point), (name, cut) in product(_POINTS, _CUTS.items())
     ]
 
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from tests.support.clickhouse import SESSION_SECONDS
 from tests.support.luigid import running_luigid
-from tests.torture import oracle
+from tests.torture import losses, oracle
 from tests.torture.case import Block, Case
 from tests.torture.commands import Ended
 from tests.torture.killed_runs import command
@@ -43,6 +43,7 @@ def cases(_: Ground, __: random.Random) -> list[Case]:
         Case("in a database of engine Replicated, a replica killed in between", _replicated_database),
         Case("a replica that is behind is named by status, check, verify, report and doctor", _behind),
         *(Case(f"doctor: {name}", partial(_examined, ailment)) for name, ailment in _AILMENTS.items()),
+        *losses.CASES,
     ]
 
 

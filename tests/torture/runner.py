@@ -21,7 +21,7 @@ CACHE = ROOT / ".cache" / "torture"
 
 #: How many cases each block has to have at the least; when the time is short all come equally near to that.
 LEAST = {"A": 200, "B": 200, "C": 200, "D": 112, "E": 64, "F": 120, "G": 45, "H": 58, "I": 19, "J": 1, "K": 8}
-LEAST |= {"L": 80, "M": 40, "N": 70, "O": 1, "P": 8}  # on a cluster
+LEAST |= {"L": 80, "M": 32, "N": 30, "O": 1, "P": 12}  # on a cluster
 
 #: Programs of their own, which nothing else in the pipeline imports, and no case starts.
 _NEVER_RUN = {"cron.py", "demo_store.py"}
