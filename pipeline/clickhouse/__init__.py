@@ -40,6 +40,7 @@ PIECE = 1 << 20  #: bytes
 #: To find out whether one server answers; up to so many seconds apart by chance, for of two processes that connect in
 #: turn each may get the same server of two.
 CONNECTIONS_TRIED, APART = 8, 0.01
+ALONE_SECONDS = 300.0  #: for which it is believed
 SERVER_NAME = "concat(hostName(), ' ', toString(serverUUID()), ' ', toString(tcpPort()))"
 
 
@@ -104,6 +105,7 @@ class ClickHouse:
     role: Role
     answer_seconds: float = ANSWER_SECONDS  #: how long a query may take
     _clients: dict[tuple[int, int], Client] = field(default_factory=dict, repr=False)
+    _alone: list[tuple[float, str]] = field(default_factory=list, repr=False)  #: when one server answered, and which
 
     @property
     def where(self) -> str:
@@ -144,14 +146,18 @@ class ClickHouse:
     def servers(self) -> set[str]:
         """Return the servers that answer at the address: more than one where something before them chooses.
 
-        Each name is a host, a server's own id and its port. Raises the role's errors.
+        Each name is a host, a server's own id and its port. One that was alone lately is not looked for again: a run
+        asks for each of its networks. Raises the role's errors.
         """
+        if self._alone and time.monotonic() < self._alone[-1][0] + ALONE_SECONDS:
+            return {self._alone[-1][1]}
         found = set[str]()
         for _ in range(CONNECTIONS_TRIED):
             other = replace(self, _clients={})
             found |= {name for (name,) in other.query(f"SELECT {SERVER_NAME}", {})}
             other.disconnect()
             time.sleep(random.uniform(0, APART))  # noqa: S311  # no secret
+        self._alone[:] = [(time.monotonic(), name) for name in found if len(found) == 1]
         return found
 
     def _lost(self, error: BaseException) -> PipelineError:

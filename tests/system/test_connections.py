@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -51,6 +52,21 @@ def login(server: ClickHouseServer, user: str, password: str, **address: int | s
     """Return an account on a server, or on what stands before it."""
     where = ServerAddress(**{"host": server.host, "port": server.port, "http_port": server.http_port, **address})  # type: ignore[arg-type]
     return ClickHouse(where, user, SecretStr(password), secure=False, role=ROLE)
+
+
+def test_one_server_is_looked_for_once(accounts: OwnClickHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each network of a run asks whether several servers answer; that takes eight connections."""
+    account, query, asked = login(accounts, accounts.user, accounts.password), ClickHouse.query, list[str]()
+
+    def noted(self: ClickHouse, statement: str, *given: Any) -> list[tuple[Any, ...]]:
+        asked.append(statement)
+        return query(self, statement, *given)
+
+    monkeypatch.setattr(ClickHouse, "query", noted)
+    first = account.servers()
+    assert (len(first), len(asked)) == (1, 8)
+    assert account.servers() == first
+    assert len(asked) == 8
 
 
 def over_http(account: ClickHouse) -> str:
