@@ -6,7 +6,7 @@
     rig.py        the parts that every measurement runs against, new for each
     cost.py       seconds, CPU and memory of a process and of the server
     versions.py   this version beside another one
-    loading.py  small.py  networks.py  auditing.py  idle.py  readers.py  growth.py    the parts of the page
+    loading.py  small.py  networks.py  auditing.py  idle.py  readers.py  history.py  growth.py    the parts of the page
 
 All that is made is in .cache/bench; what is measured is only compared within one run.
 """

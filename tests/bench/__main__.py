@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import click
 
-from tests.bench import auditing, growth, idle, loading, networks, page, profile, readers, small
+from tests.bench import auditing, growth, history, idle, loading, networks, page, profile, readers, small
 from tests.bench.rig import CACHE, QUICK, Files
 from tests.bench.versions import versions
 from tests.bench.ways import WAYS
 
 FEATURES, ROUNDS, QUICK_ROUNDS = 1_000_000, 5, 2
 SNAPSHOTS, NETWORKS = 585, (1, 10, 100)
-PARTS = ("loading", "profile", "small", "networks", "audits", "idle", "readers", "growth")
+PARTS = ("loading", "profile", "small", "networks", "audits", "idle", "readers", "history", "growth")
 
 
 @click.command(help=__doc__)
@@ -56,6 +56,7 @@ def main(
         "audits": lambda: auditing.report(features, times),
         "idle": lambda: idle.report(times),
         "readers": lambda: readers.report(files()),
+        "history": lambda: history.report(features // 10),
         "growth": lambda: growth.report(features, times, write=write),
     }
     circumstances = page.circumstances(" ".join(["./scripts/bench", *sys.argv[1:]]))

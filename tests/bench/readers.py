@@ -88,6 +88,7 @@ class Readers:
 
     server: OwnClickHouse
     http: urllib3.PoolManager
+    versions: int = VERSIONS  #: loads of each date
     address: str = ""
 
     def ask(self, statement: str, **settings: int) -> str:
@@ -109,7 +110,7 @@ class Readers:
         return query.sql.format(db=database, day=day, address=self.address)
 
     def fill(self, dates: int) -> None:
-        """Load and publish so many dates in three versions each, by SQL; the bare tables get the published ones."""
+        """Make the tables, and publish so many dates."""
         for database in (NETWORK, "bare"):
             self.ask(f"CREATE DATABASE {database}")
         self.ask(schema_sql(PUBLICATIONS).replace("{database}", NETWORK))
@@ -121,34 +122,40 @@ class Readers:
             source = f"file('{_local(self.server, made.name)}', Parquet)"
             self.ask(f"CREATE TABLE {NETWORK}.first_{made.name} AS {NETWORK}.{made.loads}")
             self.ask(f"INSERT INTO {NETWORK}.first_{made.name} ({columns}) SELECT {columns} FROM {source}")
-            self._load(made, columns.split(", "), dates)
+        self.publish(0, dates)
+
+    def publish(self, first: int, last: int) -> None:
+        """Load and publish dates, 0 is the newest, in all versions, by SQL; the bare tables get the published ones."""
+        for made in TABLES:
+            self._load(made, first, last)
         load_ids = ", ".join(f"'{made.name}', {_load_id(made)}" for made in TABLES)
         self.ask(
             f"INSERT INTO {NETWORK}.{PUBLICATIONS} (processing_date, window_days, load_ids, published_at) "
             f"SELECT day, 195, map({load_ids}), "
-            f"toDateTime64(day, 6, 'UTC') + toIntervalHour(version) FROM {_versions(0, dates)}"
+            f"toDateTime64(day, 6, 'UTC') + toIntervalHour(version) FROM {self._loads(first, last)}"
         )
 
-    def _load(self, made: Table, columns: list[str], dates: int) -> None:
-        """Append all loads of a table: the newest date's is whole, the others' a part, each in a partition."""
+    def _load(self, made: Table, first: int, last: int) -> None:
+        """Append loads of a table: the newest date's is whole, the others' a part, each in a partition."""
+        columns = [column.name for column in made.file_columns if column.name not in made.snapshot_columns]
         constants = {"processing_date": "day", "window_days": "195", "network": f"'{NETWORK}'"}
         values = ", ".join((*columns, *(constants[name] for name in made.snapshot_columns), _load_id(made)))
         names = ", ".join((*columns, *made.snapshot_columns, "load_id"))
         key = "address" if "address" in columns else made.key[0]
-        for first, last, part in ((0, 1, "1"), (1, dates, f"cityHash64({key}) % {SMALL} = 0")):
+        for begin, end, part in ((first, min(last, 1), "1"), (max(first, 1), last, f"cityHash64({key}) % {SMALL} = 0")):
             rows = f"(SELECT * FROM {NETWORK}.first_{made.name} WHERE {part}) AS rows"
-            loads = f"SELECT {values} FROM {_versions(first, last)} AS loads CROSS JOIN {rows}"
-            newest = f"{loads} WHERE version = {VERSIONS - 1}"
+            loads = f"SELECT {values} FROM {self._loads(begin, end)} AS loads CROSS JOIN {rows}"
+            newest = f"{loads} WHERE version = {self.versions - 1}"
             for into, select in ((f"{NETWORK}.{made.loads}", loads), (f"bare.{made.name}", newest)):
                 self.ask(f"INSERT INTO {into} ({names}) {select}", max_partitions_per_insert_block=0, max_threads=1)
 
-
-def _versions(first: int, last: int) -> str:
-    """Return a subquery of days, the newest is day 0, and versions."""
-    return (
-        f"(SELECT toDate('{SNAPSHOT.processing_date}') - intDiv(number, {VERSIONS}) AS day, "
-        f"number % {VERSIONS} AS version FROM numbers({first * VERSIONS}, {(last - first) * VERSIONS}))"
-    )
+    def _loads(self, first: int, last: int) -> str:
+        """Return a subquery of days, the newest is day 0, and versions."""
+        begin, count = first * self.versions, max(last - first, 0) * self.versions
+        return (
+            f"(SELECT toDate('{SNAPSHOT.processing_date}') - intDiv(number, {self.versions}) AS day, "
+            f"number % {self.versions} AS version FROM numbers({begin}, {count}))"
+        )
 
 
 def _load_id(made: Table) -> str:
@@ -160,8 +167,8 @@ def _local(server: OwnClickHouse, name: str) -> Path:
 
 
 @contextmanager
-def readers(files: Files, dates: int = DATES) -> Iterator[Readers]:
-    """Start a server and publish dates on it."""
+def readers(files: Files, dates: int = DATES, versions: int = VERSIONS) -> Iterator[Readers]:
+    """Start a server and publish dates on it, each in so many versions."""
     with (
         TemporaryDirectory(dir=CACHE, prefix="readers-") as name,
         OwnClickHouse(Path(name)) as server,
@@ -171,7 +178,7 @@ def readers(files: Files, dates: int = DATES) -> Iterator[Readers]:
             local = _local(server, made.name)
             local.parent.mkdir(parents=True, exist_ok=True)
             local.hardlink_to(files.path(made))
-        found = Readers(server, http)
+        found = Readers(server, http, versions)
         found.fill(dates)
         yield found
 
