@@ -86,7 +86,8 @@ def main() -> None:
         sys.exit(_end(error))
     finally:
         logs.report_lost_output()
-        collector.freeze()  # or Python would look for garbage once more among all that was imported: 0.1 s
+        if "chdb" not in sys.modules:  # which ends in order when its session is found to be garbage
+            collector.freeze()  # or Python would look for garbage once more among all that was imported: 0.1 s
 
 
 def _verb() -> str:
