@@ -27,7 +27,8 @@ from pipeline.warehouse.publications import newest_publication
 LOOK_SECONDS, LOOK_JITTER = 45.0, 15.0
 
 #: How many networks luigi is given at once: what to do next it looks up among the steps of all, in 8 ms of 100 networks
-#: and in 195 ms of 1,000.
+#: and in 195 ms of 1,000. luigid knows those that were given before, too, which take 4 ms a hundred until it forgets
+#: them: 20 ms with three hundred.
 NETWORKS_AT_ONCE = 100
 
 
