@@ -155,9 +155,18 @@ def cases(_: Ground, __: random.Random) -> list[Case]:
     return [Case(alteration.name, partial(_run, [[alteration]])) for alteration in ALTERATIONS]
 
 
+#: What tests/system/test_verify.py does to tables, too, and values changed in a way of which another one is here.
+_ELSEWHERE = {
+    *("a row duplicated", "a value changed", "the partition dropped", "no load named that exists"),
+    *("a publication without a table", "another count published"),
+    *("a bit of a Float64 flipped", "a flag turned over", "two values exchanged between columns"),
+}
+
+
 def _lots() -> list[list[Alteration]]:
-    """Return all alterations in as few lots as there can be when each of a lot is of another table."""
-    by_table = [[one for one in ALTERATIONS if one.table == table] for table in oracle.COLUMNS]
+    """Return the others in as few lots as there can be when each of a lot is of another table."""
+    chosen = [one for one in ALTERATIONS if one.name not in _ELSEWHERE]
+    by_table = [[one for one in chosen if one.table == table] for table in oracle.COLUMNS]
     return [[one for one in lot if one] for lot in zip_longest(*by_table)]
 
 
@@ -265,5 +274,5 @@ BLOCK = Block(
     "K",
     "a published table altered behind our back; verify finds it",
     cases,
-    [Case("each alteration, of up to four tables at once", partial(_run, _lots()))],
+    [Case("each kind of alteration, of four tables at once", partial(_run, _lots()))],
 )
