@@ -110,7 +110,7 @@ ensure_promtool() {
 ensure_zookeeper() {
     local cache=$root/.cache/zookeeper packages
     packages=(libzookeeper-java libslf4j-java libnetty-java libdropwizard-metrics-java libsnappy-java)
-    command -v java >/dev/null || { (die "replicas need a ZooKeeper, and that a Java: install a JRE, 11 or later") || exit 2; }
+    command -v java >/dev/null || { (die "replicas need a ZooKeeper, which needs Java: install a JRE, 11 or later") || exit 2; }
     (cd "$root" && "$venv/bin/python" -m tests.support.zookeeper >/dev/null 2>&1) && return
     command -v apt-get >/dev/null || { (die "needs ZooKeeper: install it, with its jars in /usr/share/java") || exit 2; }
     say "unpacking ZooKeeper into .cache/zookeeper"

@@ -14,11 +14,13 @@ from clickhouse_driver import Client
 from clickhouse_driver.errors import ServerException
 
 from pipeline.demo.bucket import MARKER
+from tests.support import zookeeper
 from tests.support.clickhouse import ClickHouseError, ClickHouseServer, OwnClickHouse, User
 from tests.support.deployment import Deployment, EmbeddedReader
 from tests.support.s3 import Bucket
 from tests.support.snapshots import Bucket as LocalBucket
 from tests.support.snapshots import upload
+from tests.support.wire import Wire
 
 ROOT = Path(__file__).parents[2]
 AUTHENTICATION_FAILED = 516
@@ -204,3 +206,30 @@ def test_upload_puts_the_bucket_into_s3(bucket: Bucket, tmp_path: Path) -> None:
     stored = {item["Key"]: item["Size"] for item in bucket.client.list_objects_v2(Bucket=bucket.name)["Contents"]}
     here = {path.relative_to(files.root): path.stat().st_size for path in files.root.rglob("*") if path.is_file()}
     assert stored == {f"daily/{path}": size for path, size in here.items() if path.name != MARKER}
+
+
+def test_a_wire_that_is_cut_loses_nothing_and_says_nothing(clickhouse: ClickHouseServer) -> None:
+    """What was sent meanwhile arrives when it is whole again, on a connection of before and on a new one."""
+    with Wire((clickhouse.host, clickhouse.http_port)).running() as wire:
+        ping = b"GET /ping HTTP/1.1\r\nHost: any\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", wire.port)) as before:
+            before.sendall(ping)
+            assert before.recv(1 << 16).startswith(b"HTTP/1.1 200")
+            wire.cut()
+            with socket.create_connection(("127.0.0.1", wire.port)) as new:
+                for connection in (before, new):
+                    connection.sendall(ping)
+                    connection.settimeout(0.2)
+                    with pytest.raises(TimeoutError):
+                        connection.recv(1)
+                wire.mend()
+                for connection in (before, new):
+                    connection.settimeout(30)
+                    assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+
+
+def test_without_java_there_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And who asks for one is told what to install; scripts/torture ends with 2 then."""
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(LookupError, match="install a Java runtime"):
+        zookeeper.command()
