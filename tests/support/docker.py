@@ -64,8 +64,16 @@ def _value(found: re.Match[str], variables: dict[str, str]) -> str:
 def compose(variables: dict[str, str] | None = None, name: str = "compose.yaml") -> dict[str, Any]:
     """Return a compose file as .env.example, or these variables, make it."""
     text = (DOCKER / name).read_text("utf-8")
-    read: dict[str, Any] = interpolated(yaml.safe_load(text), env_example() if variables is None else variables)
+    found = yaml.load(text, _Loader)  # noqa: S506  # a safe one
+    read: dict[str, Any] = interpolated(found, env_example() if variables is None else variables)
     return read
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads compose's tag for what takes the place of another file's."""
+
+
+_Loader.add_constructor("!override", _Loader.construct_yaml_map)  # type: ignore[type-var]
 
 
 def instructions() -> list[tuple[str, str]]:

@@ -287,6 +287,17 @@ def test_compose_takes_what_the_runbook_adds() -> None:
     assert added["secrets"] == {secret["source"]: {"environment": "SOT_PASSWORD"}}
 
 
+def test_containers_can_all_have_a_root_that_is_only_read() -> None:
+    """With passwords in files, which the runbook makes: no service of ours is left out, and no secret."""
+    added = docker.compose(name="compose.read-only.yaml")
+    closed = {name for name in OURS if {**SERVICES[name], **added["services"].get(name, {})}["read_only"]}
+    assert closed == set(OURS)
+    assert set(added["services"]) == {name for name in OURS if not SERVICES[name]["read_only"]}
+    assert added["secrets"].keys() == docker.compose()["secrets"].keys()
+    ((directory, names),) = re.findall(r"--mode 711 (\S+) .*\n  for name in (.*); do", RUNBOOK)
+    assert {secret["file"] for secret in added["secrets"].values()} == {f"{directory}/{each}" for each in names.split()}
+
+
 def test_images_are_pinned() -> None:
     """By a full version, ours by what builds it; ClickHouse is one that the pipeline was measured on."""
     foreign = {name: service["image"] for name, service in SERVICES.items() if name not in OURS}
