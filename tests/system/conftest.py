@@ -35,7 +35,7 @@ def audited() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def torture_ground(without_audits: dict[str, str]) -> Iterator[Ground]:
     """A server and an S3 API for harm. Readers look, runs fork, and audits ask, less than in ``scripts/torture``."""
-    with ground(pause=1.5, workers=1) as made:
+    with ground(pause=3, workers=1) as made:
         made.variables |= without_audits
         yield made
 

@@ -15,6 +15,7 @@ from pipeline.operations.accept import HeldSnapshot, chosen_audits, find_held
 from pipeline.warehouse.audit_log import record_audits
 from tests.support.deployment import Deployment, Reader, Result, ServerReader, in_directory, selection
 from tests.support.json_schemas import mistakes
+from tests.support.packaged_audits import switched_off
 from tests.support.receiver import Receiver
 from tests.support.snapshots import SMALL, Bucket, SnapshotFiles
 from tests.support.sot import context_of
@@ -32,9 +33,8 @@ DAY = ("--date", "2025-08-01", "--network", "torus")
 
 @pytest.fixture
 def audits(tmp_path: Path) -> Path:
-    """The operator's directory."""
-    directory = tmp_path / "audits"
-    directory.mkdir()
+    """The operator's directory, which switches the packaged ones off."""
+    directory = Path(switched_off(tmp_path)["INGESTION_AUDITS_PATH"])
     for name in ("alerts", "clusters"):
         (directory / f"few_{name}.sql").write_text(FEW.format(name=name))
     return directory

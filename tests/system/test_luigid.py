@@ -369,6 +369,7 @@ def test_a_run_waits_for_a_late_snapshot(tmp_path: Path, server_reader: ServerRe
     assert len(deployment.publications(a_day(network="bitcoin"))) == 1
 
 
+@pytest.mark.slow  # tests/system/test_exit_codes.py has each code of each command
 @pytest.mark.parametrize("command", ["sot-ingest", "luigi"])
 def test_both_commands_give_the_same_exit_codes(command: str, samples: Path, tmp_path: Path) -> None:
     """Done 0, nothing to do 0, missing 20, failed 30, source away 35, configuration 2; luigi.cfg or not."""

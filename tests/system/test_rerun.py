@@ -83,7 +83,14 @@ def test_a_second_run_does_nothing(from_s3: Deployment, files: SnapshotFiles, ne
 
 
 @pytest.mark.parametrize(
-    ("reader", "count"), [("server", 1), ("server", 2), ("server", 3), ("embedded", 2)], indirect=["reader"]
+    ("reader", "count"),
+    [
+        pytest.param("server", 1, marks=pytest.mark.slow),
+        ("server", 2),
+        pytest.param("server", 3, marks=pytest.mark.slow),
+        ("embedded", 2),
+    ],
+    indirect=["reader"],
 )
 def test_killed_after_some_tables_were_loaded(deployment: Deployment, files: SnapshotFiles, count: int) -> None:
     """SIGKILL after k of 4 tables: nothing is seen; the rerun loads the others and publishes the loads of both runs."""
