@@ -88,21 +88,24 @@ ensure_clickhouse() {
     (cd "$root" && "$venv/bin/python" -m tests.support.clickhouse >/dev/null)
 }
 
-# Makes sure that tests can ask promtool: an installed one, or else that of Debian's package prometheus, which is only
-# unpacked, for to install it would start a Prometheus.
+# Makes sure that tests can ask promtool: an installed one, or else that of Debian's package prometheus.
 ensure_promtool() {
-    local cache=$root/.cache/prometheus
     (cd "$root" && "$venv/bin/python" -m tests.support.promtool >/dev/null 2>&1) && return
     command -v apt-get >/dev/null || die "needs promtool for the tests: install Prometheus"
-    say "unpacking promtool into .cache/prometheus"
+    unpack prometheus
+    (cd "$root" && "$venv/bin/python" -m tests.support.promtool >/dev/null)
+}
+
+# unpack PACKAGE: the programs of a Debian package into .cache/PACKAGE. To install it would start a service.
+unpack() {
+    local cache=$root/.cache/$1
+    say "unpacking Debian's package $1 into .cache/$1"
     rm -rf "$cache" "$cache.part"
     mkdir -p "$cache.part"
-    download_packages "$cache.part" prometheus
-    dpkg-deb --fsys-tarfile "$cache.part"/prometheus_*.deb | tar -x -C "$cache.part" ./usr/bin/promtool
-    mv "$cache.part/usr/bin/promtool" "$cache.part/"
-    rm -r "$cache.part/usr" "$cache.part"/*.deb
+    download_packages "$cache.part" "$1"
+    dpkg-deb --fsys-tarfile "$cache.part/$1"_*.deb | tar -x -C "$cache.part" --strip-components=3 ./usr/bin
+    rm "$cache.part"/*.deb
     mv "$cache.part" "$cache"
-    (cd "$root" && "$venv/bin/python" -m tests.support.promtool >/dev/null)
 }
 
 # Makes sure that there is a ZooKeeper: an installed one, or else that of Debian's packages, which are only unpacked, for

@@ -72,7 +72,7 @@ def clickhouse() -> None:
     )
     listener = socket.create_server(("0.0.0.0", PORT))  # noqa: S104  # the container's
     threading.Thread(target=clickhouse_host.relay, args=(listener, ENGINE_PORT), daemon=True).start()
-    clickhouse_host.serve(str(HERE / "libchdb.so"), str(config))
+    clickhouse_host.serve(str(HERE / "libchdb.so"), str(config), exchange="")
 
 
 def store() -> None:
