@@ -409,6 +409,14 @@ def test_a_try_stays_with_its_host_and_the_next_takes_another(empty: Replicas) -
     assert hosts == [empty.database(0), empty.database(1)]
 
 
+def test_an_insert_does_not_try_for_minutes_where_another_host_can_be_asked(pair: Replicas) -> None:
+    """To reach Keeper; where there is no other host it tries as often as the server's default says."""
+    shard, alone = pair.shard(), pair.host(0)
+    for host, tries in ((shard.hosts[0], 5), (alone, 20)):
+        is_other = f"throwIf(getSetting('insert_keeper_max_retries') != {tries})"
+        host.execute(f"INSERT INTO {{database}}.{CLAIMS} (number) SELECT {is_other}")
+
+
 def test_what_is_no_shard_is_refused(empty: Replicas) -> None:
     """Plain tables on one of the hosts; hosts that are replicas of something else; windows that are too short."""
     alone = empty.host(1)
