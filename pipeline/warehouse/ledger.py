@@ -111,10 +111,7 @@ def find_proven_loads(warehouse: Warehouse, snapshot: Snapshot, files: Mapping[s
         LIMIT 1 BY table_name
     """
     listed = ",".join(f"{name}:{sha256}" for name, sha256 in files.items())
-    try:
-        return _whole_loads(warehouse, snapshot, files, newest, files=listed)
-    except MissingTableError:
-        return {}
+    return _whole_loads(warehouse, snapshot, list(files), newest, files=listed)
 
 
 def proven_loads(
@@ -136,30 +133,37 @@ def proven_loads(
         ) = 'loaded'
     """
     return _whole_loads(
-        warehouse, snapshot, load_ids, proven, load_ids=",".join(load_ids.values()), since=micros(since)
+        warehouse, snapshot, list(load_ids), proven, load_ids=",".join(load_ids.values()), since=micros(since)
     )
 
 
 def _whole_loads(
-    warehouse: Warehouse, snapshot: Snapshot, tables: Iterable[str], loads: str, **parameters: object
+    warehouse: Warehouse, snapshot: Snapshot, names: Sequence[str], loads: str, **parameters: object
 ) -> dict[str, tuple[str, int]]:
-    """Return those loads whose rows are all there, with one query; ``loads`` selects name, load_id and row count.
+    """Return those loads of the named tables whose rows are all there; ``loads`` selects name, load_id and row count.
 
-    Raises MissingTableError.
+    One query, unless a table is missing: then one more for each, for the others' loads are proven all the same.
     """
-    if not (names := list(tables)):
+    if not names:
         return {}
-    warehouse.sync(LEDGER, *(BY_NAME[name].loads for name in names))
-    rows = warehouse.query(
-        f"""
-        SELECT toString(table_name), toString(load_id), row_count
-        FROM ({loads}) AS recorded
-        LEFT JOIN ({stored_rows(names)}) AS stored USING (load_id)
-        WHERE row_count = ifNull(stored_rows, 0)
-        """,
-        **snapshot_params(snapshot),
-        **parameters,
-    )
+    try:
+        warehouse.sync(LEDGER, *(BY_NAME[name].loads for name in names))
+        rows = warehouse.query(
+            f"""
+            SELECT toString(table_name) AS name, toString(load_id), row_count
+            FROM ({loads}) AS recorded
+            LEFT JOIN ({stored_rows(names)}) AS stored USING (load_id)
+            WHERE row_count = ifNull(stored_rows, 0) AND has(splitByChar(',', {{names:String}}), name)
+            """,
+            **snapshot_params(snapshot),
+            **parameters,
+            names=",".join(names),
+        )
+    except MissingTableError:
+        if len(names) == 1:
+            return {}
+        found = [_whole_loads(warehouse, snapshot, [name], loads, **parameters) for name in names]
+        return {name: load for of_table in found for name, load in of_table.items()}
     return {name: (load_id, int(row_count)) for name, load_id, row_count in rows}
 
 

@@ -43,6 +43,7 @@ def test_the_oracle_sees_each_violation(site: Site) -> None:
     assert found(site) == ["2: torus: raw_features: readers see 1 rows that are not in the file, and do not see 1"]
 
     site.legal.clear()
+    site.watch.look(site.ground.server)
     site.check_seen()
     assert found(site)[0].startswith("1: torus: readers saw")
 

@@ -32,7 +32,7 @@ class Watch:
     def running(self) -> Iterator[None]:
         """Look for as long as the block takes."""
         servers = self.site.ground.servers
-        threads = [threading.Thread(target=self._look, args=(server,), daemon=True) for server in servers]
+        threads = [threading.Thread(target=self._look_again, args=(server,), daemon=True) for server in servers]
         for thread in threads:
             thread.start()
         try:
@@ -46,10 +46,14 @@ class Watch:
         """Look no more."""
         self._stopped.set()
 
-    def _look(self, server: ClickHouseServer) -> None:
+    def look(self, server: ClickHouseServer) -> None:
+        """Look once at each snapshot."""
+        for network in self.site.files:
+            with suppress(ClickHouseError, urllib3.exceptions.HTTPError, OSError):
+                state = oracle.seen(server, self.site.database(network), self.site.key(network))
+                self.states.setdefault(network, set()).add(state)
+                self.looks += 1
+
+    def _look_again(self, server: ClickHouseServer) -> None:
         while not self._stopped.wait(self.pause):
-            for network in self.site.files:
-                with suppress(ClickHouseError, urllib3.exceptions.HTTPError, OSError):
-                    state = oracle.seen(server, self.site.database(network), self.site.key(network))
-                    self.states.setdefault(network, set()).add(state)
-                    self.looks += 1
+            self.look(server)

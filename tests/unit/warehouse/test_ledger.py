@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from pipeline.errors import WarehouseUnavailableError
 from pipeline.warehouse import Warehouse
-from pipeline.warehouse.ledger import LedgerEntry, forget_loads, record_load, recorded_loads
+from pipeline.warehouse.ledger import LedgerEntry, find_proven_loads, forget_loads, record_load, recorded_loads
 from tests.support.deployment import a_day
 
 DAY = a_day()
@@ -48,6 +48,20 @@ def test_an_end_counts_though_the_clock_went_back(warehouse: Warehouse) -> None:
     record_load(warehouse, started)
     record_load(warehouse, started.now("loaded"))
     assert recorded_loads(warehouse, DAY)[started.load_id].state == "loaded"
+
+
+def test_a_table_that_is_missing_leaves_the_loads_of_the_others_proven(warehouse: Warehouse) -> None:
+    """Of empty files, too, whose loads have no rows where their table is missing as well."""
+    names = ("raw_alerts", "raw_clusters")
+    loads = {name: replace(a_load(), table_name=name, file_sha256=name).now("loaded", row_count=0) for name in names}
+    for load in loads.values():
+        record_load(warehouse, load)
+    files = {name: name for name in names}
+    assert find_proven_loads(warehouse, DAY, files) == {name: (loads[name].load_id, 0) for name in names}
+    warehouse.execute("DROP TABLE {database}.raw_clusters_loads")
+    assert find_proven_loads(warehouse, DAY, files) == {"raw_alerts": (loads["raw_alerts"].load_id, 0)}
+    warehouse.execute("DROP TABLE {database}.sot_table_loads")
+    assert find_proven_loads(warehouse, DAY, files) == {}
 
 
 @dataclass
