@@ -22,7 +22,7 @@ In the SELECT stand for
     {processing_date:Date}  {window_days:UInt16}  {network:String}  the snapshot
 
 Compared with are up to seven days: the nearest earlier ones and, where fewer than three are published, the nearest
-later ones (a backfill). For a day that is published anew, what readers see of it is compared with, too, and is the
+later ones (a backfill). For a day that is published again, what readers see of it is compared with, too, and is the
 nearest: its ``processing_date`` is the snapshot's own. Where nothing is published, these are empty.
 An audit that names a table that is not ingested (INGESTION_TABLES) is left out.
 """

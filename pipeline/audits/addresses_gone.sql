@@ -1,5 +1,5 @@
 -- The addresses that raw_features had on the nearest published day are still there: at most the share `share` is gone
--- for each day that lies between (for one day, of a day that is published anew), beside those that a rolling window
+-- for each day that lies between (for one day, of a day that is published again), beside those that a rolling window
 -- leaves behind, and `distance` standard deviations of that, which is much for few addresses. No rule for a snapshot
 -- that upstream's exporter cut at `most_rows` rows.
 -- level: hold

@@ -1,6 +1,6 @@
 -- A table that usually has rows has some: one of which the published days had `rows` or more, by their median, and the
 -- nearest day not none. Of labels one row is enough: they are a list, not counts of what happened. No rule with fewer
--- than `fewest_days` days, unless the day is published anew.
+-- than `fewest_days` days, unless the day is published again.
 -- level: hold
 -- message: {table} has no rows, expected some: {median} is the median of the published days (days: {days})
 -- parameter rows = 8

@@ -3,7 +3,7 @@
 -- deviation is that of a Poisson count or, where that is more, the days' own scatter around their median. No rule when
 -- the nearest day has about as many, within the square root of the factor or half the distance: what was accepted
 -- yesterday is not held today. For each week without a published day the factor grows by `weekly`. With fewer than
--- `fewest_days` days the one rule is that a day that is published anew has not too few rows. Of a table without rows
+-- `fewest_days` days the one rule is that a day that is published again has not too few rows. Of a table without rows
 -- see empty_table.
 -- level: hold
 -- message: {table} has a row count of {rows}, expected {least} to {most}: {median} is the median of the published days

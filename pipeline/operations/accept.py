@@ -56,7 +56,7 @@ def find_held(context: Context, snapshot: Snapshot) -> HeldSnapshot | AuditRow:
     """Return what is held, or the row that says that it was accepted and is published.
 
     Raises RequestError when nothing is held, or what was held is not what would be published today; SourceError
-    and WarehouseError when that cannot be told.
+    and WarehouseError when that cannot be found out.
     """
     warehouse = context.warehouse(snapshot.network)
     rows = audit_rows(warehouse, snapshot)

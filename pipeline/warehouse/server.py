@@ -118,14 +118,14 @@ class ServerWarehouse:
             return False
         count = "SELECT count() FROM system.tables WHERE database = {name:String}"
         try:
-            ((self.objects,),) = self._impatient.query(count, {"name": self.database})
+            ((self.objects,),) = self._quick_to_give_up.query(count, {"name": self.database})
         except WarehouseError:
             self._away_until = time.monotonic() + AWAY_SECONDS
             return False
         return True
 
     @cached_property
-    def _impatient(self) -> ClickHouse:
+    def _quick_to_give_up(self) -> ClickHouse:
         """The server by connections of its own: where packets are lost, one that was made before waits for minutes."""
         return replace(self.server, answer_seconds=min(THERE_SECONDS, self.server.answer_seconds), _clients={})
 

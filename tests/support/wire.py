@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Wire:
-    """Listens before ``backend``. While it is cut, nothing passes and nobody is told: as where packets are lost.
+    """Listens before ``backend``. While it is cut, nothing passes, without an error, as where packets are lost.
 
     What was sent meanwhile arrives when the wire is whole again, unless an end has given up, as TCP does it.
     """

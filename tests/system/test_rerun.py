@@ -95,7 +95,7 @@ def test_a_second_run_does_nothing(from_s3: Deployment, files: SnapshotFiles, ne
 def test_killed_after_some_tables_were_loaded(deployment: Deployment, files: SnapshotFiles, count: int) -> None:
     """SIGKILL after k of 4 tables: nothing is seen; the rerun loads the others and publishes the loads of both runs.
 
-    Also when the table of another one is gone from a server, which the rerun makes anew.
+    Also when the table of another one is gone from a server, which the rerun creates again.
     """
     first = deployment.killed("Loaded table", count, *run_of(files.snapshot), *ONE_AT_A_TIME)
     proven = {table: load_id for table, (load_id,) in deployment.loads(files.snapshot).items()}

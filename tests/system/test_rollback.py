@@ -49,7 +49,7 @@ def state(deployment: Deployment) -> str:
     return str(day["state"])
 
 
-def test_a_rollback_lasts_until_upstream_publishes_anew(published: Published) -> None:
+def test_a_rollback_lasts_until_upstream_publishes_again(published: Published) -> None:
     """Readers see the older loads; a run does nothing; a new manifest is published; an old one by its id again.
 
     Without a terminal there is nobody to ask, and without ``--yes`` nothing is done. A rerun publishes again, and

@@ -159,7 +159,7 @@ def test_a_date_that_changes_while_it_settles_is_not_ready(deployment: Deploymen
     sot.assert_readers_see_final(deployment, SNAPSHOT)
 
 
-def test_a_change_after_publication_is_published_anew(deployment: Deployment, sot: Sot) -> None:
+def test_a_change_after_publication_is_published_again(deployment: Deployment, sot: Sot) -> None:
     """A rerun notices it, and a change of the labels alone is none: they know no date."""
     ingest(deployment, SNAPSHOT)
     labels = f"{sot.database}.core_address_labels"
@@ -317,7 +317,7 @@ def test_a_value_that_does_not_fit_is_named(
 @pytest.mark.parametrize(
     "step", ["DownloadFile raw_address_labels", "ValidateChecksum raw_alerts", "LoadTable raw_alerts"]
 )
-def test_a_damaged_export_is_made_anew(deployment: Deployment, sot: Sot, step: str) -> None:
+def test_a_damaged_export_is_made_again(deployment: Deployment, sot: Sot, step: str) -> None:
     """Bytes on disk change before a step, not the time: it is refused, and the rerun exports that table alone."""
     damaged = deployment.work / "export" / SNAPSHOT.folder / "address_labels.parquet"
 
@@ -337,7 +337,7 @@ def test_a_damaged_export_is_made_anew(deployment: Deployment, sot: Sot, step: s
     sot.assert_readers_see_final(deployment, SNAPSHOT)
 
 
-def test_an_export_that_is_gone_is_made_anew(deployment: Deployment, sot: Sot) -> None:
+def test_an_export_that_is_gone_is_made_again(deployment: Deployment, sot: Sot) -> None:
     """Somebody removed a file before it was downloaded: the step fails, and the rerun exports it."""
     lost = deployment.work / "export" / SNAPSHOT.folder / "clusters.parquet"
     with pytest.raises(FileError, match=r"clusters\.parquet"):

@@ -98,7 +98,7 @@ def into_server(sot: Sot, clickhouse: ClickHouseServer, prefix: str, directory: 
     return Deployment(sot.variables(), ServerReader(clickhouse, prefix), directory / "run")
 
 
-def test_a_deep_verification_exports_anew(
+def test_a_deep_verification_exports_again(
     sot: Sot, clickhouse: ClickHouseServer, database_prefix: str, tmp_path: Path
 ) -> None:
     """Another manifest and other bytes, but the same rows: all of them are compared, and equal the published ones."""

@@ -79,7 +79,7 @@ def test_every_verb_says_the_same(source: Bucket, deployment: Deployment) -> Non
     assert "not at the source" in backfill.stdout
 
 
-def test_a_day_that_is_published_anew_stays_until_all_is_there(source: Bucket, deployment: Deployment) -> None:
+def test_a_day_that_is_published_again_stays_until_all_is_there(source: Bucket, deployment: Deployment) -> None:
     """The new META.json is there and one of its files is not: exit 20, and readers keep what they have."""
     old = source.snapshot()
     assert deployment.run(a_day()).exit_code == 0

@@ -56,7 +56,7 @@ def loaded(result: Result) -> set[str]:
     return {event["table"] for event in result.events("Loaded table")}
 
 
-def test_a_snapshot_published_anew_supersedes(deployment: Deployment, source: Bucket) -> None:
+def test_a_snapshot_published_again_supersedes(deployment: Deployment, source: Bucket) -> None:
     """Other files under a new manifest: a plain run loads all beside the old rows, which it leaves, and publishes."""
     snapshot = source.snapshot(seed=1).snapshot
     run(deployment, snapshot)
@@ -134,7 +134,7 @@ def test_a_manifest_uploaded_with_equal_bytes_does_nothing(
 
 
 @ON_SERVER
-def test_a_rerun_loads_everything_anew(deployment: Deployment, source: Bucket) -> None:
+def test_a_rerun_loads_everything_again(deployment: Deployment, source: Bucket) -> None:
     """On a published day: four new loads of the same files and one publication more, and then no more.
 
     With ``--table`` it is one new load, published with those of the others.

@@ -185,7 +185,7 @@ def test_what_upstream_did_since_is_a_finding_of_its_own(published: Published) -
     assert (told.kind, told.is_fault) == ("gone upstream", False)
 
 
-def test_a_day_that_is_published_anew_meanwhile_is_looked_at_again(
+def test_a_day_that_is_published_again_meanwhile_is_looked_at_again(
     published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was the newest when verify began is superseded, and its loads collected: that is no finding."""

@@ -426,7 +426,7 @@ def test_a_copy_of_the_day_before_is_told(
     assert stage.found(stage.with_table(table, copied, rows=9), [packaged()[audit]]) == {}
 
 
-def test_a_day_that_is_published_anew_is_compared_with_what_readers_see_of_it(stage: Stage) -> None:
+def test_a_day_that_is_published_again_is_compared_with_what_readers_see_of_it(stage: Stage) -> None:
     """A file that is exported again is no stale copy, one of the day before is; what is right now may be published."""
     seen = PublishedDay(DAY, stage.good.load_ids, ROWS)
     again = stage.with_table(FEATURES, {})

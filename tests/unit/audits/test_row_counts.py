@@ -106,7 +106,7 @@ def test_an_empty_table_is_told_when_it_usually_is_not(warehouse: Warehouse) -> 
     ]
 
 
-def test_a_day_that_is_published_anew_is_compared_with_what_readers_see_of_it(warehouse: Warehouse) -> None:
+def test_a_day_that_is_published_again_is_compared_with_what_readers_see_of_it(warehouse: Warehouse) -> None:
     """Also where it is the only day, which may be mended, but not fall; nor is what was published wrongly a rule."""
     fallen = {"fallen": (1, [40]), "on the second day": (5, [200, 200])}
     found = told(warehouse, {**fallen, "emptied": (0, [10])}, nearest=0)
