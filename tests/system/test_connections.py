@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import socket
 import time
@@ -67,6 +68,13 @@ def test_one_server_is_looked_for_once(accounts: OwnClickHouse, monkeypatch: pyt
     assert (len(first), len(asked)) == (1, 8)
     assert account.servers() == first
     assert len(asked) == 8
+
+
+def test_several_servers_are_found_each_time(accounts: OwnClickHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only that one is alone is believed for a while."""
+    account, names = login(accounts, accounts.user, accounts.password), itertools.cycle("ab")
+    monkeypatch.setattr(ClickHouse, "query", lambda *_: [(next(names),)])
+    assert [account.servers() for _ in range(2)] == [{"a", "b"}] * 2
 
 
 def over_http(account: ClickHouse) -> str:
